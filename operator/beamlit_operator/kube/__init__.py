@@ -1,0 +1,66 @@
+"""The wire to the Kubernetes API: a small typed client and a list-watch reflector.
+
+Everything that reads or writes a cluster goes through :class:`KubeClient`, so that tests, tools and
+the embedded cluster can stand in for a real API server.
+"""
+
+from beamlit_operator.kube.client import (
+    ApiError,
+    Json,
+    KubeClient,
+    ListResult,
+    WatchEvent,
+)
+from beamlit_operator.kube.http import HttpClient, connect
+from beamlit_operator.kube.reflector import Change, ObjectKey, Reflector
+from beamlit_operator.kube.resources import (
+    CONFIG_MAPS,
+    CUSTOM_RESOURCE_DEFINITIONS,
+    DEPLOYMENTS,
+    ENDPOINT_SLICES,
+    ENVIRONMENTS,
+    EVENTS,
+    LEASES,
+    MODEL_DEPLOYMENTS,
+    MODELS,
+    NAMESPACES,
+    NODES,
+    PODS,
+    POLICIES,
+    REPLICA_SETS,
+    SECRETS,
+    SERVICES,
+    Resource,
+    resource_of,
+)
+
+__all__ = [
+    "CONFIG_MAPS",
+    "CUSTOM_RESOURCE_DEFINITIONS",
+    "DEPLOYMENTS",
+    "ENDPOINT_SLICES",
+    "ENVIRONMENTS",
+    "EVENTS",
+    "LEASES",
+    "MODELS",
+    "MODEL_DEPLOYMENTS",
+    "NAMESPACES",
+    "NODES",
+    "PODS",
+    "POLICIES",
+    "REPLICA_SETS",
+    "SECRETS",
+    "SERVICES",
+    "ApiError",
+    "Change",
+    "HttpClient",
+    "Json",
+    "KubeClient",
+    "ListResult",
+    "ObjectKey",
+    "Reflector",
+    "Resource",
+    "WatchEvent",
+    "connect",
+    "resource_of",
+]

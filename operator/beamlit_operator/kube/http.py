@@ -1,0 +1,288 @@
+"""The client for a real connection, on the official package's asyncio half.
+
+The official package brings configuration, authentication and TLS. Its generated models are not
+used: this project reads and writes plain dicts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import aiohttp
+from kubernetes.aio import client as k8s
+from kubernetes.aio import config as k8s_config
+
+from beamlit_operator.kube.client import ApiError, Json, ListResult, WatchEvent
+from beamlit_operator.kube.resources import Resource
+
+PAGE_SIZE = 500
+"""Objects per LIST page, client-go's default for its pager."""
+
+REQUEST_TIMEOUT = 60.0
+"""Seconds one request other than a watch may take, the API server's own default limit."""
+
+
+class HttpClient:
+    """A :class:`~beamlit_operator.kube.client.KubeClient` over HTTP.
+
+    Use as an async context manager, or call :meth:`close`.
+    """
+
+    def __init__(self, api: k8s.ApiClient) -> None:
+        self._api = api
+
+    async def __aenter__(self) -> HttpClient:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Closes the connections."""
+        await self._api.close()
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str | int] | None = None,
+        body: Any = None,
+        content_type: str = "application/json",
+        timeout: float | None = REQUEST_TIMEOUT,
+    ) -> aiohttp.ClientResponse:
+        """Sends one request and returns the unread response of a success.
+
+        ``path`` starts with a slash; ``timeout`` is in seconds, ``None`` for a stream.
+
+        Raises:
+            ApiError: the server refused, or could not be reached (status 0).
+        """
+        request = await self._api.param_serialize(
+            method,
+            path,
+            query_params=[(k, str(v)) for k, v in (query or {}).items()],
+            header_params={"Accept": "application/json", "Content-Type": content_type},
+            body=body,
+            auth_settings=["BearerToken"],
+        )
+        limit: float | tuple[float, None] = (timeout, None) if timeout is None else timeout
+        try:
+            answer = await self._api.call_api(
+                *request, _request_timeout=None if timeout is None else limit
+            )
+        except (TimeoutError, asyncio.TimeoutError, aiohttp.ClientError, OSError) as error:
+            raise ApiError(
+                0, "Unreachable", f"{method} {path}: {error or type(error).__name__}"
+            ) from error
+        response = cast("aiohttp.ClientResponse", answer.response)
+        if response.status >= 300:
+            raise _error_from(response.status, await response.read(), response.headers)
+        return response
+
+    async def _json(self, method: str, path: str, **kwargs: Any) -> Json:
+        response = await self.request(method, path, **kwargs)
+        try:
+            return cast("Json", json.loads(await response.read()))
+        except (aiohttp.ClientError, asyncio.TimeoutError, OSError, ValueError) as error:
+            raise ApiError(0, "Unreachable", f"{method} {path}: {error}") from error
+
+    async def get(
+        self,
+        resource: Resource,
+        name: str,
+        namespace: str | None = None,
+        *,
+        subresource: str | None = None,
+    ) -> Json:
+        return await self._json("GET", resource.path(namespace, name, subresource))
+
+    async def list(
+        self,
+        resource: Resource,
+        namespace: str | None = None,
+        *,
+        label_selector: str | None = None,
+        field_selector: str | None = None,
+    ) -> ListResult:
+        query: dict[str, str | int] = {"limit": PAGE_SIZE}
+        if label_selector:
+            query["labelSelector"] = label_selector
+        if field_selector:
+            query["fieldSelector"] = field_selector
+        items: list[Json] = []
+        while True:
+            page = await self._json("GET", resource.path(namespace), query=query)
+            for item in page.get("items") or ():
+                item.setdefault("apiVersion", resource.api_version)
+                item.setdefault("kind", resource.kind)
+                items.append(item)
+            metadata = page.get("metadata") or {}
+            token = metadata.get("continue")
+            if not token:
+                return ListResult(items, metadata.get("resourceVersion", ""))
+            query["continue"] = token
+
+    async def create(self, resource: Resource, body: Json, namespace: str | None = None) -> Json:
+        namespace = namespace or body.get("metadata", {}).get("namespace")
+        return await self._json("POST", resource.path(namespace), body=body)
+
+    async def update(
+        self, resource: Resource, body: Json, *, subresource: str | None = None
+    ) -> Json:
+        metadata = body["metadata"]
+        path = resource.path(metadata.get("namespace"), metadata["name"], subresource)
+        return await self._json("PUT", path, body=body)
+
+    async def merge_patch(
+        self,
+        resource: Resource,
+        name: str,
+        body: Json,
+        namespace: str | None = None,
+        *,
+        subresource: str | None = None,
+    ) -> Json:
+        return await self._json(
+            "PATCH",
+            resource.path(namespace, name, subresource),
+            body=body,
+            content_type="application/merge-patch+json",
+        )
+
+    async def apply(
+        self,
+        resource: Resource,
+        body: Json,
+        *,
+        field_manager: str,
+        force: bool = True,
+        subresource: str | None = None,
+    ) -> Json:
+        metadata = body["metadata"]
+        return await self._json(
+            "PATCH",
+            resource.path(metadata.get("namespace"), metadata["name"], subresource),
+            body=body,
+            query={"fieldManager": field_manager, "force": "true" if force else "false"},
+            content_type="application/apply-patch+yaml",
+        )
+
+    async def delete(
+        self,
+        resource: Resource,
+        name: str,
+        namespace: str | None = None,
+        *,
+        propagation: Literal["Background", "Foreground", "Orphan"] | None = None,
+        uid: str | None = None,
+        grace_period_seconds: int | None = None,
+    ) -> None:
+        options: Json = {"apiVersion": "v1", "kind": "DeleteOptions"}
+        if propagation:
+            options["propagationPolicy"] = propagation
+        if uid:
+            options["preconditions"] = {"uid": uid}
+        if grace_period_seconds is not None:
+            options["gracePeriodSeconds"] = grace_period_seconds
+        response = await self.request("DELETE", resource.path(namespace, name), body=options)
+        await response.read()
+
+    async def watch(
+        self,
+        resource: Resource,
+        namespace: str | None = None,
+        *,
+        resource_version: str,
+        label_selector: str | None = None,
+        field_selector: str | None = None,
+        timeout_seconds: int = 300,
+    ) -> AsyncIterator[WatchEvent]:
+        query: dict[str, str | int] = {
+            "watch": "true",
+            "allowWatchBookmarks": "true",
+            "resourceVersion": resource_version,
+            "timeoutSeconds": timeout_seconds,
+        }
+        if label_selector:
+            query["labelSelector"] = label_selector
+        if field_selector:
+            query["fieldSelector"] = field_selector
+        response = await self.request("GET", resource.path(namespace), query=query, timeout=None)
+        buffer = b""
+        try:
+            # Lines are split by hand: the stream's own readline refuses long ones.
+            while chunk := await _next_chunk(response, timeout_seconds + 30):
+                *lines, buffer = (buffer + chunk).split(b"\n")
+                for line in lines:
+                    if line.strip():
+                        yield _watch_event(json.loads(line))
+        except (TimeoutError, asyncio.TimeoutError, aiohttp.ClientError, OSError) as error:
+            raise ApiError(
+                0, "Unreachable", f"watch of {resource.plural}: {error or type(error).__name__}"
+            ) from error
+        finally:
+            response.close()
+
+
+async def _next_chunk(response: aiohttp.ClientResponse, timeout: float) -> bytes:
+    """The next bytes of the stream, empty at its end.
+
+    The server ends a watch at its own timeout; a connection that stays silent well past that is
+    dead.
+    """
+    return await asyncio.wait_for(response.content.readany(), timeout)
+
+
+def _watch_event(document: Json) -> WatchEvent:
+    if document.get("type") == "ERROR":
+        status = document.get("object") or {}
+        raise ApiError(
+            int(status.get("code") or 500),
+            str(status.get("reason") or "Unknown"),
+            str(status.get("message") or "the watch ended with an error"),
+        )
+    return WatchEvent(document["type"], document["object"])
+
+
+def _error_from(code: int, body: bytes, headers: Mapping[str, str]) -> ApiError:
+    try:
+        status = json.loads(body)
+    except ValueError:
+        status = {}
+    if not isinstance(status, dict):
+        status = {}
+    retry_after = headers.get("Retry-After", "")
+    return ApiError(
+        code,
+        str(status.get("reason") or ""),
+        str(status.get("message") or body[:500].decode(errors="replace")),
+        details=status.get("details"),
+        retry_after=float(retry_after) if retry_after.isdigit() else None,
+    )
+
+
+async def connect(kubeconfig: str | os.PathLike[str] | None = None) -> HttpClient:
+    """Connects to a cluster as ``kubectl`` would.
+
+    Reads ``kubeconfig`` when given, else ``$KUBECONFIG`` or the default file when it exists, else
+    the service account of the pod this runs in.
+
+    Raises:
+        kubernetes.aio.config.ConfigException: no usable configuration was found.
+    """
+    configuration = k8s.Configuration()
+    path = os.fspath(kubeconfig) if kubeconfig else os.environ.get("KUBECONFIG")
+    if path or (
+        "KUBERNETES_SERVICE_HOST" not in os.environ
+        and Path(k8s_config.KUBE_CONFIG_DEFAULT_LOCATION).expanduser().exists()
+    ):
+        await k8s_config.load_kube_config(config_file=path, client_configuration=configuration)
+    else:
+        k8s_config.load_incluster_config(client_configuration=configuration)
+    return HttpClient(k8s.ApiClient(configuration))

@@ -1,0 +1,155 @@
+"""Keeps a copy of one collection of the cluster, and tells who cares about each change.
+
+The same idea as client-go's Reflector: LIST, then WATCH from the list's resourceVersion; on 410 or
+a lost connection LIST again and report the difference. A consumer sees every object's latest state
+and never misses a deletion.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from beamlit_operator.kube.client import ApiError, Json, KubeClient
+from beamlit_operator.kube.resources import Resource
+
+log = logging.getLogger(__name__)
+
+FIRST_RETRY = 0.25
+"""Seconds before the first new attempt after a failure; doubles up to :data:`LAST_RETRY`."""
+
+LAST_RETRY = 10.0
+
+
+class ObjectKey(NamedTuple):
+    """Identifies an object of one kind; ``namespace`` is empty for cluster-scoped kinds."""
+
+    namespace: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What happened to one object: ``old`` is None when it is new, ``new`` when it is gone."""
+
+    key: ObjectKey
+    old: Json | None
+    new: Json | None
+
+
+class Reflector(Mapping[ObjectKey, Json]):
+    """A read-only mapping that follows one collection while :meth:`run` runs.
+
+    Objects in it are shared: never modify one.
+    """
+
+    def __init__(
+        self,
+        client: KubeClient,
+        resource: Resource,
+        *,
+        namespace: str | None = None,
+        label_selector: str | None = None,
+        on_change: Callable[[Change], None] | None = None,
+    ) -> None:
+        """``on_change`` is called on the event loop for every difference, and must not block."""
+        self._client = client
+        self._resource = resource
+        self._namespace = namespace
+        self._label_selector = label_selector
+        self._on_change = on_change
+        self._objects: dict[ObjectKey, Json] = {}
+        self._synced = asyncio.Event()
+
+    def __getitem__(self, key: ObjectKey) -> Json:
+        return self._objects[key]
+
+    def __iter__(self) -> Iterator[ObjectKey]:
+        return iter(self._objects)
+
+    def __len__(self) -> int:
+        return len(self._objects)
+
+    async def wait_synced(self) -> None:
+        """Returns once the collection was listed for the first time."""
+        await self._synced.wait()
+
+    @property
+    def synced(self) -> bool:
+        """Whether the collection was listed at least once."""
+        return self._synced.is_set()
+
+    async def run(self) -> None:
+        """Follows the collection until cancelled; survives every API error."""
+        delay = FIRST_RETRY
+        version: str | None = None
+        while True:
+            try:
+                if version is None:
+                    version = await self._relist()
+                    delay = FIRST_RETRY
+                version = await self._follow(version)
+                delay = FIRST_RETRY
+            except ApiError as error:
+                if error.gone:
+                    version = None
+                    continue
+                log.warning("watch of %s failed: %s", self._resource.plural, error)
+                if error.status:
+                    version = None
+                # Jitter: many watchers of one restarted server must not return in step.
+                await asyncio.sleep(error.retry_after or delay * random.uniform(0.8, 1.2))  # noqa: S311
+                delay = min(delay * 2, LAST_RETRY)
+
+    async def _relist(self) -> str:
+        result = await self._client.list(
+            self._resource, self._namespace, label_selector=self._label_selector
+        )
+        fresh = {_key_of(item): item for item in result.items}
+        for key in [key for key in self._objects if key not in fresh]:
+            self._put(key, None)
+        for key, item in fresh.items():
+            known = self._objects.get(key)
+            if known is None or _version_of(known) != _version_of(item):
+                self._put(key, item)
+        self._synced.set()
+        return result.resource_version
+
+    async def _follow(self, version: str) -> str:
+        async for event in self._client.watch(
+            self._resource,
+            self._namespace,
+            resource_version=version,
+            label_selector=self._label_selector,
+        ):
+            version = _version_of(event.object)
+            if event.type == "DELETED":
+                self._put(_key_of(event.object), None)
+            elif event.type != "BOOKMARK":
+                self._put(_key_of(event.object), event.object)
+        return version
+
+    def _put(self, key: ObjectKey, new: Json | None) -> None:
+        old = self._objects.pop(key, None) if new is None else self._objects.get(key)
+        if new is not None:
+            self._objects[key] = new
+        elif old is None:
+            return
+        if self._on_change is not None:
+            try:
+                self._on_change(Change(key, old, new))
+            except Exception:
+                log.exception("a consumer failed on a change of %s %s", self._resource.kind, key)
+
+
+def _key_of(item: Json) -> ObjectKey:
+    metadata = item["metadata"]
+    return ObjectKey(metadata.get("namespace", ""), metadata["name"])
+
+
+def _version_of(item: Json) -> str:
+    return str(item["metadata"].get("resourceVersion", ""))
