@@ -27,6 +27,10 @@ REQUEST_TIMEOUT = 60.0
 """Seconds one request other than a watch may take, the API server's own default limit."""
 
 
+STREAM_TIMEOUT = 86400.0
+"""Seconds a watch may stay open: the official package reads None as five minutes."""
+
+
 class HttpClient:
     """A :class:`~beamlit_operator.kube.client.KubeClient` over HTTP.
 
@@ -44,7 +48,7 @@ class HttpClient:
 
     async def close(self) -> None:
         """Closes the connections."""
-        await self._api.close()
+        await self._api.close()  # type: ignore[no-untyped-call]
 
     async def request(
         self,
@@ -71,12 +75,9 @@ class HttpClient:
             body=body,
             auth_settings=["BearerToken"],
         )
-        limit: float | tuple[float, None] = (timeout, None) if timeout is None else timeout
         try:
-            answer = await self._api.call_api(
-                *request, _request_timeout=None if timeout is None else limit
-            )
-        except (TimeoutError, asyncio.TimeoutError, aiohttp.ClientError, OSError) as error:
+            answer = await self._api.call_api(*request, _request_timeout=timeout or STREAM_TIMEOUT)
+        except (TimeoutError, aiohttp.ClientError, OSError) as error:
             raise ApiError(
                 0, "Unreachable", f"{method} {path}: {error or type(error).__name__}"
             ) from error
@@ -89,7 +90,7 @@ class HttpClient:
         response = await self.request(method, path, **kwargs)
         try:
             return cast("Json", json.loads(await response.read()))
-        except (aiohttp.ClientError, asyncio.TimeoutError, OSError, ValueError) as error:
+        except (TimeoutError, aiohttp.ClientError, OSError, ValueError) as error:
             raise ApiError(0, "Unreachable", f"{method} {path}: {error}") from error
 
     async def get(
@@ -222,7 +223,7 @@ class HttpClient:
                 for line in lines:
                     if line.strip():
                         yield _watch_event(json.loads(line))
-        except (TimeoutError, asyncio.TimeoutError, aiohttp.ClientError, OSError) as error:
+        except (TimeoutError, aiohttp.ClientError, OSError) as error:
             raise ApiError(
                 0, "Unreachable", f"watch of {resource.plural}: {error or type(error).__name__}"
             ) from error
@@ -278,11 +279,18 @@ async def connect(kubeconfig: str | os.PathLike[str] | None = None) -> HttpClien
     """
     configuration = k8s.Configuration()
     path = os.fspath(kubeconfig) if kubeconfig else os.environ.get("KUBECONFIG")
-    if path or (
-        "KUBERNETES_SERVICE_HOST" not in os.environ
-        and Path(k8s_config.KUBE_CONFIG_DEFAULT_LOCATION).expanduser().exists()
-    ):
-        await k8s_config.load_kube_config(config_file=path, client_configuration=configuration)
+    if path or _default_kubeconfig_exists():
+        await k8s_config.load_kube_config(  # type: ignore[no-untyped-call]
+            config_file=path, client_configuration=configuration
+        )
     else:
-        k8s_config.load_incluster_config(client_configuration=configuration)
+        k8s_config.load_incluster_config(  # type: ignore[no-untyped-call]
+            client_configuration=configuration
+        )
     return HttpClient(k8s.ApiClient(configuration))
+
+
+def _default_kubeconfig_exists() -> bool:
+    if "KUBERNETES_SERVICE_HOST" in os.environ:
+        return False
+    return Path(k8s_config.KUBE_CONFIG_DEFAULT_LOCATION).expanduser().exists()

@@ -1,0 +1,41 @@
+"""Names this project writes on, or reads from, Kubernetes objects."""
+
+from __future__ import annotations
+
+GROUP = "beamlit.com"
+VERSION = "v1alpha1"
+API_VERSION = f"{GROUP}/{VERSION}"
+CATEGORY = "beamlit"
+
+# On the objects the operator creates.
+MODEL = "beamlit.com/model"
+ENVIRONMENT = "beamlit.com/environment"
+MODEL_DEPLOYMENT = "beamlit.com/model-deployment"
+REVISION = "beamlit.com/revision"
+
+# On Secrets: what a workspace integration is for, and (an annotation) for which repositories or
+# buckets it may be used.
+INTEGRATION = "beamlit.com/integration"
+ALLOWED = "beamlit.com/allowed"
+
+# On Nodes: where a node is and what hardware it has, said by an administrator.
+NODE_LOCATION = "beamlit.com/location"
+NODE_COUNTRY = "beamlit.com/country"
+NODE_CONTINENT = "beamlit.com/continent"
+NODE_FLAVOR = "beamlit.com/flavor"
+NODE_REGION = "topology.kubernetes.io/region"
+
+# The recommended labels of Kubernetes.
+NAME = "app.kubernetes.io/name"
+INSTANCE = "app.kubernetes.io/instance"
+APP_VERSION = "app.kubernetes.io/version"
+COMPONENT = "app.kubernetes.io/component"
+PART_OF = "app.kubernetes.io/part-of"
+MANAGED_BY = "app.kubernetes.io/managed-by"
+OPERATOR_NAME = "beamlit-operator"
+
+# Field managers of server-side apply.
+FIELD_MANAGER = "beamlit-operator"
+STATUS_FIELD_MANAGER = "beamlit-operator-status"
+GATEWAY_FIELD_MANAGER = "beamlit-gateway"
+AUTOSCALER_FIELD_MANAGER = "beamlit-autoscaler"

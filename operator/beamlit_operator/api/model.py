@@ -1,0 +1,157 @@
+"""Model: an AI model for its whole life, and where its files come from."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import ConfigDict, Field
+
+from beamlit_operator.api.conditions import Condition
+from beamlit_operator.api.meta import ObjectMeta, Part
+from beamlit_operator.api.runtime import Runtime
+from beamlit_operator.api.schema import (
+    DisplayName,
+    ObjectName,
+    list_map,
+    preserved_conditions,
+    rule,
+    rules,
+)
+
+
+class TokenSecretRef(Part):
+    """A key of a Secret in the same namespace."""
+
+    name: ObjectName
+    """The Secret."""
+    key: str = Field(default="token", min_length=1, max_length=253)
+    """The key in it that holds the token."""
+
+
+class SecretRef(Part):
+    """A Secret in the same namespace."""
+
+    name: ObjectName
+    """The Secret."""
+
+
+class HuggingFaceOrigin(Part):
+    """A repository on the Hugging Face Hub."""
+
+    repo: str = Field(
+        max_length=200, pattern=r"^[A-Za-z0-9][-A-Za-z0-9_.]*(/[A-Za-z0-9][-A-Za-z0-9_.]*)?$"
+    )
+    """The repository, `org/name`."""
+    revision: str = Field(default="main", min_length=1, max_length=255)
+    """A branch, tag or commit; resolved to a commit."""
+    token_secret_ref: TokenSecretRef | None = None
+    """The token for a private or gated repository; otherwise the workspace integration's."""
+    allow_patterns: tuple[str, ...] = Field(default=(), max_length=64)
+    """Only files that match one of these patterns are fetched."""
+    ignore_patterns: tuple[str, ...] = Field(default=(), max_length=64)
+    """Files that match one of these patterns are not fetched."""
+
+
+class S3Origin(Part):
+    """A prefix in an S3-compatible store."""
+
+    uri: str = Field(max_length=1100, pattern=r"^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/.*)?$")
+    """`s3://bucket/prefix`."""
+    endpoint: str | None = Field(default=None, max_length=512, pattern=r"^https?://[^\s/]+/?$")
+    """The store's address, when it is not AWS: `https://host[:port]`."""
+    region: str | None = Field(default=None, max_length=63)
+    """The store's region."""
+    credentials_secret_ref: SecretRef | None = None
+    """A Secret with `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY` (and optionally
+    `AWS_SESSION_TOKEN`); otherwise the workspace integration's."""
+
+
+class Origin(Part):
+    """Where the files of a model come from: exactly one of the fields."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            rule(
+                "has(self.huggingFace) != has(self.s3)",
+                "set exactly one of huggingFace and s3",
+            )
+        )
+    )
+
+    hugging_face: HuggingFaceOrigin | None = None
+    """A repository on the Hugging Face Hub."""
+    s3: S3Origin | None = None
+    """A prefix in an S3-compatible store."""
+
+
+class ModelSpec(Part):
+    display_name: DisplayName | None = None
+    """A name for people."""
+    origin: Origin | None = None
+    """Where the files come from. Without it, deployments must bring `modelSourceRef`."""
+    runtime: Runtime | None = None
+    """The runtime of deployments that name none."""
+
+
+class ResolvedOrigin(Part):
+    """What the origin held when it was last looked at."""
+
+    uri: str = Field(max_length=1400)
+    """The origin, in one line."""
+    revision: str = Field(max_length=128)
+    """The immutable revision: a commit, or a digest over keys, sizes and ETags."""
+    files: int = Field(ge=0)
+    """How many files it holds."""
+    bytes: int = Field(ge=0, json_schema_extra={"format": "int64"})
+    """How large they are together."""
+
+
+class SuggestedRuntime(Part):
+    """The runtime that suits the files."""
+
+    type: str = Field(max_length=63)
+    """The preset."""
+    because: str = Field(max_length=512)
+    """What in the files suggests it."""
+
+
+class DeploymentRow(Part):
+    """One deployment of the model."""
+
+    name: str = Field(max_length=253)
+    """The ModelDeployment."""
+    environment: str = Field(max_length=253)
+    """Its Environment."""
+    version: str | None = Field(default=None, max_length=255)
+    """The version that serves."""
+    phase: str | None = Field(default=None, max_length=32)
+    """Its phase."""
+    url: str | None = Field(default=None, max_length=2048)
+    """Its endpoint."""
+
+
+class ModelStatus(Part):
+    observed_generation: int | None = Field(default=None, ge=0)
+    """The generation the status was computed from."""
+    conditions: tuple[Condition, ...] = Field(default=(), json_schema_extra=preserved_conditions())
+    """`Ready`; `Reconciling` or `Stalled` while they hold."""
+    phase: Literal["Created", "Deployed"] | None = None
+    """`Deployed` when at least one deployment is enabled."""
+    origin: ResolvedOrigin | None = None
+    """What the origin held when it was last looked at."""
+    suggested_runtime: SuggestedRuntime | None = None
+    """The runtime that suits the files."""
+    deployments: tuple[DeploymentRow, ...] = Field(
+        default=(), max_length=256, json_schema_extra=list_map("name")
+    )
+    """One row per deployment of the model."""
+
+
+class Model(Part):
+    """A Model of a workspace."""
+
+    api_version: Literal["beamlit.com/v1alpha1"] = "beamlit.com/v1alpha1"
+    kind: Literal["Model"] = "Model"
+    metadata: ObjectMeta
+    spec: ModelSpec = ModelSpec()
+    status: ModelStatus = ModelStatus()

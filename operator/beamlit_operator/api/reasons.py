@@ -1,0 +1,80 @@
+"""Every reason a condition or an event of ours can carry, with what it means."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Reason(StrEnum):
+    """A reason; ``str(reason)`` is what stands on the wire, ``reason.doc`` explains it."""
+
+    doc: str
+
+    def __new__(cls, value: str, doc: str) -> Reason:
+        member = str.__new__(cls, value)
+        member._value_ = value
+        member.doc = doc
+        return member
+
+    # All is well.
+    READY = "Ready", "Everything the object asks for is in place."
+    IDLE = "Idle", "No replica runs; the first request starts one."
+    SERVING = "Serving", "At least one replica is ready to answer."
+    DEACTIVATED = (
+        "Deactivated",
+        "`spec.enabled` is false: no replicas, and the endpoint answers 404.",
+    )
+    ORIGIN_RESOLVED = "OriginResolved", "The origin was reached and its revision is known."
+    NO_ORIGIN = "NoOrigin", "The Model names no origin; deployments must bring `modelSourceRef`."
+
+    # On the way.
+    STARTING = "Starting", "Replicas are starting and none is ready yet."
+    ROLLING_OUT = "RollingOut", "A new revision is starting; the old one serves until it is ready."
+    RESOLVING = "Resolving", "The origin is being looked up."
+    DELETING = "Deleting", "The object is being deleted."
+
+    # What a person, or a missing object, must mend.
+    INVALID_SPEC = "InvalidSpec", "A field has a value that cannot be used; the message names it."
+    UNSUPPORTED_FIELD = (
+        "UnsupportedField",
+        "A field is set that this version does not act on; remove it or upgrade.",
+    )
+    DUPLICATE = "Duplicate", "An older ModelDeployment already serves this model and environment."
+    MODEL_NOT_FOUND = "ModelNotFound", "`spec.model` names a Model that does not exist here."
+    ENVIRONMENT_NOT_FOUND = (
+        "EnvironmentNotFound",
+        "`spec.environment` names an Environment that does not exist here; nothing is placed.",
+    )
+    POLICY_NOT_FOUND = (
+        "PolicyNotFound",
+        "A referenced Policy does not exist; nothing new is placed until it does.",
+    )
+    SECRET_NOT_FOUND = "SecretNotFound", "A referenced Secret, or its key, does not exist."
+    ORIGIN_NOT_READY = "OriginNotReady", "The Model's origin could not be used; see the Model."
+    FLAVOR_NOT_ALLOWED = "FlavorNotAllowed", "A requested flavor is outside what policies allow."
+    NO_PLACEMENT = "NoPlacement", "No node is within what policies and flavors allow."
+    START_FAILED = "StartFailed", "A replica could not start; the message has the pod's reason."
+    POLICIES_UNRESOLVED = "PoliciesUnresolved", "A Policy that the Environment names is missing."
+    UNKNOWN_NAME = "UnknownName", "A location or flavor in the Policy is in no catalogue."
+    APPLY_FAILED = "ApplyFailed", "The API server refused one of the objects to create."
+
+    # Why an origin could not be used.
+    ACCESS_DENIED = "AccessDenied", "The credentials are wrong or may not read the origin."
+    ORIGIN_NOT_FOUND = (
+        "OriginNotFound",
+        "The bucket, prefix, repository or revision does not exist.",
+    )
+    GATED = "Gated", "The repository is gated and access was not granted yet."
+    RATE_LIMITED = "RateLimited", "The origin asks to come back later; it is retried by itself."
+    UNREACHABLE = "Unreachable", "The origin did not answer; it is retried by itself."
+
+    # Policies.
+    POLICY_ENFORCED = "PolicyEnforced", "The environment's policy holds for the deployment."
+    POLICY_COLLISION = (
+        "PolicyCollision",
+        "The deployment's policy leaves nothing of the environment's, which is enforced instead.",
+    )
+    MANDATORY_POLICY_KEPT = (
+        "MandatoryPolicyKept",
+        "The deployment tried to remove or replace a mandatory policy; it stays.",
+    )

@@ -1,0 +1,34 @@
+"""What serves a model: a preset, and what the user changes about it."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from beamlit_operator.api.meta import Part
+from beamlit_operator.api.schema import FreeForm
+
+
+class Runtime(Part):
+    """A preset named by `type`; every other field overrides it."""
+
+    type: str | None = Field(
+        default=None, max_length=63, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
+    )
+    """A preset: `vllm`, `tei`, `mlserver`, `triton`, `llamacpp`, or one the cluster adds. Chosen
+    from the model's files when unset."""
+    image: str | None = Field(default=None, min_length=1, max_length=512)
+    """The image of the model server."""
+    command: tuple[str, ...] | None = Field(default=None, max_length=64)
+    """The entry point, instead of the image's."""
+    args: tuple[str, ...] | None = Field(default=None, max_length=256)
+    """The arguments, instead of the preset's."""
+    envs: tuple[FreeForm, ...] | None = Field(default=None, max_length=128)
+    """Environment variables, as in a Pod's container; added to the preset's by name."""
+    serving_port: int | None = Field(default=None, ge=1, le=65535)
+    """The port on which the model server answers; 8080 unless the preset says otherwise."""
+    metric_port: int | None = Field(default=None, ge=1, le=65535)
+    """The port of its Prometheus metrics, if any."""
+    readiness_probe: FreeForm | None = None
+    """The readiness probe, as in a Pod's container, instead of the preset's."""
+    resources: FreeForm | None = None
+    """Resource requests and limits, as in a Pod's container."""
