@@ -121,7 +121,7 @@ def crd(kind: Kind) -> Schema:
     properties = schema["properties"]
     properties["metadata"] = {"type": "object"}
     for constant in ("apiVersion", "kind"):
-        properties[constant] = {"type": "string"}
+        properties[constant] = {"type": "string", "maxLength": 63}
     schema["required"] = ["spec"] if "spec" in schema.get("required", ()) else []
     if not schema["required"]:
         del schema["required"]

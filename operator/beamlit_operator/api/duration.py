@@ -17,7 +17,7 @@ def seconds(text: str) -> float:
     Raises:
         ValueError: not a duration; the message says how to write one.
     """
-    if not re.match(PATTERN, text):
+    if not re.fullmatch(PATTERN, text) or text.endswith("\n"):
         raise ValueError(
             f"{text!r} is not a duration: write a number and a unit, such as 90s or 1m30s"
         )

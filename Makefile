@@ -1,0 +1,78 @@
+# Everything a developer does here. `make` alone lists the targets.
+# Needs only Python 3.11 or later, make and a shell; all else is installed into .venv.
+
+SHELL := /bin/sh
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+PACKAGE := beamlit_operator
+# Tests are independent of each other: one worker per core.
+JOBS ?= auto
+PYTEST_ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo dev test lint format crds lock bench-gateway bench-policy clean
+
+help: ## list the targets
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# The newest interpreter that really runs and can make an environment; a name on PATH may be a shim
+# that fails. 3.11 to 3.13 are tested, so they come first. PYTHON=... overrides.
+define FIND_PYTHON
+for candidate in $(PYTHON) python3.13 "$$HOME"/.pyenv/versions/3.13*/bin/python3 \
+    python3.12 "$$HOME"/.pyenv/versions/3.12*/bin/python3 \
+    python3.11 "$$HOME"/.pyenv/versions/3.11*/bin/python3 \
+    python3 python3.14 "$$HOME"/.pyenv/versions/3.*/bin/python3 python; do \
+  if "$$candidate" -c 'import sys, ssl, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' \
+      >/dev/null 2>&1; then found="$$candidate"; break; fi; \
+done; \
+if [ -z "$$found" ]; then \
+  echo "No Python 3.11 or later with venv was found. Install one (Debian: python3 python3-venv)," \
+       "or name it: make PYTHON=/path/to/python3" >&2; exit 1; \
+fi
+endef
+
+$(READY): constraints.txt pyproject.toml
+	@found=""; $(FIND_PYTHON); \
+	echo "Setting up $(VENV) with $$("$$found" --version) (once; a minute or two)"; \
+	rm -rf $(VENV); "$$found" -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps \
+	    -r constraints.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps \
+	    --no-build-isolation --editable .
+	@touch $(READY)
+
+setup: $(READY) ## make .venv with everything in it
+
+demo: $(READY) ## the main job, end to end, on an embedded cluster
+	@$(BIN)/beamlit demo
+
+dev: $(READY) ## the embedded cluster, operator and gateway, until Ctrl-C
+	@$(BIN)/beamlit dev
+
+test: $(READY) ## all tests
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup $(PYTEST_ARGS)
+
+lint: $(READY) ## style, types, the rooms' borders, and that crds/ is up to date
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m $(PACKAGE).api.crd --check crds
+
+format: $(READY) ## rewrite the code in the house's format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+crds: $(READY) ## generate crds/ from the models
+	$(BIN)/python -m $(PACKAGE).api.crd crds
+
+# The lock holds names, versions and hashes, and no address of any registry.
+lock: $(READY) ## compute constraints.txt anew from pyproject.toml
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip compile pyproject.toml --all-extras --group test --group build --universal \
+	    --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url \
+	    --quiet --output-file constraints.txt
+
+clean: ## remove what was set up and built
+	rm -rf $(VENV) build dist .beamlit .pytest_cache .mypy_cache .ruff_cache

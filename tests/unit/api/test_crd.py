@@ -1,0 +1,66 @@
+"""The CRDs are structural, bounded, and what the models say."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from beamlit_operator.api.crd import KINDS, crd, main
+
+CRDS = Path(__file__).parents[3] / "crds"
+
+
+def walk(schema, path="$"):
+    yield path, schema
+    for name, child in schema.get("properties", {}).items():
+        yield from walk(child, f"{path}.{name}")
+    for key in ("items", "additionalProperties"):
+        if isinstance(schema.get(key), dict):
+            yield from walk(schema[key], f"{path}[{key}]")
+
+
+def nodes():
+    for kind in KINDS:
+        version = crd(kind)["spec"]["versions"][0]
+        for path, node in walk(version["schema"]["openAPIV3Schema"], kind.name):
+            yield pytest.param(node, id=path)
+
+
+@pytest.mark.parametrize("node", list(nodes()))
+def test_every_node_is_structural_and_bounded(node):
+    assert "type" in node or node.get("x-kubernetes-int-or-string")
+    assert not {"$ref", "$defs", "anyOf", "oneOf", "const", "title"} & node.keys()
+    match node.get("type"):
+        case "array":
+            assert node["maxItems"] <= 1024
+        case "string":
+            assert "enum" in node or node.get("format") == "date-time" or node["maxLength"]
+        case "object" if "properties" not in node and "additionalProperties" in node:
+            assert node["maxProperties"]
+
+
+def test_the_committed_files_are_what_the_models_say():
+    assert main(["--check", str(CRDS)]) == 0
+
+
+def test_a_stale_file_is_named(tmp_path, capsys):
+    main([str(tmp_path)])
+    stale = tmp_path / "beamlit.com_models.yaml"
+    stale.write_text(stale.read_text().replace("huggingFace", "other"))
+    assert main(["--check", str(tmp_path)]) == 1
+    assert "beamlit.com_models.yaml" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+def test_every_kind_has_status_category_and_described_fields(kind):
+    document = yaml.safe_load((CRDS / f"beamlit.com_{kind.plural}.yaml").read_text())
+    version = document["spec"]["versions"][0]
+    assert version["subresources"]["status"] == {}
+    assert document["spec"]["names"]["categories"] == ["beamlit"]
+    spec = version["schema"]["openAPIV3Schema"]["properties"]["spec"]
+    undescribed = [
+        path
+        for path, node in walk(spec, "spec")
+        if path != "spec" and "[" not in path.rsplit(".", 1)[-1] and not node.get("description")
+    ]
+    assert undescribed == []
