@@ -1,0 +1,25 @@
+"""Origins: where a Model's files come from.
+
+``resolve`` asks a store which immutable revision a reference means and what it holds (the operator
+does this); ``fetch`` brings exactly that revision into a directory (the init container does this).
+Importing this package is cheap: the stores' libraries are imported only when one is used, and only
+the one that is used.
+"""
+
+from beamlit_operator.origins.errors import OriginError, OriginReason
+from beamlit_operator.origins.listing import OriginFile, ResolvedOrigin
+from beamlit_operator.origins.ref import HubRef, OriginRef, S3Ref, format_uri, parse_uri
+from beamlit_operator.origins.resolve import resolve
+
+__all__ = [
+    "HubRef",
+    "OriginError",
+    "OriginFile",
+    "OriginReason",
+    "OriginRef",
+    "ResolvedOrigin",
+    "S3Ref",
+    "format_uri",
+    "parse_uri",
+    "resolve",
+]

@@ -1,0 +1,133 @@
+"""``python -m beamlit_operator.origins URI DIRECTORY``: what ``beamlit fetch`` runs.
+
+Exit codes: 0 the directory holds the revision; 1 it could not be fetched; 2 wrong usage;
+130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from beamlit_operator.origins.errors import OriginError
+from beamlit_operator.origins.fetch import Fetched, fetch
+from beamlit_operator.origins.progress import mebibytes
+from beamlit_operator.origins.ref import OriginRef, S3Ref, parse_uri
+from beamlit_operator.origins.staging import HOME
+
+_ENVIRONMENT = """\
+environment:
+  s3://  AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN (none: anonymous),
+         AWS_ENDPOINT_URL, AWS_REGION
+  hf://  HF_TOKEN (none: anonymous), HF_ENDPOINT
+"""
+
+
+def main(arguments: Sequence[str] | None = None, *, prog: str = "beamlit fetch") -> int:
+    """Runs the command and returns its exit code; lines for people go to stderr."""
+    try:
+        given = _parser(prog).parse_args(arguments)
+    except SystemExit as end:
+        return int(end.code or 0)
+    try:
+        ref = _ref(given, os.environ)
+    except OriginError as problem:
+        _say(f"{prog}: {problem.message}")
+        return 2
+    return _fetch(ref, given.directory, revision=given.revision, prog=prog)
+
+
+def _fetch(ref: OriginRef, directory: Path, *, revision: str | None, prog: str) -> int:
+    if not isinstance(ref, S3Ref):
+        # The Hub's library wants a home to write to; a container's root is often read-only. It
+        # reads this when it is imported.
+        os.environ.setdefault("HF_HOME", str(directory / HOME))
+    try:
+        fetched = fetch(
+            ref,
+            directory,
+            revision=revision,
+            credentials=_credentials(ref, os.environ),
+            report=lambda line: _say(f"fetching {ref.place}: {line}"),
+        )
+    except OriginError as problem:
+        _say(f"{prog}: {problem.reason}: {problem.message}")
+        return 1
+    except KeyboardInterrupt:
+        _say(f"{prog}: interrupted; the next call goes on where this one was")
+        # Not by return: the Hub's library cannot be told to stop, and its threads would be awaited.
+        os._exit(130)
+    _say(_summary(ref, directory, fetched))
+    return 0
+
+
+def _summary(ref: OriginRef, directory: Path, fetched: Fetched) -> str:
+    if not fetched.files:
+        return f"{directory} holds {ref.place} at {fetched.revision} already: nothing to fetch"
+    files = "1 file" if fetched.files == 1 else f"{fetched.files} files"
+    return (
+        f"fetched {ref.place} at {fetched.revision} into {directory}: {files},"
+        f" {fetched.bytes} bytes ({mebibytes(fetched.bytes)}) in {fetched.seconds:.1f} seconds"
+    )
+
+
+def _parser(prog: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=prog,
+        description="Fetch a model's files, verified and all at once.",
+        epilog=_ENVIRONMENT,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("uri", help="s3://BUCKET/PREFIX or hf://ORGANISATION/NAME[@REVISION]")
+    parser.add_argument("directory", type=Path, help="where the files go")
+    parser.add_argument(
+        "--revision", help="the immutable revision to fetch: commit, or sha256:... for S3"
+    )
+    parser.add_argument("--endpoint", help="URL of the store; default: from the environment")
+    parser.add_argument("--region", help="region of the bucket; default: from the environment")
+    parser.add_argument(
+        "--allow-pattern",
+        action="append",
+        default=[],
+        metavar="GLOB",
+        help="only these files (hf://; repeatable)",
+    )
+    parser.add_argument(
+        "--ignore-pattern",
+        action="append",
+        default=[],
+        metavar="GLOB",
+        help="not these files (hf://; repeatable)",
+    )
+    return parser
+
+
+def _ref(given: argparse.Namespace, environment: Mapping[str, str]) -> OriginRef:
+    is_hub = str(given.uri).startswith("hf://")
+    endpoint = environment.get("HF_ENDPOINT" if is_hub else "AWS_ENDPOINT_URL")
+    return parse_uri(
+        given.uri,
+        endpoint=given.endpoint or endpoint,
+        region=given.region or environment.get("AWS_REGION"),
+        allow_patterns=tuple(given.allow_pattern),
+        ignore_patterns=tuple(given.ignore_pattern),
+    )
+
+
+def _credentials(ref: OriginRef, environment: Mapping[str, str]) -> dict[str, str]:
+    if isinstance(ref, S3Ref):
+        names = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+        return {name: environment[name] for name in names if environment.get(name)}
+    token = environment.get("HF_TOKEN")
+    return {"token": token} if token else {}
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

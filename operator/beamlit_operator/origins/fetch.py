@@ -1,0 +1,147 @@
+"""Brings one immutable revision of an origin into a directory.
+
+| directory holds            | store holds            | what happens                             |
+|----------------------------|------------------------|------------------------------------------|
+| the revision, complete     | not asked              | nothing is fetched                       |
+| the revision, all verified | not asked              | it is moved into place                   |
+| nothing, parts or another  | the revision           | the missing is fetched, then all moved   |
+| anything                   | another (S3)           | ``Changed``; the directory stays as it is |
+
+Without a revision, the one the store has now is taken.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from beamlit_operator.origins.errors import OriginError, OriginReason
+from beamlit_operator.origins.listing import ResolvedOrigin
+from beamlit_operator.origins.progress import Progress
+from beamlit_operator.origins.ref import HubRef, OriginRef, S3Ref, format_uri
+from beamlit_operator.origins.resolve import look
+from beamlit_operator.origins.staging import Staging, stage
+
+_IMMUTABLE = re.compile(r"[0-9a-f]{40}|sha256:[0-9a-f]{64}")
+_LISTING_ATTEMPTS = 4
+_LONGEST_WAIT_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """What a fetch did.
+
+    Attributes:
+        revision: the immutable revision the directory holds now.
+        files: how many files that is, 0 if it was there already.
+        bytes: how many bytes came over the wire, or 0.
+        seconds: how long it took.
+    """
+
+    revision: str
+    files: int
+    bytes: int
+    seconds: float
+
+
+def fetch(
+    ref: OriginRef,
+    directory: Path,
+    *,
+    revision: str | None = None,
+    credentials: Mapping[str, str],
+    report: Callable[[str], None],
+) -> Fetched:
+    """Makes ``directory`` hold ``ref`` at ``revision``.
+
+    Args:
+        ref: the origin.
+        directory: made if missing. Files in it that this function did not bring stay.
+        revision: the immutable one that ``resolve`` gave; for a Hub also a branch or tag.
+        credentials: as for ``resolve``.
+        report: takes lines for people about the progress.
+
+    Raises:
+        OriginError: every failure. Nothing was published then.
+    """
+    started = time.monotonic()
+    if revision and isinstance(ref, HubRef):
+        ref = replace(ref, revision=revision)
+    listing: ResolvedOrigin | None = None
+    if not revision or not _IMMUTABLE.fullmatch(revision):
+        listing = _listing(ref, credentials)
+        if isinstance(ref, S3Ref) and revision:
+            raise _changed(ref, revision, listing)
+        revision = listing.revision
+    with stage(directory, _identity(ref, revision)) as staging:
+        if staging.is_published() or (staging.finish() and staging.is_published()):
+            return Fetched(revision, 0, 0, time.monotonic() - started)
+        listing = listing or _listing(ref, credentials)
+        if listing.revision != revision:
+            raise _changed(ref, revision, listing)
+        _bring(ref, listing, staging, credentials=credentials, report=report)
+    return Fetched(revision, len(listing.files), listing.bytes, time.monotonic() - started)
+
+
+def _bring(
+    ref: OriginRef,
+    listing: ResolvedOrigin,
+    staging: Staging,
+    *,
+    credentials: Mapping[str, str],
+    report: Callable[[str], None],
+) -> None:
+    missing = staging.prepare(listing)
+    with Progress(listing.bytes, report) as progress:
+        progress.add(listing.bytes - sum(file.size for file in missing))
+        if isinstance(ref, S3Ref):
+            from beamlit_operator.origins import s3_transfer
+
+            s3_transfer.Transfer(ref, credentials, staging=staging, progress=progress).run(missing)
+        else:
+            from beamlit_operator.origins import hub_transfer
+
+            hub_transfer.Transfer(
+                ref,
+                credentials,
+                commit=listing.revision,
+                staging=staging,
+                progress=progress,
+            ).run(missing)
+    staging.publish(listing)
+
+
+def _listing(ref: OriginRef, credentials: Mapping[str, str]) -> ResolvedOrigin:
+    """Asks the store, again for a while if it does not answer well."""
+    attempt = 1
+    while True:
+        try:
+            return look(ref, credentials)
+        except OriginError as problem:
+            if problem.stalled or attempt == _LISTING_ATTEMPTS:
+                raise
+            seconds = 2.0**attempt
+            if problem.reason is OriginReason.RATE_LIMITED:
+                seconds = problem.retry_after_seconds
+            time.sleep(min(seconds, _LONGEST_WAIT_SECONDS))
+            attempt += 1
+
+
+def _identity(ref: OriginRef, revision: str) -> str:
+    """What the directory holds when the fetch is done, as one string."""
+    if isinstance(ref, S3Ref):
+        return f"{format_uri(ref)} {revision}"
+    repository = replace(ref, revision=revision)
+    patterns = f"{sorted(ref.allow_patterns)} {sorted(ref.ignore_patterns)}"
+    return f"{format_uri(repository)} {patterns}"
+
+
+def _changed(ref: OriginRef, revision: str, listing: ResolvedOrigin) -> OriginError:
+    return OriginError(
+        OriginReason.CHANGED,
+        f"{ref.place} is at {listing.revision} now, not at {revision}: it changed after it was"
+        " resolved; put the files back, or let the operator resolve the Model again",
+    )

@@ -1,0 +1,211 @@
+"""A Hugging Face Hub: list a repository at a commit, judge errors, bring single files.
+
+The library does the talking (redirects, large-file storage, Xet, resuming); here stands what its
+errors mean and that it is given the token explicitly, never one it finds on the machine.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from huggingface_hub import HfApi, hf_hub_download
+from huggingface_hub.errors import (
+    DisabledRepoError,
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+from huggingface_hub.hf_api import RepoFile
+from huggingface_hub.utils import (  # type: ignore[attr-defined]  # exported lazily
+    disable_progress_bars,
+    filter_repo_objects,
+)
+
+from beamlit_operator.origins.errors import OriginError, OriginReason, one_line
+from beamlit_operator.origins.listing import OriginFile, ResolvedOrigin, resolved
+from beamlit_operator.origins.ref import DEFAULT_HUB_ENDPOINT, HubRef
+
+TOKEN = "token"  # noqa: S105 - the name of a field
+
+ANSWER_TIMEOUT_SECONDS = 15.0
+
+# Above this the Hub's own summary of a repository is not complete; the library says so too.
+_SUMMARY_FILES = 50_000
+
+# All that its HTTP library raises: connection refused, timeouts, broken answers. The library moved
+# from httpx to httpx2; the base class of its own error is the one name that holds for both.
+_TRANSPORT_ERROR: type[Exception] = HfHubHTTPError.__bases__[0]
+
+_RATE_LIMIT_RESET = re.compile(r"\bt=(\d+)")
+
+
+def look(ref: HubRef, credentials: Mapping[str, str]) -> ResolvedOrigin:
+    """Resolves and lists ``ref``: see :func:`beamlit_operator.origins.resolve.resolve`."""
+    token = credentials.get(TOKEN) or False
+    api = HfApi(endpoint=_endpoint(ref), token=token)
+    try:
+        info = api.model_info(
+            ref.repo,
+            revision=ref.revision,
+            files_metadata=True,
+            timeout=ANSWER_TIMEOUT_SECONDS,
+        )
+        siblings = info.siblings or []
+        if info.sha is None:
+            raise OriginError(
+                OriginReason.UNREACHABLE, f"{ref.place}: the Hub named no commit: check endpoint"
+            )
+        files = {
+            sibling.rfilename: (
+                sibling.size,
+                sibling.lfs.sha256 if sibling.lfs else None,
+                sibling.blob_id,
+            )
+            for sibling in siblings
+        }
+        complete = all(size is not None for size, _, _ in files.values())
+        if not complete or len(files) > _SUMMARY_FILES:
+            tree = api.list_repo_tree(ref.repo, recursive=True, revision=info.sha)
+            files = {
+                entry.path: (entry.size, entry.lfs.sha256 if entry.lfs else None, entry.blob_id)
+                for entry in tree
+                if isinstance(entry, RepoFile)
+            }
+    except OriginError:
+        raise
+    except Exception as error:
+        raise judge(error, ref, credentials) from None
+    wanted = set(
+        filter_repo_objects(
+            list(files),
+            allow_patterns=list(ref.allow_patterns) or None,
+            ignore_patterns=list(ref.ignore_patterns) or None,
+        )
+    )
+    if not wanted:
+        limits = "" if not files else " that allowPatterns and ignorePatterns let through"
+        raise OriginError(
+            OriginReason.NO_OBJECTS, f"{ref.place} holds no file{limits}: check the repository"
+        )
+    return resolved(
+        info.sha,
+        [
+            OriginFile(
+                path, size or 0, f"sha256:{sha256}" if sha256 else f"gitsha1:{blob_id}", path
+            )
+            for path, (size, sha256, blob_id) in files.items()
+            if path in wanted
+        ],
+        place=ref.place,
+    )
+
+
+def download(
+    ref: HubRef, credentials: Mapping[str, str], *, commit: str, path: str, into: Path
+) -> Path:
+    """Brings one file and returns where it is (below ``into``). Resumes what an earlier call left.
+
+    Raises:
+        OriginError: every failure.
+    """
+    disable_progress_bars()
+    try:
+        return Path(
+            hf_hub_download(
+                ref.repo,
+                path,
+                revision=commit,
+                endpoint=_endpoint(ref),
+                token=credentials.get(TOKEN) or False,
+                local_dir=into,
+                cache_dir=into / ".cache",
+                etag_timeout=ANSWER_TIMEOUT_SECONDS,
+            )
+        )
+    except Exception as error:
+        raise judge(error, ref, credentials) from None
+
+
+def judge(error: Exception, ref: HubRef, credentials: Mapping[str, str]) -> OriginError:
+    """What ``error`` means for a person. Errors that are not the Hub's are raised again."""
+    token = credentials.get(TOKEN)
+    if isinstance(error, HFValidationError):
+        return OriginError(OriginReason.INVALID_REFERENCE, f"{ref.place} is not possible")
+    if isinstance(error, HfHubHTTPError):
+        return _judge_answer(error, ref, token)
+    cause: BaseException | None = error
+    while cause is not None:  # "local entry not found" wraps what really happened
+        if isinstance(cause, HfHubHTTPError):
+            return _judge_answer(cause, ref, token)
+        if isinstance(cause, _TRANSPORT_ERROR | ConnectionError | TimeoutError):
+            return OriginError(
+                OriginReason.UNREACHABLE,
+                f"{ref.place} cannot be reached ({type(cause).__name__}): check endpoint and "
+                "network",
+            )
+        cause = cause.__cause__
+    if isinstance(error, ValueError):  # an answer that is not the Hub's JSON
+        return OriginError(
+            OriginReason.UNREACHABLE,
+            f"{ref.place}: the endpoint does not answer like a Hub: check endpoint",
+        )
+    raise error
+
+
+def _judge_answer(error: HfHubHTTPError, ref: HubRef, token: str | None) -> OriginError:
+    status = error.response.status_code
+    if isinstance(error, GatedRepoError):  # before its base class: repository not found
+        how = "" if token else " and set a token in the Secret"
+        return OriginError(
+            OriginReason.GATED, f"{ref.repo} is gated: ask for access at {ref.url}{how}"
+        )
+    # A token the Hub does not know gets 401; a valid one that may not see the repository gets 404.
+    if status == 401 and token:
+        return OriginError(
+            OriginReason.TOKEN_INVALID,
+            f"the Hub does not accept the token for {ref.place}: correct it in the Secret",
+        )
+    if isinstance(error, RevisionNotFoundError):
+        return OriginError(
+            OriginReason.REVISION_UNKNOWN,
+            f"{ref.repo} has no revision {ref.revision!r}: name an existing branch, tag or commit",
+        )
+    if isinstance(error, RepositoryNotFoundError) or status in (401, 404):
+        how = "allow the token to read it" if token else "set a token if it is private"
+        return OriginError(
+            OriginReason.REPO_NOT_FOUND_OR_NO_ACCESS,
+            f"{ref.place} does not exist or is hidden: check the name, and {how}",
+        )
+    if isinstance(error, DisabledRepoError) or status == 403:
+        return OriginError(
+            OriginReason.ACCESS_DENIED,
+            f"the Hub refuses access to {ref.place}: check the token's rights at {ref.url}",
+        )
+    if status == 429:
+        return OriginError(
+            OriginReason.RATE_LIMITED,
+            f"the Hub's rate limit is reached for {ref.place}: it is tried again later",
+            retry_after_seconds=_retry_after(error.response.headers),
+        )
+    text = one_line(error.server_message or "", [token or ""])
+    return OriginError(
+        OriginReason.UNREACHABLE, f"the Hub answered {status} for {ref.place}: {text}".rstrip(": ")
+    )
+
+
+def _retry_after(headers: Mapping[str, str]) -> float | None:
+    """The Hub's own delay: Retry-After, or the IETF draft's ``RateLimit: "api";r=0;t=55``."""
+    value = headers.get("retry-after", "")
+    if value.isdigit():
+        return float(value)
+    match = _RATE_LIMIT_RESET.search(headers.get("ratelimit", ""))
+    return float(match.group(1)) if match else None
+
+
+def _endpoint(ref: HubRef) -> str:
+    # Never None: the library would then take HF_ENDPOINT of this process.
+    return (ref.endpoint or DEFAULT_HUB_ENDPOINT).rstrip("/")

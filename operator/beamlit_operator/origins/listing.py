@@ -1,0 +1,108 @@
+"""What an origin holds at one revision, and whether its names are safe on a disk. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from beamlit_operator.origins.errors import OriginError, OriginReason
+
+RESERVED = ".beamlit"
+"""The directory the fetcher keeps its own records in, beside the model's files."""
+
+MAX_FILES = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class OriginFile:
+    """One file of a model.
+
+    Attributes:
+        path: where it goes, relative, with ``/``.
+        size: bytes.
+        digest: S3: the ETag without quotes. Hub: ``sha256:<hex>`` for large files,
+            ``gitsha1:<hex>`` (the git blob id) for others.
+        source: its name in the store: the whole S3 key, the path in the repository.
+    """
+
+    path: str
+    size: int
+    digest: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class ResolvedOrigin:
+    """An origin at one immutable revision.
+
+    Attributes:
+        revision: Hub: the commit's sha (40 hex digits). S3: see :func:`objects_revision`.
+        files: sorted by path.
+        bytes: sum of their sizes.
+    """
+
+    revision: str
+    files: tuple[OriginFile, ...]
+    bytes: int
+
+
+def resolved(revision: str, files: Iterable[OriginFile], *, place: str) -> ResolvedOrigin:
+    """Puts a listing together, or refuses it.
+
+    Raises:
+        OriginError: ``UnsafePath`` or ``TooManyFiles``.
+    """
+    ordered = tuple(sorted(files, key=lambda file: file.path))
+    if len(ordered) > MAX_FILES:
+        raise too_many_files(place)
+    _check_paths((file.path for file in ordered), place=place)
+    return ResolvedOrigin(revision, ordered, sum(file.size for file in ordered))
+
+
+def too_many_files(place: str) -> OriginError:
+    return OriginError(
+        OriginReason.TOO_MANY_FILES,
+        f"{place} holds more than {MAX_FILES} files: name the folder of one model",
+    )
+
+
+def objects_revision(objects: Iterable[tuple[str, int, str]]) -> str:
+    """The immutable revision of a set of S3 objects.
+
+    ``sha256:`` and 64 hex digits: SHA-256 over one line per object, ordered by the UTF-8 bytes of
+    its key. A line is the compact JSON array ``[key,size,etag]`` (non-ASCII escaped, ETag without
+    quotes) and a newline. Keys are whole: the prefix is part of them. So the revision changes when
+    any object is added, removed, renamed or written with other content.
+    """
+    digest = hashlib.sha256()
+    for key, size, etag in sorted(objects, key=lambda item: item[0].encode()):
+        digest.update(json.dumps([key, size, etag], separators=(",", ":")).encode() + b"\n")
+    return f"sha256:{digest.hexdigest()}"
+
+
+def _check_paths(paths: Iterable[str], *, place: str) -> None:
+    """Refuses names that leave the directory, and names that cannot both exist on a disk."""
+    files: set[str] = set()
+    folders: set[str] = set()
+    for path in paths:
+        segments = path.split("/")
+        if (
+            any(segment in ("", ".", "..") for segment in segments)
+            or "\0" in path
+            or segments[0] == RESERVED
+        ):
+            raise _unsafe(place, path, "is not a safe file name")
+        if path in files:
+            raise _unsafe(place, path, "exists twice")
+        files.add(path)
+        folders.update("/".join(segments[:end]) for end in range(1, len(segments)))
+    for path in sorted(files & folders):
+        raise _unsafe(place, path, "is a file and a folder at once")
+
+
+def _unsafe(place: str, path: str, what: str) -> OriginError:
+    return OriginError(
+        OriginReason.UNSAFE_PATH, f"{path!r} in {place} {what}: rename or remove it there"
+    )

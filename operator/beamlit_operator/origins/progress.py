@@ -1,0 +1,78 @@
+"""Tells how far a fetch is, at most once a second."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+
+_INTERVAL_SECONDS = 1.0
+
+
+class Progress:
+    """Counts bytes that arrive, and reports a line a second while they do.
+
+    Used as a context manager around the fetch. A fetch that takes less than a second reports none.
+    """
+
+    def __init__(self, total_bytes: int, report: Callable[[str], None]) -> None:
+        self._total = total_bytes
+        self._report = report
+        self._bytes = 0
+        self._lock = threading.Lock()
+        self._watched: Path | None = None
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="progress", daemon=True)
+
+    def add(self, count: int) -> None:
+        """``count`` more bytes are there (negative: were thrown away)."""
+        with self._lock:
+            self._bytes += count
+
+    def watch(self, folder: Path) -> None:
+        """Counts ``*.incomplete`` files below ``folder`` too: what the Hub's library is writing."""
+        self._watched = folder
+
+    def __enter__(self) -> Progress:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        last_bytes, last_seconds = self._measure(), time.monotonic()
+        while not self._ended.wait(_INTERVAL_SECONDS):
+            now_bytes, now_seconds = self._measure(), time.monotonic()
+            if now_bytes == last_bytes:
+                continue
+            speed = max(now_bytes - last_bytes, 0) / (now_seconds - last_seconds)
+            percent = 100 * now_bytes // max(self._total, 1)
+            self._report(
+                f"{mebibytes(now_bytes)} of {mebibytes(self._total)} ({percent} %),"
+                f" {mebibytes(speed)}/s"
+            )
+            last_bytes, last_seconds = now_bytes, now_seconds
+
+    def _measure(self) -> int:
+        under_way = 0
+        if self._watched is not None:
+            for path in self._watched.rglob("*.incomplete"):
+                try:
+                    under_way += path.stat().st_size
+                except FileNotFoundError:
+                    continue
+        return min(self._bytes + under_way, self._total)
+
+
+def mebibytes(count: float) -> str:
+    """For people: ``12.3 MiB``."""
+    return f"{count / 2**20:.1f} MiB"

@@ -1,0 +1,172 @@
+"""From half-fetched to published: the directory a model is fetched into.
+
+A model server must never see half a model. So files are collected beside it, on the same volume::
+
+    DIRECTORY/.beamlit/lock            one fetcher at a time
+    DIRECTORY/.beamlit/home/           what the Hub's library keeps for itself
+    DIRECTORY/.beamlit/work-<hash>/    what is being fetched of one revision
+        parts/<n>                      a file that is not complete
+        files/<path>                   complete and verified
+        ready.json                     all are: only moving is left
+    DIRECTORY/.beamlit/published.json  the completion marker: revision and files
+
+A fetch that is killed at any point leaves no marker, and the next one goes on where it was.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from beamlit_operator.origins.errors import OriginError, OriginReason
+from beamlit_operator.origins.listing import RESERVED, OriginFile, ResolvedOrigin
+
+HOME = f"{RESERVED}/home"
+"""Below the directory: a place to write for libraries, for when the process' home has none."""
+
+# What a file system needs for itself, and small files' rounding up to blocks.
+_SPARE_BYTES = 16 * 2**20
+_BLOCK_BYTES = 4096
+
+
+class Staging:
+    """The work area of one revision in one directory. Made by :func:`stage`."""
+
+    def __init__(self, directory: Path, revision: str) -> None:
+        self.directory = directory
+        self.revision = revision
+        self._own = directory / RESERVED
+        self._marker = self._own / "published.json"
+        self.work = self._own / f"work-{hashlib.sha256(revision.encode()).hexdigest()[:16]}"
+        self.parts = self.work / "parts"
+        self._files = self.work / "files"
+        self._ready = self.work / "ready.json"
+
+    def is_published(self) -> bool:
+        """The directory holds this revision completely."""
+        marker = _read(self._marker)
+        if marker is None or marker.get("revision") != self.revision:
+            return False
+        return all(_has(self.directory / path, size) for path, size in marker["files"].items())
+
+    def prepare(self, wanted: ResolvedOrigin) -> list[OriginFile]:
+        """Makes room, and returns the files that are not complete yet.
+
+        Raises:
+            OriginError: ``LocalDisk``, if they do not fit.
+        """
+        for other in self._own.glob("work-*"):
+            if other != self.work:
+                shutil.rmtree(other, ignore_errors=True)
+        self.parts.mkdir(parents=True, exist_ok=True)
+        missing = [file for file in wanted.files if not _has(self._files / file.path, file.size)]
+        # What lies in parts is counted twice, to the safe side: it may have to be fetched again.
+        need = sum(file.size + _BLOCK_BYTES for file in missing) + _SPARE_BYTES
+        free = shutil.disk_usage(self.directory).free
+        if free < need:
+            raise OriginError(
+                OriginReason.LOCAL_DISK,
+                f"{self.directory} has {free / 2**20:.0f} MiB free, but {need / 2**20:.0f} MiB are "
+                "needed: give the volume more room",
+            )
+        return missing
+
+    def complete(self, file: OriginFile, part: Path) -> None:
+        """Takes over a verified file."""
+        target = self._files / file.path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        part.replace(target)
+
+    def publish(self, wanted: ResolvedOrigin) -> None:
+        """Moves all files into place and then says so, with the marker."""
+        _write(self._ready, {"files": {file.path: file.size for file in wanted.files}})
+        self.finish()
+
+    def finish(self) -> bool:
+        """Ends a publication that was begun, perhaps by a fetcher that was killed."""
+        ready = _read(self._ready)
+        if ready is None:
+            return False
+        files: dict[str, int] = ready["files"]
+        before = _read(self._marker)
+        self._marker.unlink(missing_ok=True)
+        for path in set(before["files"] if before else ()) - files.keys():
+            self._remove(path)
+        root = self.directory.resolve()
+        for path in files:
+            source, target = self._files / path, self.directory / path
+            if not source.exists():
+                continue  # moved already
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if not target.parent.resolve().is_relative_to(root):
+                raise OriginError(
+                    OriginReason.UNSAFE_PATH,
+                    f"{target.parent} leads out of {self.directory}: remove that link",
+                )
+            if target.is_dir() and not target.is_symlink():
+                shutil.rmtree(target)
+            source.replace(target)
+        _write(self._marker, {"revision": self.revision, "files": files})
+        shutil.rmtree(self.work, ignore_errors=True)
+        shutil.rmtree(self.directory / HOME, ignore_errors=True)
+        return True
+
+    def _remove(self, path: str) -> None:
+        """Removes a file of the revision before, and the folders it leaves empty."""
+        (self.directory / path).unlink(missing_ok=True)
+        folder = (self.directory / path).parent
+        with contextlib.suppress(OSError):  # not empty
+            while folder != self.directory:
+                folder.rmdir()
+                folder = folder.parent
+
+
+@contextlib.contextmanager
+def stage(directory: Path, revision: str) -> Iterator[Staging]:
+    """Opens ``directory`` for fetching ``revision``; waits for another fetcher to end.
+
+    Raises:
+        OriginError: ``LocalDisk``, if the directory cannot be made or written, here or later.
+    """
+    try:
+        own = directory / RESERVED
+        own.mkdir(parents=True, exist_ok=True)
+        with (own / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # ends with the process, however it ends
+            yield Staging(directory, revision)
+    except OSError as error:
+        raise OriginError(
+            OriginReason.LOCAL_DISK,
+            f"{error.filename or directory}: {error.strerror or error}: check the volume",
+        ) from error
+
+
+def _has(path: Path, size: int) -> bool:
+    try:
+        return path.is_file() and path.stat().st_size == size
+    except OSError:
+        return False
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return None
+    return content if isinstance(content, dict) and "files" in content else None
+
+
+def _write(path: Path, content: dict[str, object]) -> None:
+    draft = path.with_suffix(".new")
+    with draft.open("w") as file:
+        json.dump(content, file)
+        file.flush()
+        os.fsync(file.fileno())
+    draft.replace(path)
