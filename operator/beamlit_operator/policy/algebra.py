@@ -1,0 +1,81 @@
+"""Sets of allowed values: what a policy allows, and how such sets are joined and met.
+
+A value is a kind and a name, written `country:us`. Values can contain one another (a continent its
+countries, a country its locations), so a set stands for everything below its values. A set is kept
+*reduced*: no value lies within another of the same set. Then two sets allow the same things exactly
+when they are equal, as long as a value is never spelled out as all of its parts.
+
+Containment is a forest: a value has at most one parent. So two values are either apart or one lies
+within the other, and the meeting of two sets needs no other values than theirs.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
+
+
+class Value(NamedTuple):
+    """One allowed value in its normal form: lower case, the catalogue's own spelling."""
+
+    kind: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.kind}:{self.name}"
+
+
+ValueSet = frozenset[Value]
+"""A reduced set of values. Empty means that nothing is allowed; *anything* is None, not a set."""
+
+Parent = Callable[[Value], Value | None]
+"""The smallest value that contains another, if any."""
+
+
+def flat(_: Value) -> None:
+    """The parent relation of values that contain nothing but themselves (flavors)."""
+
+
+def ancestors(value: Value, parent: Parent) -> Iterator[Value]:
+    """The value and all that contain it, smallest first."""
+    at: Value | None = value
+    while at is not None:
+        yield at
+        at = parent(at)
+
+
+def within(value: Value, allowed: ValueSet | None, parent: Parent) -> bool:
+    """Whether everything the value stands for is allowed."""
+    return allowed is None or any(each in allowed for each in ancestors(value, parent))
+
+
+def reduced(values: Iterable[Value], parent: Parent) -> ValueSet:
+    """The same set without the values that lie within another of it."""
+    everything = frozenset(values)
+    return frozenset(
+        value
+        for value in everything
+        if not any(each in everything for each in ancestors(value, parent) if each != value)
+    )
+
+
+def union(sets: Iterable[ValueSet], parent: Parent) -> ValueSet:
+    """What any of the sets allows."""
+    return reduced((value for each in sets for value in each), parent)
+
+
+def intersection(left: ValueSet, right: ValueSet, parent: Parent) -> ValueSet:
+    """What both sets allow: of each pair of which one lies within the other, the smaller."""
+    return reduced(
+        [value for value in left if within(value, right, parent)]
+        + [value for value in right if within(value, left, parent)],
+        parent,
+    )
+
+
+def subset(left: ValueSet, right: ValueSet | None, parent: Parent) -> bool:
+    """Whether `right` (None: anything) allows everything that `left` allows."""
+    return all(within(value, right, parent) for value in left)
+
+
+def written(values: Iterable[Value]) -> list[str]:
+    """The values as text, in one fixed order: for statuses, messages and JSON."""
+    return [str(value) for value in sorted(values)]

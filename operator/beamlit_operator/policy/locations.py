@@ -1,0 +1,75 @@
+"""Normal forms and containment of the two policy types: locations and flavors.
+
+`continent:na` contains `country:us`, which contains `location:us-east-1`. Flavors are flat.
+Names are case-insensitive; the normal form is lower case and the catalogue's own spelling.
+"""
+
+from collections.abc import Iterable
+from enum import StrEnum
+
+from beamlit_operator.policy.algebra import Parent, Value, flat
+from beamlit_operator.policy.catalogue import CONTINENTS, Catalogue
+
+
+class PolicyType(StrEnum):
+    """What a policy is about."""
+
+    LOCATION = "location"
+    FLAVOR = "flavor"
+
+
+LOCATION_KINDS = ("continent", "country", "location")
+FLAVOR_KINDS = ("cpu", "gpu")
+
+
+def normal(kind: str, name: str, *, catalogue: Catalogue) -> Value:
+    """The normal form of one entry of a policy or of a deployment's flavors."""
+    kind, name = kind.strip().lower(), name.strip().lower()
+    if kind in FLAVOR_KINDS:
+        name = catalogue.flavor_name(kind, name)
+    return Value(kind, name)
+
+
+def parents(policy_type: PolicyType, catalogue: Catalogue) -> Parent:
+    """The containment relation of one policy type."""
+    if policy_type is PolicyType.FLAVOR:
+        return flat
+
+    def parent(value: Value) -> Value | None:
+        if value.kind == "location":
+            country = catalogue.country_of(value.name)
+            return None if country is None else Value("country", country)
+        if value.kind == "country":
+            continent = catalogue.continent_of(value.name)
+            return None if continent is None else Value("continent", continent)
+        return None
+
+    return parent
+
+
+def unknown(values: Iterable[Value], *, catalogue: Catalogue) -> list[str]:
+    """One sentence for each value that can match nothing, or only what names it by a label.
+
+    An unknown continent or country is a mistake. An unknown location or GPU may be a cluster's own:
+    it matches nodes that carry it in their `beamlit.com/` label or, a location, as their region.
+    """
+    sentences = []
+    for value in sorted(values):
+        match value.kind:
+            case "continent" if value.name not in CONTINENTS:
+                sentences.append(
+                    f"continent {value.name!r} does not exist: use one of {' '.join(CONTINENTS)}"
+                )
+            case "country" if catalogue.continent_of(value.name) is None:
+                sentences.append(
+                    f"country {value.name!r} does not exist: use an ISO 3166-1 alpha-2 code"
+                    + (" (the United Kingdom is gb)" if value.name == "uk" else "")
+                )
+            case "cpu" if value.name not in catalogue.cpus:
+                sentences.append(
+                    f"cpu flavor {value.name!r} does not exist: "
+                    f"use one of {' '.join(sorted(catalogue.cpus))}"
+                )
+            case _:
+                pass
+    return sentences
