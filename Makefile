@@ -11,7 +11,7 @@ JOBS ?= auto
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo dev test lint format crds lock bench-gateway bench-policy clean
+.PHONY: help setup demo dev test lint format crds lock clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -59,13 +59,15 @@ lint: $(READY) ## style, types, the rooms' borders, and that crds/ is up to date
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m $(PACKAGE).api.crd --check crds
+	$(BIN)/python -m $(PACKAGE).api.reference --check docs/reference.md
 
 format: $(READY) ## rewrite the code in the house's format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-crds: $(READY) ## generate crds/ from the models
+crds: $(READY) ## generate crds/ and docs/reference.md from the models
 	$(BIN)/python -m $(PACKAGE).api.crd crds
+	$(BIN)/python -m $(PACKAGE).api.reference docs/reference.md
 
 # The lock holds names, versions and hashes, and no address of any registry.
 lock: $(READY) ## compute constraints.txt anew from pyproject.toml

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from beamlit_operator.api import reference
 from beamlit_operator.api.crd import KINDS, crd, main
 
 CRDS = Path(__file__).parents[3] / "crds"
@@ -64,3 +65,10 @@ def test_every_kind_has_status_category_and_described_fields(kind):
         if path != "spec" and "[" not in path.rsplit(".", 1)[-1] and not node.get("description")
     ]
     assert undescribed == []
+
+
+def test_the_committed_reference_is_what_the_models_say(tmp_path, capsys):
+    committed = CRDS.parent / "docs" / "reference.md"
+    assert reference.main(["--check", str(committed)]) == 0
+    assert reference.main(["--check", str(tmp_path / "missing.md")]) == 1
+    assert "make crds" in capsys.readouterr().err
