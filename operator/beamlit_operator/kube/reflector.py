@@ -64,6 +64,7 @@ class Reflector(Mapping[ObjectKey, Json]):
         self._on_change = on_change
         self._objects: dict[ObjectKey, Json] = {}
         self._synced = asyncio.Event()
+        self._version: str | None = None
 
     def __getitem__(self, key: ObjectKey) -> Json:
         return self._objects[key]
@@ -86,21 +87,20 @@ class Reflector(Mapping[ObjectKey, Json]):
     async def run(self) -> None:
         """Follows the collection until cancelled; survives every API error."""
         delay = FIRST_RETRY
-        version: str | None = None
         while True:
             try:
-                if version is None:
-                    version = await self._relist()
+                if self._version is None:
+                    self._version = await self._relist()
                     delay = FIRST_RETRY
-                version = await self._follow(version)
+                await self._follow(self._version)
                 delay = FIRST_RETRY
             except ApiError as error:
-                if error.gone:
-                    version = None
+                if error.gone and self._version is not None:
+                    self._version = None
                     continue
                 log.warning("watch of %s failed: %s", self._resource.plural, error)
                 if error.status:
-                    version = None
+                    self._version = None
                 # Jitter: many watchers of one restarted server must not return in step.
                 await asyncio.sleep(error.retry_after or delay * random.uniform(0.8, 1.2))  # noqa: S311
                 delay = min(delay * 2, LAST_RETRY)
@@ -119,19 +119,19 @@ class Reflector(Mapping[ObjectKey, Json]):
         self._synced.set()
         return result.resource_version
 
-    async def _follow(self, version: str) -> str:
+    async def _follow(self, version: str) -> None:
         async for event in self._client.watch(
             self._resource,
             self._namespace,
             resource_version=version,
             label_selector=self._label_selector,
         ):
-            version = _version_of(event.object)
+            # Kept per event: a lost connection resumes after the last one seen, not before it.
+            self._version = _version_of(event.object)
             if event.type == "DELETED":
                 self._put(_key_of(event.object), None)
             elif event.type != "BOOKMARK":
                 self._put(_key_of(event.object), event.object)
-        return version
 
     def _put(self, key: ObjectKey, new: Json | None) -> None:
         old = self._objects.pop(key, None) if new is None else self._objects.get(key)
