@@ -92,8 +92,12 @@ class Reflector(Mapping[ObjectKey, Json]):
                 if self._version is None:
                     self._version = await self._relist()
                     delay = FIRST_RETRY
+                started = asyncio.get_running_loop().time()
                 await self._follow(self._version)
                 delay = FIRST_RETRY
+                if asyncio.get_running_loop().time() - started < FIRST_RETRY:
+                    # Something between us and the server cuts every watch short.
+                    await asyncio.sleep(FIRST_RETRY)
             except ApiError as error:
                 if error.gone and self._version is not None:
                     self._version = None
