@@ -1,0 +1,232 @@
+"""The commands of ``beamlit``: what they are called and what they take.
+
+Each imports what it needs when it runs, so that no command waits for another's libraries.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Coroutine, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from beamlit_operator.cli.errors import FAILED, CommandError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="A serverless, governed inference platform on Kubernetes.",
+)
+get_app = typer.Typer(no_args_is_help=True, help="Show models or deployments as a table.")
+policy_app = typer.Typer(no_args_is_help=True, help="Explain what policies decide.")
+app.add_typer(get_app, name="get")
+app.add_typer(policy_app, name="policy")
+
+Kubeconfig = Annotated[
+    Path | None,
+    typer.Option("--kubeconfig", help="The cluster's configuration; as kubectl when not given."),
+]
+Namespace = Annotated[
+    str | None, typer.Option("--namespace", "-n", help="The workspace; the context's by default.")
+]
+Files = Annotated[
+    list[Path] | None,
+    typer.Option("--filename", "-f", help="Manifests or folders of them, or - for stdin."),
+]
+DataDir = Annotated[Path, typer.Option("--data-dir", help="Where the cluster keeps its files.")]
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Runs a command; failures become a sentence on stderr and an exit status."""
+    try:
+        app(args=list(arguments), prog_name="beamlit")
+    except CommandError as failure:
+        print(f"beamlit: {failure.message}", file=sys.stderr)
+        return failure.status
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else int(bool(end.code))
+    except BrokenPipeError:
+        # Whoever read our output has seen enough. Python must not fail again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        if os.environ.get("BEAMLIT_DEBUG"):
+            raise
+        print(
+            f"beamlit: unexpected {type(error).__name__}: {error}\n"
+            "This is a bug. BEAMLIT_DEBUG=1 shows where it happens.",
+            file=sys.stderr,
+        )
+        return FAILED
+    return 0
+
+
+def _complete(work: Coroutine[Any, Any, int | None]) -> None:
+    """Runs one command's work; its exit status, if it has one, ends the program."""
+    try:
+        status = asyncio.run(work)
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+    if status:
+        raise typer.Exit(status)
+
+
+@app.command()
+def dev(
+    data_dir: DataDir = Path(".beamlit"),
+    api_port: Annotated[int, typer.Option(help="The API server's port; 0: any free one.")] = 0,
+    gateway_port: Annotated[
+        int, typer.Option(help="The gateway's port; the next free one if it is taken.")
+    ] = 8080,
+    samples: Annotated[
+        bool, typer.Option("--samples", help="Also run an S3 store that holds the sample models.")
+    ] = False,
+    reset: Annotated[
+        bool, typer.Option("--reset", help="Forget the cluster's contents first.")
+    ] = False,
+) -> None:
+    """Run a cluster on this machine, with the operator and the gateway, until Ctrl-C.
+
+    For laptops, demos and tests, never for production.
+    """
+    from beamlit_operator.cli.dev import DevSettings, dev_command
+
+    settings = DevSettings(
+        data_dir=data_dir, api_port=api_port, gateway_port=gateway_port, samples=samples
+    )
+    _complete(dev_command(settings, reset=reset))
+
+
+@app.command()
+def demo(
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Keep the logs even when all went well.")
+    ] = False,
+) -> None:
+    """Show the whole of it on this machine: policy, a cold start, a warm request, zero again."""
+    from beamlit_operator.cli.demo import demo_command
+
+    _complete(demo_command(keep=keep))
+
+
+@app.command(
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+    add_help_option=False,
+)
+def fetch(context: typer.Context) -> None:
+    """Fetch a model's files from its origin (what the init container runs)."""
+    from beamlit_operator.origins.__main__ import main
+
+    raise typer.Exit(main(context.args, prog="beamlit fetch"))
+
+
+@get_app.command("models")
+def get_models(
+    namespace: Namespace = None,
+    every: Annotated[bool, typer.Option("--all-namespaces", "-A", help="Of all.")] = False,
+    kubeconfig: Kubeconfig = None,
+) -> None:
+    """Models, and which version of each runs in which environment."""
+    from beamlit_operator.cli.cluster import Target
+    from beamlit_operator.cli.listing import show_models
+
+    _complete(show_models(Target(kubeconfig, namespace), everywhere=every))
+
+
+@get_app.command("deployments")
+def get_deployments(
+    namespace: Namespace = None,
+    every: Annotated[bool, typer.Option("--all-namespaces", "-A", help="Of all.")] = False,
+    kubeconfig: Kubeconfig = None,
+) -> None:
+    """Deployments, whether they are ready, and where they answer."""
+    from beamlit_operator.cli.cluster import Target
+    from beamlit_operator.cli.listing import show_deployments
+
+    _complete(show_deployments(Target(kubeconfig, namespace), everywhere=every))
+
+
+@app.command()
+def status(
+    name: Annotated[str, typer.Argument(help="A ModelDeployment, or else a Model.")],
+    namespace: Namespace = None,
+    kubeconfig: Kubeconfig = None,
+) -> None:
+    """Everything about one deployment or model: conditions, revisions, policies."""
+    from beamlit_operator.cli.cluster import Target
+    from beamlit_operator.cli.status import show_status
+
+    _complete(show_status(name, Target(kubeconfig, namespace)))
+
+
+@app.command()
+def invoke(
+    model: Annotated[str, typer.Argument(help="The Model to call.")],
+    data: Annotated[
+        str, typer.Option("--data", "-d", help="The request body: JSON, @FILE, or @- for stdin.")
+    ],
+    environment: Annotated[str, typer.Option("--environment", "-e")] = "production",
+    path: Annotated[
+        str | None, typer.Option(help="Path on the model server; /v2/models/MODEL/infer if unset.")
+    ] = None,
+    namespace: Namespace = None,
+    kubeconfig: Kubeconfig = None,
+) -> None:
+    """Send one inference request and print the answer."""
+    from beamlit_operator.cli.cluster import Target
+    from beamlit_operator.cli.invoke import invoke_command
+
+    _complete(
+        invoke_command(
+            model, Target(kubeconfig, namespace), environment=environment, data=data, path=path
+        )
+    )
+
+
+@policy_app.command("explain")
+def policy_explain(
+    name: Annotated[str, typer.Argument(help="The ModelDeployment.")],
+    namespace: Namespace = None,
+    files: Files = None,
+    output: Annotated[Literal["table", "json"], typer.Option("--output", "-o")] = "table",
+    kubeconfig: Kubeconfig = None,
+) -> None:
+    """Say where and on what a deployment may run, and what became of each policy.
+
+    With -f from the manifests alone, without a cluster. Exit status: 0 compliant, 1 not compliant,
+    2 bad input.
+    """
+    from beamlit_operator.cli.cluster import Target
+    from beamlit_operator.cli.explain import explain_command
+
+    _complete(
+        explain_command(
+            name, Target(kubeconfig, namespace), files=tuple(files or ()), output=output
+        )
+    )
+
+
+@app.command()
+def console(
+    port: Annotated[int, typer.Option(help="The page's port; 0: any free one.")] = 8090,
+    namespace: Namespace = None,
+    kubeconfig: Kubeconfig = None,
+) -> None:
+    """Serve a read-only page that shows models and deployments as they are now."""
+    from beamlit_operator.cli.cluster import Target
+    from beamlit_operator.cli.console import console_command
+
+    _complete(console_command(Target(kubeconfig, namespace), port=port))
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    from beamlit_operator import __version__
+
+    print(__version__)
