@@ -1,7 +1,7 @@
 """What policies allow a deployment, why, and on which nodes that lets it run. Pure."""
 
 from beamlit_operator.policy.algebra import Value, ValueSet, written
-from beamlit_operator.policy.catalogue import Catalogue, catalogue
+from beamlit_operator.policy.catalogue import Catalogue, built_in
 from beamlit_operator.policy.effective import (
     Aspect,
     Effect,
@@ -26,7 +26,7 @@ __all__ = [
     "Unresolved",
     "Value",
     "ValueSet",
-    "catalogue",
+    "built_in",
     "effective_policy",
     "explain_json",
     "explain_lines",

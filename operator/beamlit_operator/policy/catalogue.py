@@ -124,7 +124,7 @@ class Catalogue:
 
 
 @cache
-def catalogue() -> Catalogue:
+def built_in() -> Catalogue:
     """The built-in catalogue, read from the packaged data once."""
     continents, names = _read_countries(_data("countries.yaml"))
     flavors = _data("flavors.yaml")

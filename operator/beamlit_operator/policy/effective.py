@@ -40,8 +40,7 @@ from typing import Literal
 from beamlit_operator.api import Environment, ModelDeployment, Policy
 from beamlit_operator.policy import because
 from beamlit_operator.policy.algebra import Parent, ValueSet, intersection, reduced, subset, union
-from beamlit_operator.policy.catalogue import Catalogue
-from beamlit_operator.policy.catalogue import catalogue as built_in
+from beamlit_operator.policy.catalogue import Catalogue, built_in
 from beamlit_operator.policy.locations import PolicyType, normal, parents
 
 Level = Literal["environment", "deployment"]
@@ -67,6 +66,8 @@ class Trace:
     mandatory: bool
     effect: Effect
     because: str
+    group: Literal["M", "O", "D"]
+    """Where it stands in the rules above, or would if it were in force."""
     contribution: ValueSet = frozenset()
     """What it allows within the bound above it; empty unless it is enforced or narrowed."""
 
@@ -340,4 +341,5 @@ def _judged(each: _Attached, values: ValueSet, *, above: ValueSet | None, parent
 
 
 def _row(each: _Attached, effect: Effect, text: str, contribution: ValueSet = frozenset()) -> Trace:
-    return Trace(each.name, each.level, each.mandatory, effect, text, contribution)
+    group: Literal["M", "O", "D"] = "M" if each.mandatory else "D" if each.is_own else "O"
+    return Trace(each.name, each.level, each.mandatory, effect, text, group, contribution)

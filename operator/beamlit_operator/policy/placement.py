@@ -1,0 +1,230 @@
+"""The effective policy as constraints of a pod: required node affinity, device and toleration.
+
+Affinity and `nodes.node_allows` say the same of every node, also of those that do not exist yet
+(groups that an autoscaler grows carry the cloud's region label only). Terms are alternatives:
+
+| term        | location label | country label | continent label | region label       |
+|-------------|----------------|---------------|-----------------|--------------------|
+| by location | in the set     |               |                 |                    |
+| by country  | absent         | in the set    |                 |                    |
+| by continent| absent         | absent        | in the set      |                    |
+| by region   | absent         | absent        | absent          | in the set         |
+
+"The set" of locations and countries includes all that the allowed continents and countries contain
+in the catalogue. Terms of location and of hardware are multiplied, since both must hold.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from beamlit_operator.api import labels as names
+from beamlit_operator.api.policy import Flavor
+from beamlit_operator.policy.algebra import Value, ValueSet, flat, reduced, within
+from beamlit_operator.policy.catalogue import Catalogue, built_in
+from beamlit_operator.policy.effective import EffectivePolicy
+from beamlit_operator.policy.locations import normal
+from beamlit_operator.policy.nodes import (
+    ARCHITECTURE,
+    hardware_allows,
+    location_allows,
+    no_placement_message,
+    spellings,
+)
+
+Requirement = dict[str, Any]
+"""One `matchExpressions` entry of a node selector term."""
+
+Term = list[Requirement]
+"""Requirements that must all hold."""
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """The flavors a deployment runs on: any of `values`, None for any hardware.
+
+    `forbidden` are those it asks for and policies do not allow.
+    """
+
+    values: ValueSet | None
+    forbidden: tuple[Value, ...] = ()
+
+
+@dataclass(frozen=True)
+class Placement:
+    """What a pod says so that it runs only where it may."""
+
+    affinity: dict[str, Any] | None
+    """The pod's `affinity`; None when anything is allowed."""
+    tolerations: tuple[dict[str, Any], ...] = ()
+    devices: Mapping[str, int] = field(default_factory=dict)
+    """Device resources the serving container asks for, with how many at least."""
+    forbidden: tuple[Value, ...] = ()
+    """Flavors asked for that policies do not allow; then nothing may be placed."""
+    problem: str | None = None
+    """Why nothing can be placed although all is allowed; a sentence for the condition."""
+
+
+def choose_hardware(
+    allowed: ValueSet | None, requested: Iterable[Flavor], *, catalogue: Catalogue
+) -> Hardware:
+    """Which of the allowed flavors a deployment uses.
+
+    What it asks for, as far as it is allowed. If it asks for nothing: the allowed cpu flavors, or
+    where only GPUs are allowed, those. So nobody occupies a GPU who did not ask for one.
+    """
+    wanted = {normal(each.type, each.name, catalogue=catalogue) for each in requested}
+    if not wanted:
+        cpus = frozenset(value for value in allowed or () if value.kind == "cpu")
+        return Hardware(cpus or allowed)
+    forbidden = {value for value in wanted if not within(value, allowed, flat)}
+    return Hardware(reduced(wanted - forbidden, flat), tuple(sorted(forbidden)))
+
+
+def place(
+    policy: EffectivePolicy,
+    *,
+    requested: Sequence[Flavor] = (),
+    catalogue: Catalogue | None = None,
+) -> Placement:
+    """The constraints that keep a deployment's pods to its policy and to the flavors it asks for.
+
+    An asked-for flavor that is not allowed is left out and reported in `forbidden`.
+    """
+    known = catalogue or built_in()
+    hardware = choose_hardware(policy.flavor.allowed, requested, catalogue=known)
+    terms = _multiplied(
+        _location_terms(policy.location.allowed, known), _hardware_terms(hardware.values, known)
+    )
+    gpus = sorted(value.name for value in hardware.values or () if value.kind == "gpu")
+    devices = sorted({known.gpus[name].resource for name in gpus if name in known.gpus})
+    problem = None
+    if len(devices) > 1:
+        problem = (
+            f"spec.flavors lists GPUs of different devices ({', '.join(devices)}): a pod asks for "
+            f"one, so list GPUs of one vendor"
+        )
+    return Placement(
+        affinity=None if terms is None else _affinity(terms),
+        tolerations=tuple(
+            {"key": device, "operator": "Exists", "effect": "NoSchedule"} for device in devices
+        ),
+        devices=dict.fromkeys(devices, 1),
+        forbidden=hardware.forbidden,
+        problem=problem,
+    )
+
+
+def node_allows(
+    policy: EffectivePolicy,
+    labels: Mapping[str, str],
+    *,
+    requested: Sequence[Flavor] = (),
+    catalogue: Catalogue | None = None,
+) -> bool:
+    """Whether a pod of the deployment may run on the node with these labels."""
+    known = catalogue or built_in()
+    hardware = choose_hardware(policy.flavor.allowed, requested, catalogue=known)
+    return location_allows(policy.location.allowed, labels, catalogue=known) and hardware_allows(
+        hardware.values, labels, catalogue=known
+    )
+
+
+def why_no_node(
+    policy: EffectivePolicy,
+    nodes: Sequence[Mapping[str, str]],
+    *,
+    requested: Sequence[Flavor] = (),
+    catalogue: Catalogue | None = None,
+) -> str | None:
+    """Why the deployment fits on none of the nodes (their labels); None if it fits on one."""
+    known = catalogue or built_in()
+    if any(node_allows(policy, labels, requested=requested, catalogue=known) for labels in nodes):
+        return None
+    hardware = choose_hardware(policy.flavor.allowed, requested, catalogue=known)
+    return no_placement_message(
+        policy.location.allowed, hardware.values, nodes=nodes, catalogue=known
+    )
+
+
+def _location_terms(allowed: ValueSet | None, catalogue: Catalogue) -> list[Term] | None:
+    if allowed is None:
+        return None
+    continents = {value.name for value in allowed if value.kind == "continent"}
+    countries = {value.name for value in allowed if value.kind == "country"}
+    countries.update(name for each in continents for name in catalogue.countries_in(each))
+    locations = {value.name for value in allowed if value.kind == "location"}
+    locations.update(name for each in countries for name in catalogue.locations_in(each))
+    terms = [
+        [_in(names.NODE_LOCATION, sorted(locations))],
+        [_absent(names.NODE_LOCATION), _in(names.NODE_COUNTRY, spellings(countries))],
+        [
+            _absent(names.NODE_LOCATION),
+            _absent(names.NODE_COUNTRY),
+            _in(names.NODE_CONTINENT, spellings(continents)),
+        ],
+        [
+            _absent(names.NODE_LOCATION),
+            _absent(names.NODE_COUNTRY),
+            _absent(names.NODE_CONTINENT),
+            _in(names.NODE_REGION, sorted(locations)),
+        ],
+    ]
+    return [term for term in terms if _possible(term)]
+
+
+def _hardware_terms(hardware: ValueSet | None, catalogue: Catalogue) -> list[Term] | None:
+    if hardware is None:
+        return None
+    architectures = {
+        architecture
+        for value in hardware
+        if value.kind == "cpu" and value.name in catalogue.cpus
+        for architecture in catalogue.cpus[value.name].architectures
+    }
+    gpus = sorted(value.name for value in hardware if value.kind == "gpu")
+    by_label: dict[str, set[str]] = {}
+    for name in gpus:
+        if name in catalogue.gpus:
+            for label, values in catalogue.gpus[name].labels.items():
+                by_label.setdefault(label, set()).update(values)
+    terms = [
+        [_in(ARCHITECTURE, sorted(architectures))],
+        [_in(names.NODE_FLAVOR, spellings(gpus))],
+        *(
+            [_absent(names.NODE_FLAVOR), _in(label, sorted(values))]
+            for label, values in sorted(by_label.items())
+        ),
+    ]
+    return [term for term in terms if _possible(term)]
+
+
+def _multiplied(left: list[Term] | None, right: list[Term] | None) -> list[Term] | None:
+    """The terms of both conditions together: a choice of each, in every combination."""
+    if left is None or right is None:
+        return right if left is None else left
+    return [[*one, *other] for one in left for other in right]
+
+
+def _affinity(terms: list[Term]) -> dict[str, Any]:
+    # No term at all would be refused by the API, and nothing is allowed: a term no node can meet.
+    selected = terms or [[_in(names.NODE_LOCATION, ["-"]), _absent(names.NODE_LOCATION)]]
+    return {
+        "nodeAffinity": {
+            "requiredDuringSchedulingIgnoredDuringExecution": {
+                "nodeSelectorTerms": [{"matchExpressions": term} for term in selected]
+            }
+        }
+    }
+
+
+def _in(label: str, values: list[str]) -> Requirement:
+    return {"key": label, "operator": "In", "values": values}
+
+
+def _absent(label: str) -> Requirement:
+    return {"key": label, "operator": "DoesNotExist"}
+
+
+def _possible(term: Term) -> bool:
+    return all(each["operator"] != "In" or each["values"] for each in term)
