@@ -1,0 +1,171 @@
+"""The objects we own in the cluster, and the nodes: followed by reflectors.
+
+Not by kopf's indexes: a child's events must reach the queue of its owner, deletions that happened
+while a watch was down must be noticed, and the answers to our own writes must be put in at once, so
+that a reconcile never repeats a write it has just made. A reflector with its own list-watch does
+the first two, :class:`Children` the third.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterable, Mapping
+
+from beamlit_operator.api import labels as names
+from beamlit_operator.controllers.objects import newer
+from beamlit_operator.controllers.reverse import Reverse
+from beamlit_operator.kube import (
+    DEPLOYMENTS,
+    NODES,
+    PODS,
+    SERVICES,
+    Change,
+    Json,
+    KubeClient,
+    ObjectKey,
+    Reflector,
+    Resource,
+)
+from beamlit_operator.policy.catalogue import Catalogue
+from beamlit_operator.policy.nodes import ARCHITECTURE
+
+OURS = f"{names.MANAGED_BY}={names.OPERATOR_NAME}"
+"""The label selector of what we own."""
+
+TOMBSTONES = 4096
+"""How many deleted objects are remembered, so that a late answer does not bring one back."""
+
+
+class Children:
+    """Our objects of one kind (Deployments, Services or Pods), by the ModelDeployment's key."""
+
+    def __init__(
+        self,
+        client: KubeClient,
+        resource: Resource,
+        *,
+        namespaces: Iterable[str | None] = (None,),
+        on_change: Callable[[Json], None],
+    ) -> None:
+        """``on_change`` gets every object that appeared, changed or went."""
+        self.resource = resource
+        self._on_change = on_change
+        self._objects: dict[ObjectKey, Json] = {}
+        self._by_owner: Reverse[ObjectKey, ObjectKey] = Reverse()
+        self._buried: OrderedDict[str, None] = OrderedDict()
+        self.reflectors = tuple(
+            Reflector(
+                client,
+                resource,
+                namespace=namespace,
+                label_selector=OURS,
+                on_change=self._changed,
+            )
+            for namespace in namespaces
+        )
+
+    def of(self, deployment: ObjectKey) -> list[Json]:
+        """The objects of a ModelDeployment, by name. Shared: never modify one."""
+        return [self._objects[key] for key in sorted(self._by_owner.of(deployment))]
+
+    def get(self, key: ObjectKey) -> Json | None:
+        """One object, if it is there."""
+        return self._objects.get(key)
+
+    def wrote(self, answer: Json) -> None:
+        """Puts in the API server's answer to a write of ours, ahead of the watch."""
+        key = _key(answer)
+        known = self._objects.get(key)
+        if answer["metadata"].get("uid") not in self._buried and (
+            known is None or newer(answer, known)
+        ):
+            self._set(key, answer)
+
+    def _changed(self, change: Change) -> None:
+        known = self._objects.get(change.key)
+        if change.new is None:
+            gone = known or change.old
+            if gone is None:
+                return
+            self._bury(gone["metadata"].get("uid") or "")
+            self._set(change.key, None)
+            self._on_change(gone)
+        elif known is None or newer(change.new, known):
+            self._set(change.key, change.new)
+            self._on_change(change.new)
+
+    def _set(self, key: ObjectKey, item: Json | None) -> None:
+        if item is None:
+            self._objects.pop(key, None)
+            self._by_owner.set(key, ())
+            return
+        self._objects[key] = item
+        owner = (item["metadata"].get("labels") or {}).get(names.MODEL_DEPLOYMENT)
+        self._by_owner.set(key, [ObjectKey(key.namespace, owner)] if owner else ())
+
+    def _bury(self, uid: str) -> None:
+        self._buried[uid] = None
+        while len(self._buried) > TOMBSTONES:
+            self._buried.popitem(last=False)
+
+
+class Nodes:
+    """The nodes' labels, as far as policies look at them, and how many nodes share them."""
+
+    def __init__(
+        self, client: KubeClient, *, catalogue: Catalogue, on_change: Callable[[], None]
+    ) -> None:
+        """``on_change`` is called when a kind of node appears or disappears, not for each node."""
+        self._relevant = frozenset(
+            {
+                names.NODE_LOCATION,
+                names.NODE_COUNTRY,
+                names.NODE_CONTINENT,
+                names.NODE_FLAVOR,
+                names.NODE_REGION,
+                ARCHITECTURE,
+                *(label for gpu in catalogue.gpus.values() for label in gpu.labels),
+            }
+        )
+        self._on_change = on_change
+        self._labels: dict[str, frozenset[tuple[str, str]]] = {}
+        self._kinds: Counter[frozenset[tuple[str, str]]] = Counter()
+        self.reflector = Reflector(client, NODES, on_change=self._changed)
+
+    def labels_of(self, name: str) -> Mapping[str, str] | None:
+        """The labels of a node that policies look at; None when the node is not known."""
+        found = self._labels.get(name)
+        return None if found is None else dict(found)
+
+    def kinds(self) -> list[tuple[Mapping[str, str], int]]:
+        """Every distinct set of labels, with the number of nodes that carry it."""
+        return [(dict(kind), count) for kind, count in self._kinds.items()]
+
+    def _changed(self, change: Change) -> None:
+        name = change.key.name
+        old = self._labels.pop(name, None)
+        new = None
+        if change.new is not None:
+            labels: dict[str, str] = change.new["metadata"].get("labels") or {}
+            new = frozenset((k, v) for k, v in labels.items() if k in self._relevant)
+            self._labels[name] = new
+        if old == new:
+            return
+        before = set(self._kinds)
+        if old is not None:
+            self._kinds[old] -= 1
+            if not self._kinds[old]:
+                del self._kinds[old]
+        if new is not None:
+            self._kinds[new] += 1
+        if set(self._kinds) != before:
+            self._on_change()
+
+
+def _key(item: Json) -> ObjectKey:
+    metadata = item["metadata"]
+    return ObjectKey(metadata.get("namespace", ""), metadata["name"])
+
+
+CHILD_RESOURCES = (DEPLOYMENTS, SERVICES, PODS)
+"""The kinds of objects that are followed for their owners."""

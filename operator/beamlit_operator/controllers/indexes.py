@@ -1,0 +1,292 @@
+"""What the operator knows of the cluster, and which objects a change affects.
+
+kopf delivers the events of our four kinds, reflectors those of children and nodes, and the answers
+to our own writes are put in as well, so that a reconcile never decides on what it has itself
+outdated. Every change puts the keys of the affected objects on the queue; finding them costs as
+much as there are affected objects, never a scan.
+
+| changed         | affected                                                                  |
+|-----------------|---------------------------------------------------------------------------|
+| ModelDeployment | itself; its rivals for the endpoint; its Model's rows; its Environment's count |
+| Model           | itself; its deployments                                                   |
+| Environment     | itself; the deployments in it                                             |
+| Policy          | itself; Environments that attach it; deployments in those, or that attach it |
+| owned child, Pod| the ModelDeployment it belongs to                                         |
+| Node            | all deployments, when a kind of node appears or disappears                |
+| integration     | the Models of the workspace that name no credentials                      |
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from typing import TypeVar
+
+from beamlit_operator.api import Environment, Model, ModelDeployment, Policy, conditions, labels
+from beamlit_operator.controllers.keys import Key, Kind, Workspace
+from beamlit_operator.controllers.objects import Held, held, newer
+from beamlit_operator.controllers.reverse import Reverse
+from beamlit_operator.kube import Json, ObjectKey
+
+T = TypeVar("T")
+
+Enqueue = Callable[[Key, float], None]
+"""Takes a key and after how many seconds it has to be looked at."""
+
+SETTLE = 0.5
+"""Seconds by which rows and counts on other objects may lag: many changes become one write."""
+
+TOMBSTONES = 4096
+"""How many deleted objects are remembered, so that a late answer does not bring one back."""
+
+
+class Indexes:
+    """The operator's picture of the cluster. Objects in it are shared: never modify one."""
+
+    def __init__(self, enqueue: Enqueue) -> None:
+        self._enqueue = enqueue
+        self._buried: OrderedDict[str, None] = OrderedDict()
+        self.models: dict[ObjectKey, Held[Model]] = {}
+        self.deployments: dict[ObjectKey, Held[ModelDeployment]] = {}
+        self.environments: dict[ObjectKey, Held[Environment]] = {}
+        self.policies: dict[ObjectKey, Held[Policy]] = {}
+        self._deployments_by_model: Reverse[ObjectKey, ObjectKey] = Reverse()
+        self._deployments_by_environment: Reverse[ObjectKey, ObjectKey] = Reverse()
+        self._deployments_by_policy: Reverse[ObjectKey, ObjectKey] = Reverse()
+        self._environments_by_policy: Reverse[ObjectKey, ObjectKey] = Reverse()
+        self._models_by_integration: Reverse[ObjectKey, ObjectKey] = Reverse()
+
+    # Events in.
+
+    def put(self, kind: Kind, raw: Json, *, own: bool = False) -> None:
+        """An object is there, or changed. ``own``: this is the answer to a write of ours."""
+        metadata = raw["metadata"]
+        key = ObjectKey(metadata.get("namespace", ""), metadata["name"])
+        known = self._raw(kind, key)
+        if metadata.get("uid") in self._buried or (known is not None and not newer(raw, known)):
+            return
+        if kind is Kind.MODEL:
+            self._put_model(key, held(Model, raw), own=own)
+        elif kind is Kind.MODEL_DEPLOYMENT:
+            self._put_deployment(key, held(ModelDeployment, raw), own=own)
+        elif kind is Kind.ENVIRONMENT:
+            self._put_environment(key, held(Environment, raw), own=own)
+        else:
+            self._put_policy(key, held(Policy, raw), own=own)
+
+    def remove(self, kind: Kind, key: ObjectKey, *, uid: str = "") -> None:
+        """An object is gone. With ``uid``: only if it is that one and no successor."""
+        known = self._raw(kind, key)
+        if uid:
+            self._bury(uid)
+        if known is None or (uid and known["metadata"].get("uid") not in ("", None, uid)):
+            return
+        self._bury(known["metadata"].get("uid") or "")
+        if kind is Kind.MODEL:
+            self._put_model(key, None)
+        elif kind is Kind.MODEL_DEPLOYMENT:
+            self._put_deployment(key, None)
+        elif kind is Kind.ENVIRONMENT:
+            self._put_environment(key, None)
+        else:
+            self._put_policy(key, None)
+
+    def replace_all(self, kind: Kind, items: Iterable[Json], *, namespace: str | None) -> None:
+        """A fresh listing: what is not in it (within ``namespace``, None for all) is gone.
+
+        kopf reports no deletion that happened while its watch was down, hence this audit.
+        """
+        present = set()
+        for raw in items:
+            metadata = raw["metadata"]
+            present.add(ObjectKey(metadata.get("namespace", ""), metadata["name"]))
+            self.put(kind, raw)
+        for key in [*self._of(kind)]:
+            if key not in present and namespace in (None, key.namespace):
+                self.remove(kind, key)
+
+    def child_changed(self, raw: Json) -> None:
+        """A labelled child (Deployment, Service, Pod) appeared, changed or went."""
+        metadata = raw["metadata"]
+        owner = (metadata.get("labels") or {}).get(labels.MODEL_DEPLOYMENT)
+        if owner:
+            key = ObjectKey(metadata.get("namespace", ""), owner)
+            if key in self.deployments:
+                self._add(Kind.MODEL_DEPLOYMENT, [key])
+
+    def nodes_changed(self) -> None:
+        """A kind of node appeared or disappeared: any deployment may gain or lose its place."""
+        self._add(Kind.MODEL_DEPLOYMENT, self.deployments)
+
+    def integration_changed(self, namespace: str, integration: str) -> None:
+        """A workspace integration appeared, changed or went."""
+        self._add(Kind.MODEL, self._models_by_integration.of(ObjectKey(namespace, integration)))
+
+    # Questions.
+
+    def deployments_of(self, model: ObjectKey) -> list[Held[ModelDeployment]]:
+        """The deployments of a Model, by name."""
+        return [self.deployments[k] for k in sorted(self._deployments_by_model.of(model))]
+
+    def deployments_in(self, environment: ObjectKey) -> list[Held[ModelDeployment]]:
+        """The deployments in an Environment, by name."""
+        found = self._deployments_by_environment.of(environment)
+        return [self.deployments[k] for k in sorted(found)]
+
+    def rivals(self, deployment: Held[ModelDeployment]) -> list[Held[ModelDeployment]]:
+        """The other deployments of the same model in the same environment."""
+        if deployment.parsed is None:
+            return []
+        spec = deployment.parsed.spec
+        return [
+            other
+            for other in self.deployments_of(ObjectKey(deployment.key.namespace, spec.model))
+            if other.key != deployment.key
+            and other.parsed is not None
+            and other.parsed.spec.environment == spec.environment
+        ]
+
+    def keys(self) -> list[Key]:
+        """Every object of ours."""
+        return [
+            Key(kind, Workspace(key.namespace), key.name) for kind in Kind for key in self._of(kind)
+        ]
+
+    # Our four kinds.
+
+    def _put_model(self, key: ObjectKey, new: Held[Model] | None, *, own: bool = False) -> None:
+        old = _swap(self.models, key, new)
+        self._models_by_integration.set(key, _integrations(key, new))
+        if not own:
+            self._add(Kind.MODEL, [key])
+        if _model_facts(old) != _model_facts(new):
+            self._add(Kind.MODEL_DEPLOYMENT, self._deployments_by_model.of(key))
+
+    def _put_deployment(
+        self, key: ObjectKey, new: Held[ModelDeployment] | None, *, own: bool = False
+    ) -> None:
+        old = _swap(self.deployments, key, new)
+        spec = new.parsed.spec if new is not None and new.parsed is not None else None
+        namespace = key.namespace
+        self._deployments_by_model.set(key, [ObjectKey(namespace, spec.model)] if spec else [])
+        self._deployments_by_environment.set(
+            key, [ObjectKey(namespace, spec.environment)] if spec else []
+        )
+        self._deployments_by_policy.set(
+            key, [ObjectKey(namespace, p.name) for p in spec.policies] if spec else []
+        )
+        if not own:
+            self._add(Kind.MODEL_DEPLOYMENT, [key])
+        for each in (old, new):
+            if each is None or each.parsed is None:
+                continue
+            of = each.parsed.spec
+            if _row_facts(old) != _row_facts(new):
+                self._add(Kind.MODEL, [ObjectKey(namespace, of.model)], SETTLE)
+            if _exists(old) != _exists(new):
+                self._add(Kind.ENVIRONMENT, [ObjectKey(namespace, of.environment)], SETTLE)
+                self._add(Kind.MODEL_DEPLOYMENT, [r.key for r in self.rivals(each)])
+
+    def _put_environment(
+        self, key: ObjectKey, new: Held[Environment] | None, *, own: bool = False
+    ) -> None:
+        old = _swap(self.environments, key, new)
+        names = new.parsed.spec.policies if new is not None and new.parsed is not None else ()
+        self._environments_by_policy.set(key, [ObjectKey(key.namespace, p.name) for p in names])
+        if not own:
+            self._add(Kind.ENVIRONMENT, [key])
+        if _spec(old) != _spec(new):
+            self._add(Kind.MODEL_DEPLOYMENT, self._deployments_by_environment.of(key))
+
+    def _put_policy(self, key: ObjectKey, new: Held[Policy] | None, *, own: bool = False) -> None:
+        old = _swap(self.policies, key, new)
+        if not own:
+            self._add(Kind.POLICY, [key])
+        if _spec(old) == _spec(new):
+            return
+        environments = self._environments_by_policy.of(key)
+        self._add(Kind.ENVIRONMENT, environments)
+        for environment in environments:
+            self._add(Kind.MODEL_DEPLOYMENT, self._deployments_by_environment.of(environment))
+        self._add(Kind.MODEL_DEPLOYMENT, self._deployments_by_policy.of(key))
+
+    def _add(self, kind: Kind, keys: Iterable[ObjectKey], after: float = 0.0) -> None:
+        for key in keys:
+            self._enqueue(Key(kind, Workspace(key.namespace), key.name), after)
+
+    def _of(self, kind: Kind) -> Iterable[ObjectKey]:
+        if kind is Kind.MODEL:
+            return self.models
+        if kind is Kind.MODEL_DEPLOYMENT:
+            return self.deployments
+        return self.environments if kind is Kind.ENVIRONMENT else self.policies
+
+    def _raw(self, kind: Kind, key: ObjectKey) -> Json | None:
+        known: Held[Model] | Held[ModelDeployment] | Held[Environment] | Held[Policy] | None
+        if kind is Kind.MODEL:
+            known = self.models.get(key)
+        elif kind is Kind.MODEL_DEPLOYMENT:
+            known = self.deployments.get(key)
+        elif kind is Kind.ENVIRONMENT:
+            known = self.environments.get(key)
+        else:
+            known = self.policies.get(key)
+        return None if known is None else known.raw
+
+    def _bury(self, uid: str) -> None:
+        if uid:
+            self._buried[uid] = None
+            while len(self._buried) > TOMBSTONES:
+                self._buried.popitem(last=False)
+
+
+def _swap(place: dict[ObjectKey, T], key: ObjectKey, new: T | None) -> T | None:
+    old = place.pop(key, None)
+    if new is not None:
+        place[key] = new
+    return old
+
+
+def _exists(item: Held[ModelDeployment] | None) -> bool:
+    return item is not None and not item.deleting
+
+
+def _spec(item: Held[Environment] | Held[Policy] | None) -> object:
+    return None if item is None or item.deleting else item.raw.get("spec", {})
+
+
+def _model_facts(item: Held[Model] | None) -> object:
+    """What a deployment reads of its Model."""
+    if item is None or item.parsed is None:
+        return item is not None
+    status = item.parsed.status
+    ready = conditions.find(status.conditions, conditions.READY)
+    return (
+        item.deleting,
+        item.raw.get("spec"),
+        status.observed_generation,
+        status.origin,
+        status.suggested_runtime,
+        ready and (ready.status, ready.reason, ready.message),
+    )
+
+
+def _row_facts(item: Held[ModelDeployment] | None) -> object:
+    """What a Model's row tells of a deployment."""
+    if item is None or item.parsed is None:
+        return None
+    spec, status = item.parsed.spec, item.parsed.status
+    serving = status.revisions[0].version if status.revisions else None
+    return (spec.model, spec.environment, spec.enabled, serving, status.phase, status.url)
+
+
+def _integrations(key: ObjectKey, item: Held[Model] | None) -> list[ObjectKey]:
+    """The workspace integration that a Model without credentials of its own relies on."""
+    origin = item.parsed.spec.origin if item is not None and item.parsed is not None else None
+    if origin is None:
+        return []
+    if origin.s3 is not None and origin.s3.credentials_secret_ref is None:
+        return [ObjectKey(key.namespace, "s3")]
+    if origin.hugging_face is not None and origin.hugging_face.token_secret_ref is None:
+        return [ObjectKey(key.namespace, "huggingface")]
+    return []

@@ -1,0 +1,151 @@
+"""What the operator process can be told, by flags or by environment variables."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import socket
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version as package_version
+from typing import Literal
+
+IMAGE_REPOSITORY = "ghcr.io/beamlit/beamlit-operator"
+
+
+def default_image() -> str:
+    """This project's image, of the version that runs."""
+    return f"{IMAGE_REPOSITORY}:{package_version('beamlit-operator')}"
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """All that an operator needs to know. Seconds are floats; addresses are ``host:port``."""
+
+    kubeconfig: str | None = None
+    """As kubectl's; None is $KUBECONFIG, the default file, or the pod's service account."""
+    namespaces: tuple[str, ...] = ()
+    """The workspaces to serve; empty is all."""
+    gateway_url: str = "http://beamlit-gateway.beamlit-system.svc.cluster.local"
+    """Where consumers reach the gateway: the start of every `status.url`."""
+    gateway_load: tuple[str, ...] = ()
+    """URLs of the gateways' load reports, for the autoscaler."""
+    operator_namespace: str = "beamlit-system"
+    """The namespace of the operator, of its Lease and of the gateway's Service."""
+    image: str = ""
+    """This project's image, which fetches model files."""
+    engine: Literal["native", "knative"] = "native"
+    """What runs the workloads."""
+    listen: str = "127.0.0.1:8081"
+    """Where `/healthz`, `/readyz` and `/metrics` answer; empty: nowhere."""
+    leader_election: bool = True
+    """Whether to hold a Lease while reconciling; needed as soon as two operators may run."""
+    identity: str = ""
+    """The name of this process as the Lease's holder."""
+    workers: int = 8
+    """Objects reconciled at the same time."""
+    origin_resync: float = 600.0
+    """Seconds after which an origin is looked at again."""
+    resync: float = 600.0
+    """Seconds after which everything is compared with the API server once more."""
+    log_format: Literal["text", "json"] = "text"
+    """One event per line, for people or for machines."""
+    log_level: str = "info"
+    """The least severity that is logged."""
+
+    @property
+    def gateway_service(self) -> str:
+        """The DNS name of the gateway's Service in the cluster."""
+        return f"beamlit-gateway.{self.operator_namespace}.svc.cluster.local"
+
+
+def parse(
+    arguments: Sequence[str] | None = None, environ: Mapping[str, str] = os.environ
+) -> Options:
+    """The options on the command line, else in ``BEAMLIT_*`` variables, else the defaults.
+
+    Raises:
+        SystemExit: a flag is wrong; what is wrong is on standard error.
+    """
+    parser = argparse.ArgumentParser(
+        prog="python -m beamlit_operator.controllers",
+        description="The Beamlit operator: reconciles Models, ModelDeployments, Environments and "
+        "Policies.",
+    )
+    usual = Options()
+
+    def env(name: str, otherwise: str) -> str:
+        return environ.get(f"BEAMLIT_{name}", otherwise)
+
+    def env_list(name: str) -> list[str]:
+        return [part.strip() for part in env(name, "").split(",") if part.strip()]
+
+    parser.add_argument("--kubeconfig", default=environ.get("BEAMLIT_KUBECONFIG"))
+    parser.add_argument(
+        "--namespace", action="append", default=None, help="serve only this one (repeatable)"
+    )
+    parser.add_argument("--gateway-url", default=env("GATEWAY_URL", usual.gateway_url))
+    parser.add_argument("--gateway-load", action="append", default=None, metavar="URL")
+    parser.add_argument(
+        "--operator-namespace", default=env("OPERATOR_NAMESPACE", usual.operator_namespace)
+    )
+    parser.add_argument("--image", default=env("IMAGE", default_image()))
+    parser.add_argument("--engine", choices=("native", "knative"), default=env("ENGINE", "native"))
+    parser.add_argument("--listen", default=env("LISTEN", usual.listen), metavar="HOST:PORT")
+    parser.add_argument(
+        "--leader-election",
+        action=argparse.BooleanOptionalAction,
+        default=env("LEADER_ELECTION", "true").lower() in ("1", "true", "yes"),
+    )
+    parser.add_argument("--identity", default=env("IDENTITY", environ.get("POD_NAME", "")))
+    parser.add_argument("--workers", type=_count, default=int(env("WORKERS", str(usual.workers))))
+    parser.add_argument(
+        "--origin-resync",
+        type=_seconds,
+        default=float(env("ORIGIN_RESYNC", str(usual.origin_resync))),
+        metavar="SECONDS",
+    )
+    parser.add_argument(
+        "--resync",
+        type=_seconds,
+        default=float(env("RESYNC", str(usual.resync))),
+        metavar="SECONDS",
+    )
+    parser.add_argument("--log-format", choices=("text", "json"), default=env("LOG_FORMAT", "text"))
+    parser.add_argument(
+        "--log-level",
+        choices=("debug", "info", "warning", "error"),
+        default=env("LOG_LEVEL", "info"),
+    )
+    given = parser.parse_args(arguments)
+    return Options(
+        kubeconfig=given.kubeconfig,
+        namespaces=tuple(given.namespace or env_list("NAMESPACES")),
+        gateway_url=given.gateway_url.rstrip("/"),
+        gateway_load=tuple(given.gateway_load or env_list("GATEWAY_LOAD")),
+        operator_namespace=given.operator_namespace,
+        image=given.image,
+        engine=given.engine,
+        listen=given.listen,
+        leader_election=given.leader_election,
+        identity=given.identity or f"{socket.gethostname()}-{os.getpid()}",
+        workers=given.workers,
+        origin_resync=given.origin_resync,
+        resync=given.resync,
+        log_format=given.log_format,
+        log_level=given.log_level,
+    )
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is below 1")
+    return number
+
+
+def _seconds(text: str) -> float:
+    number = float(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} s is too short: use at least 1")
+    return number

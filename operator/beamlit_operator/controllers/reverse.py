@@ -1,0 +1,37 @@
+"""A reverse lookup: from a value to the objects that mention it, kept up to date per object."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Set
+from typing import Generic, TypeVar
+
+O_ = TypeVar("O_", bound=Hashable)
+V = TypeVar("V", bound=Hashable)
+
+
+class Reverse(Generic[O_, V]):
+    """Who mentions what. Every operation costs what it touches, not what is held."""
+
+    def __init__(self) -> None:
+        self._mentions: dict[O_, frozenset[V]] = {}
+        self._by_value: dict[V, set[O_]] = {}
+
+    def set(self, owner: O_, values: Iterable[V]) -> None:
+        """From now on ``owner`` mentions exactly ``values``; none at all forgets it."""
+        fresh = frozenset(values)
+        stale = self._mentions.get(owner, frozenset())
+        for value in stale - fresh:
+            owners = self._by_value[value]
+            owners.discard(owner)
+            if not owners:
+                del self._by_value[value]
+        for value in fresh - stale:
+            self._by_value.setdefault(value, set()).add(owner)
+        if fresh:
+            self._mentions[owner] = fresh
+        else:
+            self._mentions.pop(owner, None)
+
+    def of(self, value: V) -> Set[O_]:
+        """Who mentions ``value``. Do not keep or change the answer."""
+        return self._by_value.get(value, frozenset())

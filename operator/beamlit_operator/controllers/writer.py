@@ -1,0 +1,234 @@
+"""Carries out plans: the only code of the operator that writes to the cluster.
+
+Writes are made only where the cluster differs from the plan, so carrying out a plan twice changes
+nothing the second time. Answers go into the indexes at once.
+
+The replicas of our Deployments belong to the autoscaler. Server-side apply never sets them, except
+in the very first apply, which must: without a value the API server would start one replica. That
+first apply makes our manager own the field, and an apply without it would then remove it, so before
+any later apply the field is handed to the autoscaler's manager with the value it has.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+from beamlit_operator.api import labels as names
+from beamlit_operator.controllers.children import Children
+from beamlit_operator.controllers.events import Announcer
+from beamlit_operator.controllers.indexes import Indexes
+from beamlit_operator.controllers.keys import Key
+from beamlit_operator.controllers.likeness import Settled, stamped
+from beamlit_operator.controllers.plan import Deletion, Plan, Scale
+from beamlit_operator.controllers.queue import RetryError
+from beamlit_operator.kube import (
+    DEPLOYMENTS,
+    ApiError,
+    Json,
+    KubeClient,
+    ObjectKey,
+    Resource,
+    resource_of,
+)
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal(Exception):
+    """The API server refuses an object, and would again: the deployment's status must say so."""
+
+    kind: str
+    name: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.name} was refused by the API server: {self.message}"
+
+
+class Writer:
+    """Writes what plans ask for."""
+
+    def __init__(
+        self,
+        client: KubeClient,
+        *,
+        indexes: Indexes,
+        children: dict[Resource, Children],
+        announcer: Announcer,
+    ) -> None:
+        self._client = client
+        self._indexes = indexes
+        self._children = children
+        self._announcer = announcer
+        self._settled = Settled()
+        self.writes = 0
+        """API requests made so far that could change something."""
+
+    async def carry_out(self, key: Key, live: Json, plan: Plan) -> None:
+        """Brings the cluster to the plan. ``live`` is the object as the plan saw it.
+
+        Raises:
+            Refusal: a child was refused; the rest of the plan was not carried out.
+            RetryError: the API server was not able to answer now.
+        """
+        try:
+            for wanted in plan.apply:
+                await self._apply(wanted, plan.first_replicas.get(wanted["metadata"]["name"]))
+            for deletion in plan.delete:
+                await self._delete(key, deletion)
+            for scale in plan.scale:
+                await self._scale(key, scale)
+            if plan.status is not None:
+                await self.write_status(key, live, plan.status)
+        except ApiError as error:
+            raise RetryError(error.message or str(error), after=error.retry_after) from error
+        for event in plan.events:
+            self.writes += 1
+            await self._announcer.announce(key, live, event)
+
+    async def write_status(self, key: Key, live: Json, status: Json) -> None:
+        """Writes the status if it differs from what is there.
+
+        Raises:
+            ApiError: as the client does.
+        """
+        if (live.get("status") or {}) == status:
+            return
+        self.writes += 1
+        try:
+            answer = await self._client.apply(
+                key.kind.resource,
+                {
+                    "apiVersion": live["apiVersion"],
+                    "kind": live["kind"],
+                    "metadata": {"name": key.name, "namespace": key.workspace},
+                    "status": status,
+                },
+                field_manager=names.STATUS_FIELD_MANAGER,
+                subresource="status",
+            )
+        except ApiError as error:
+            if not error.not_found:
+                raise
+            # Deleted meanwhile, and the watch did not say so yet (or never will).
+            self._indexes.remove(
+                key.kind,
+                ObjectKey(key.workspace, key.name),
+                uid=live["metadata"].get("uid", ""),
+            )
+            return
+        self._indexes.put(key.kind, answer, own=True)
+
+    async def _apply(self, wanted: Json, first_replicas: int | None) -> None:
+        resource = resource_of(wanted["apiVersion"], wanted["kind"])
+        metadata = wanted["metadata"]
+        place = ObjectKey(metadata["namespace"], metadata["name"])
+        known = self._children[resource]
+        live = known.get(place)
+        body = stamped(wanted)
+        if live is not None and self._settled.same(body, live):
+            return
+        if live is not None and not _ours(wanted, live):
+            raise Refusal(
+                wanted["kind"],
+                metadata["name"],
+                "an object of this name exists and belongs to somebody else; rename or delete it",
+            )
+        try:
+            if resource is DEPLOYMENTS:
+                body = await self._with_replicas(body, live, first_replicas)
+            self.writes += 1
+            answer = await self._client.apply(resource, body, field_manager=names.FIELD_MANAGER)
+        except ApiError as error:
+            if error.status in (400, 403, 409, 422):
+                raise Refusal(wanted["kind"], metadata["name"], error.message) from error
+            raise
+        known.wrote(answer)
+        self._settled.remember(stamped(wanted), answer)
+
+    async def _with_replicas(self, body: Json, live: Json | None, first: int | None) -> Json:
+        """The body, with replicas if the Deployment is not there yet; else they are handed over."""
+        name, namespace = body["metadata"]["name"], body["metadata"]["namespace"]
+        if live is None:
+            try:
+                live = await self._client.get(DEPLOYMENTS, name, namespace)
+            except ApiError as error:
+                if not error.not_found:
+                    raise
+                return {**body, "spec": {**body["spec"], "replicas": first or 0}}
+        else:
+            # Reflected objects may be stale; who owns the field must be read fresh.
+            live = await self._client.get(DEPLOYMENTS, name, namespace)
+        if _owns_replicas(live, names.FIELD_MANAGER):
+            self.writes += 1
+            await self._client.apply(
+                DEPLOYMENTS,
+                {
+                    "apiVersion": body["apiVersion"],
+                    "kind": body["kind"],
+                    "metadata": {"name": name, "namespace": namespace},
+                    "spec": {"replicas": live["spec"].get("replicas", 0)},
+                },
+                field_manager=names.AUTOSCALER_FIELD_MANAGER,
+                # Should somebody have scaled in between, the field is theirs already.
+                force=False,
+            )
+        return body
+
+    async def _delete(self, key: Key, deletion: Deletion) -> None:
+        self.writes += 1
+        try:
+            await self._client.delete(
+                deletion.resource,
+                deletion.name,
+                key.workspace,
+                uid=deletion.uid,
+                propagation="Background",
+            )
+        except ApiError as error:
+            if error.status not in (404, 409):
+                raise
+        else:
+            log.info("%s: deleted %s: %s", key, deletion.name, deletion.because)
+        self._settled.forget(deletion.uid)
+
+    async def _scale(self, key: Key, scale: Scale) -> None:
+        self.writes += 1
+        try:
+            await self._client.merge_patch(
+                DEPLOYMENTS,
+                scale.name,
+                {"spec": {"replicas": scale.replicas}},
+                key.workspace,
+                subresource="scale",
+            )
+        except ApiError as error:
+            if not error.not_found:
+                raise
+        else:
+            log.info("%s: scaled %s to %d: %s", key, scale.name, scale.replicas, scale.because)
+
+
+def _ours(wanted: Json, live: Json) -> bool:
+    """Whether the live object is controlled by the same owner as the wanted one."""
+    owner = next((o["uid"] for o in wanted["metadata"].get("ownerReferences") or ()), None)
+    controllers = [
+        o["uid"] for o in live["metadata"].get("ownerReferences") or () if o.get("controller")
+    ]
+    return owner in controllers
+
+
+def _owns_replicas(live: Json, manager: str) -> bool:
+    """Whether the manager's applied fields include `spec.replicas`."""
+    for entry in live["metadata"].get("managedFields") or ():
+        fields: dict[str, Any] = entry.get("fieldsV1") or {}
+        if (
+            entry.get("manager") == manager
+            and not entry.get("subresource")
+            and "f:replicas" in (fields.get("f:spec") or {})
+        ):
+            return True
+    return False
