@@ -23,6 +23,7 @@ from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.utils import (  # type: ignore[attr-defined]  # exported lazily
     disable_progress_bars,
     filter_repo_objects,
+    logging,
 )
 
 from beamlit_operator.origins.errors import OriginError, OriginReason, one_line
@@ -54,6 +55,9 @@ def look(ref: HubRef, credentials: Mapping[str, str]) -> ResolvedOrigin:
             files_metadata=True,
             timeout=ANSWER_TIMEOUT_SECONDS,
         )
+        if info.gated:
+            # A gated repository shows its listing to everybody, and its files to few.
+            api.auth_check(ref.repo)
         siblings = info.siblings or []
         if info.sha is None:
             raise OriginError(
@@ -112,7 +116,9 @@ def download(
     Raises:
         OriginError: every failure.
     """
+    # Its own bars and warnings: the latter name whole URLs, signatures included.
     disable_progress_bars()
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     try:
         return Path(
             hf_hub_download(
@@ -148,6 +154,12 @@ def judge(error: Exception, ref: HubRef, credentials: Mapping[str, str]) -> Orig
                 "network",
             )
         cause = cause.__cause__
+    if isinstance(error, OSError) and error.errno is None:
+        # Not the disk's: the library's own, for answers that lack a header or end early.
+        text = one_line(str(error), [token or ""])
+        return OriginError(
+            OriginReason.UNREACHABLE, f"{ref.place} did not answer as a Hub does: {text}"
+        )
     if isinstance(error, ValueError):  # an answer that is not the Hub's JSON
         return OriginError(
             OriginReason.UNREACHABLE,

@@ -1,0 +1,234 @@
+"""A server that speaks the Hugging Face Hub's HTTP API, for tests.
+
+It answers what ``huggingface_hub`` asks when it resolves and downloads, with the status codes and
+``X-Error-*`` headers of the real Hub:
+
+| repository | caller                  | listing            | files and auth-check  |
+|------------|-------------------------|--------------------|-----------------------|
+| public     | anybody                 | 200                | 200                   |
+| any        | with an unknown token   | 401                | 401                   |
+| private    | without its token       | as if missing      | as if missing         |
+| gated      | without granted access  | 200                | 401 or 403 GatedRepo  |
+| missing    | anonymous               | 401                | 401                   |
+| missing    | with a valid token      | 404 RepoNotFound   | 404 RepoNotFound      |
+
+Large files are redirected to another path, as the Hub does to its content network.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import threading
+from dataclasses import dataclass, field
+
+from aiohttp import web
+
+
+@dataclass
+class HubRepo:
+    """A repository; tests change it as they like while the server runs."""
+
+    commits: dict[str, dict[str, bytes]]
+    """Commit sha to files."""
+    refs: dict[str, str]
+    """Branch or tag to commit sha."""
+    private: bool = False
+    gated: bool = False
+    granted: set[str] = field(default_factory=set)
+    """Tokens that may see it (private) or read its files (gated)."""
+
+
+class HubServer:
+    """Runs in a thread of its own, on a port of its own.
+
+    Attributes:
+        requests: what was asked: ``"GET /path"``.
+        tokens: those the Hub knows.
+        large_from_bytes: files from this size on are large files (LFS).
+        storm: so many next requests are answered with ``storm_status``.
+        corrupt: paths whose content arrives with a wrong first byte.
+        cut: paths whose next transfer breaks off half-way.
+        without_sizes: the summary of a repository names its files only.
+    """
+
+    def __init__(self) -> None:
+        self.repos: dict[str, HubRepo] = {}
+        self.requests: list[str] = []
+        self.ranges: list[str] = []
+        self.tokens: set[str] = set()
+        self.large_from_bytes = 100_000
+        self.storm = 0
+        self.storm_status = 429
+        self.storm_headers: dict[str, str] = {}
+        self.without_sizes = False
+        self.corrupt: set[str] = set()
+        self.cut: set[str] = set()
+        self.endpoint = ""
+        self._content_network = ""
+        self._loop = asyncio.new_event_loop()
+        self._runner: web.AppRunner | None = None
+        self._thread = threading.Thread(target=self._loop.run_forever, name="hub", daemon=True)
+
+    def add(self, name: str, files: dict[str, bytes], *, branch: str = "main") -> str:
+        """Commits ``files`` to ``branch`` and returns the commit's sha."""
+        summary = repr((name, branch, sorted(files.items())))
+        sha = hashlib.sha1(summary.encode()).hexdigest()
+        repo = self.repos.setdefault(name, HubRepo({}, {}))
+        repo.commits[sha] = dict(files)
+        repo.refs[branch] = sha
+        return sha
+
+    def __enter__(self) -> HubServer:
+        self._thread.start()
+        asyncio.run_coroutine_threadsafe(self._start(), self._loop).result(10)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        assert self._runner is not None
+        asyncio.run_coroutine_threadsafe(self._runner.cleanup(), self._loop).result(10)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(10)
+        self._loop.close()
+
+    async def _start(self) -> None:
+        app = web.Application(middlewares=[self._gate])
+        app.router.add_get("/api/models/{repo:.+}/revision/{revision:.+}", self._info)
+        app.router.add_get("/api/models/{repo:.+}/tree/{revision:.+}", self._tree)
+        app.router.add_get("/api/models/{repo:.+}/auth-check", self._auth_check)
+        app.router.add_get("/large/{repo:.+}/-/{sha}/{path:.+}", self._large)
+        app.router.add_get("/{repo:.+}/resolve/{revision}/{path:.+}", self._resolve)
+        self._runner = web.AppRunner(app, shutdown_timeout=0.2)
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, "127.0.0.1", 0)
+        await site.start()
+        host, port = self._runner.addresses[0][:2]
+        self.endpoint = f"http://{host}:{port}"
+        # Another name, since the library follows redirects to the same host at once.
+        self._content_network = f"http://localhost:{port}"
+
+    @web.middleware
+    async def _gate(self, request: web.Request, handler: web.RequestHandler) -> web.StreamResponse:
+        self.requests.append(f"{request.method} {request.path}")
+        if self.storm > 0:
+            self.storm -= 1
+            return web.Response(status=self.storm_status, headers=self.storm_headers)
+        token = self._token(request)
+        if token is not None and token not in self.tokens and not request.path.startswith("/large"):
+            return web.Response(
+                status=401, headers={"X-Error-Message": "Invalid username or password."}
+            )
+        return await handler(request)
+
+    async def _info(self, request: web.Request) -> web.StreamResponse:
+        repo, sha = self._find(request)
+        siblings = []
+        for path, content in repo.commits[sha].items():
+            entry: dict[str, object] = {"rfilename": path}
+            if not self.without_sizes:
+                entry |= {"size": len(content), "blobId": _git_sha(content)}
+                if self._is_large(content):
+                    entry["lfs"] = _lfs("sha256", content)
+            siblings.append(entry)
+        name = request.match_info["repo"]
+        gated = "manual" if repo.gated else False
+        return web.json_response(
+            {"id": name, "sha": sha, "siblings": siblings, "gated": gated, "private": repo.private}
+        )
+
+    async def _tree(self, request: web.Request) -> web.StreamResponse:
+        repo, sha = self._find(request)
+        entries = []
+        for path, content in repo.commits[sha].items():
+            entry = {"type": "file", "path": path, "oid": _git_sha(content), "size": len(content)}
+            if self._is_large(content):
+                entry["lfs"] = _lfs("oid", content)
+            entries.append(entry)
+        return web.json_response(entries)
+
+    async def _auth_check(self, request: web.Request) -> web.StreamResponse:
+        self._check_gate(request, self._visible(request))
+        return web.json_response({})
+
+    async def _resolve(self, request: web.Request) -> web.StreamResponse:
+        repo, sha = self._find(request)
+        self._check_gate(request, repo)
+        name, path = request.match_info["repo"], request.match_info["path"]
+        content = repo.commits[sha].get(path)
+        if content is None:
+            raise web.HTTPNotFound(headers={"X-Error-Code": "EntryNotFound"})
+        headers = {"X-Repo-Commit": sha, "ETag": f'"{_git_sha(content)}"'}
+        if self._is_large(content):
+            headers["X-Linked-Size"] = str(len(content))
+            headers["X-Linked-Etag"] = f'"{hashlib.sha256(content).hexdigest()}"'
+            headers["Location"] = f"{self._content_network}/large/{name}/-/{sha}/{path}"
+            return web.Response(status=302, headers=headers)
+        return await self._content(request, path, content, headers)
+
+    async def _large(self, request: web.Request) -> web.StreamResponse:
+        match = request.match_info
+        content = self.repos[match["repo"]].commits[match["sha"]][match["path"]]
+        etag = f'"{hashlib.sha256(content).hexdigest()}"'
+        return await self._content(request, match["path"], content, {"ETag": etag})
+
+    async def _content(
+        self, request: web.Request, path: str, content: bytes, headers: dict[str, str]
+    ) -> web.StreamResponse:
+        start, status = 0, 200
+        asked = request.headers.get("Range")
+        if asked:
+            self.ranges.append(asked)
+            start, status = int(asked.removeprefix("bytes=").split("-")[0]), 206
+            headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
+        body = content[start:]
+        if path in self.corrupt:
+            body = b"\xff" + body[1:]
+        if request.method == "HEAD" or path not in self.cut:
+            return web.Response(
+                status=status, body=body, headers=headers, content_type="application/octet-stream"
+            )
+        self.cut.discard(path)
+        response = web.StreamResponse(status=status, headers=headers)
+        response.content_length = len(body)
+        await response.prepare(request)
+        await response.write(body[: len(body) // 2])
+        assert request.transport is not None
+        request.transport.close()
+        return response
+
+    def _find(self, request: web.Request) -> tuple[HubRepo, str]:
+        repo, revision = self._visible(request), request.match_info["revision"]
+        sha = repo.refs.get(revision, revision)
+        if sha not in repo.commits:
+            raise web.HTTPNotFound(headers={"X-Error-Code": "RevisionNotFound"})
+        return repo, sha
+
+    def _visible(self, request: web.Request) -> HubRepo:
+        repo, token = self.repos.get(request.match_info["repo"]), self._token(request)
+        if repo is not None and (not repo.private or token in repo.granted):
+            return repo
+        if token is None:
+            raise web.HTTPUnauthorized(headers={"X-Error-Message": "Invalid username or password."})
+        raise web.HTTPNotFound(headers={"X-Error-Code": "RepoNotFound"})
+
+    def _check_gate(self, request: web.Request, repo: HubRepo) -> None:
+        token = self._token(request)
+        if repo.gated and token not in repo.granted:
+            headers = {"X-Error-Code": "GatedRepo"}
+            raise (web.HTTPForbidden if token else web.HTTPUnauthorized)(headers=headers)
+
+    def _token(self, request: web.Request) -> str | None:
+        value = request.headers.get("Authorization")
+        return value.removeprefix("Bearer ") if value else None
+
+    def _is_large(self, content: bytes) -> bool:
+        return len(content) >= self.large_from_bytes
+
+
+def _git_sha(content: bytes) -> str:
+    return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+
+
+def _lfs(name: str, content: bytes) -> dict[str, object]:
+    digest = hashlib.sha256(content).hexdigest()
+    return {name: digest, "size": len(content), "pointerSize": 130}
