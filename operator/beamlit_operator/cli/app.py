@@ -94,7 +94,8 @@ def dev(
 
     For laptops, demos and tests, never for production.
     """
-    from beamlit_operator.cli.dev import DevSettings, dev_command
+    from beamlit_operator.cli.dev import dev_command
+    from beamlit_operator.cli.parts import DevSettings
 
     settings = DevSettings(
         data_dir=data_dir, api_port=api_port, gateway_port=gateway_port, samples=samples

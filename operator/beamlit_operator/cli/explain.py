@@ -62,7 +62,9 @@ async def explain_command(
     deployment = workspace.deployments.get(name)
     if deployment is None:
         known = ", ".join(sorted(workspace.deployments)) or "none"
-        raise CommandError(f"ModelDeployment {name} is not in {where}; there: {known}", status=BAD_INPUT)
+        raise CommandError(
+            f"ModelDeployment {name} is not in {where}; there: {known}", status=BAD_INPUT
+        )
     result = effective_policy(
         deployment,
         workspace.environments.get(deployment.spec.environment),

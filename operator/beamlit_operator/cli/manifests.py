@@ -53,7 +53,7 @@ def read_workspace(manifests: Iterable[Manifest], namespace: str | None) -> Work
     A document that names no namespace belongs to the one asked for. Other kinds are passed over.
 
     Raises:
-        CommandError: a document does not fit its schema; names file, object, field and what is wrong.
+        CommandError: a document does not fit its schema; names file, object, field and mistake.
     """
     found = Workspace({}, {}, {}, {})
     tables: dict[str, tuple[type[Any], dict[str, Any]]] = {

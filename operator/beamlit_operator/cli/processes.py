@@ -15,9 +15,12 @@ import signal
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 GRACE = 10.0
 """Seconds a program has to end by itself before it is killed."""
@@ -62,12 +65,14 @@ class Supervisor:
     def __init__(self, logs: Path) -> None:
         self._logs = logs
         self._running: dict[str, asyncio.subprocess.Process] = {}
-        self._exits: dict[str, asyncio.Task[int]] = {}
+        self._exits: dict[str, asyncio.Task[None]] = {}
+        self._a_death = asyncio.Event()
+        self._death: ProgramDiedError | None = None
         logs.mkdir(parents=True, exist_ok=True)
 
     @property
     def pids(self) -> dict[str, int]:
-        """The process id of every program that was started."""
+        """The process id of every program that runs."""
         return {name: process.pid for name, process in self._running.items()}
 
     def log_of(self, name: str) -> Path:
@@ -91,41 +96,35 @@ class Supervisor:
                 preexec_fn=_end_with_parent(os.getpid()),
             )
         self._running[program.name] = process
-        self._exits[program.name] = asyncio.create_task(process.wait())
+        self._exits[program.name] = asyncio.create_task(self._follow(program.name, process))
 
-    async def wait(self) -> None:
-        """Waits until one of the programs ends, which none should.
+    async def _follow(self, name: str, process: asyncio.subprocess.Process) -> None:
+        status = await process.wait()
+        if name in self._running and self._death is None:
+            self._death = ProgramDiedError(name, status, log=self.log_of(name))
+            self._a_death.set()
+
+    async def while_running(self, work: Coroutine[Any, Any, T]) -> T:
+        """Does the work, which is cancelled when one of the programs ends.
 
         Raises:
             ProgramDiedError: one did.
         """
-        if not self._exits:
-            return
-        done, _ = await asyncio.wait(self._exits.values(), return_when=asyncio.FIRST_COMPLETED)
-        self._raise_for(done)
-
-    def check(self) -> None:
-        """Raises :class:`ProgramDiedError` if one of the programs has ended."""
-        self._raise_for({task for task in self._exits.values() if task.done()})
-
-    def _raise_for(self, done: set[asyncio.Task[int]]) -> None:
-        for name, task in self._exits.items():
-            if task in done:
-                raise ProgramDiedError(name, task.result(), log=self.log_of(name))
-
-    async def until(self, condition: Callable[[], object], *, what: str, within: float) -> None:
-        """Waits until ``condition()`` holds, while every program runs.
-
-        Raises:
-            ProgramDiedError: a program ended first.
-            TimeoutError: it did not hold within that many seconds.
-        """
-        deadline = time.monotonic() + within
-        while not condition():
-            self.check()
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"{what}: not within {within:g} s")
-            await asyncio.sleep(0.05)
+        task = asyncio.create_task(work)
+        death = asyncio.create_task(self._a_death.wait())
+        try:
+            await asyncio.wait({task, death}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            death.cancel()
+            if not task.done():
+                task.cancel()
+                await asyncio.wait({task})
+        # The death explains whatever the work ran into because of it.
+        if self._death is not None:
+            if not task.cancelled():
+                task.exception()
+            raise self._death
+        return task.result()
 
     async def stop(self) -> None:
         """Ends every program, the last started first, and its whole process group."""

@@ -1,0 +1,200 @@
+"""``beamlit dev``: a cluster, the operator and the gateway on this machine, until Ctrl-C."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import shlex
+import shutil
+import signal
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+
+from rich.console import Console
+from rich.panel import Panel
+from rich.text import Text
+
+from beamlit_operator.cli.errors import BAD_INPUT, CommandError
+from beamlit_operator.cli.parts import DevCluster, DevSettings, Report, dev_cluster
+from beamlit_operator.cli.processes import (
+    ProgramDiedError,
+    Supervisor,
+    adopt_orphans,
+    end_descendants,
+)
+
+LOCK_FILE = "dev.lock"
+"""Marks a data directory as ours, and is locked while it is in use."""
+
+ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+async def dev_command(settings: DevSettings, *, reset: bool) -> int:
+    """Runs the cluster until a signal; 0 when it was ended so, else the reason on stderr."""
+    console = Console()
+    adopt_orphans()
+    with owned(settings.data_dir, reset=reset):
+        supervisor = Supervisor(settings.data_dir / "logs")
+        try:
+            with explained_deaths():
+                async with until_signal() as ended:
+                    await _run(settings, supervisor, ended=ended, console=console)
+        finally:
+            end_descendants()
+    console.print("stopped; nothing is left running")
+    return 0
+
+
+async def _run(
+    settings: DevSettings, supervisor: Supervisor, *, ended: asyncio.Event, console: Console
+) -> None:
+    with console.status("starting") as status:
+        cluster_context = dev_cluster(settings, supervisor, report=reporter(console, status.update))
+        start = asyncio.create_task(cluster_context.__aenter__())
+        await _first(start, ended)
+        if not start.done():
+            start.cancel()
+        try:
+            cluster = await start
+        except asyncio.CancelledError:
+            if ended.is_set():
+                return
+            raise
+    try:
+        console.print(welcome(cluster, settings))
+        await supervisor.while_running(_event(ended))
+    finally:
+        with console.status("stopping"):
+            await cluster_context.__aexit__(None, None, None)
+
+
+async def _event(event: asyncio.Event) -> None:
+    await event.wait()
+
+
+async def _first(task: asyncio.Task[DevCluster], event: asyncio.Event) -> None:
+    waiter = asyncio.create_task(event.wait())
+    try:
+        await asyncio.wait({task, waiter}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        waiter.cancel()
+
+
+def reporter(console: Console, update: Report) -> Report:
+    """Shows each step: in place on a terminal, as a line elsewhere."""
+
+    def report(step: str) -> None:
+        if console.is_terminal:
+            update(step)
+        else:
+            console.print(step)
+
+    return report
+
+
+@asynccontextmanager
+async def until_signal() -> AsyncIterator[asyncio.Event]:
+    """An event that Ctrl-C, SIGTERM or a closed terminal sets, instead of ending the program."""
+    ended = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in ENDING_SIGNALS:
+        loop.add_signal_handler(number, ended.set)
+    try:
+        yield ended
+    finally:
+        for number in ENDING_SIGNALS:
+            loop.remove_signal_handler(number)
+
+
+@contextmanager
+def explained_deaths() -> Iterator[None]:
+    """Turns the death of a part into what to show a person: what it said last, and where."""
+    try:
+        yield
+    except ProgramDiedError as death:
+        lines = "\n".join(f"  {line}" for line in death.tail) or "  (it said nothing)"
+        raise CommandError(f"{death}. Its log, {death.log}, ends with:\n{lines}") from death
+
+
+@contextmanager
+def owned(folder: Path, *, reset: bool) -> Iterator[None]:
+    """Makes and locks a data directory; with ``reset`` everything in it goes first.
+
+    Raises:
+        CommandError: it is in use, cannot be written, or was not made by this command.
+    """
+    lock = folder / LOCK_FILE
+    if reset and folder.exists() and not lock.exists() and any(folder.iterdir()):
+        raise CommandError(
+            f"--reset would empty {folder}, which `beamlit dev` did not make: remove it yourself",
+            status=BAD_INPUT,
+        )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise CommandError(
+            f"--data-dir {folder} cannot be used: {error.strerror}", status=BAD_INPUT
+        ) from error
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise CommandError(
+                f"{folder} is in use by another `beamlit dev`: end that one, or give another"
+                " --data-dir"
+            ) from error
+        if reset:
+            _empty(folder)
+        # Nothing of it belongs into anybody's repository: it holds a key to the cluster.
+        (folder / ".gitignore").write_text("*\n")
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _empty(folder: Path) -> None:
+    for entry in folder.iterdir():
+        if entry.name == LOCK_FILE:
+            continue
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry)
+        else:
+            with contextlib.suppress(FileNotFoundError):
+                entry.unlink()
+
+
+def welcome(cluster: DevCluster, settings: DevSettings) -> Panel:
+    """What a person needs to know to use it."""
+    kubeconfig = cluster.kubeconfig
+    if kubeconfig.is_relative_to(Path.cwd()):
+        kubeconfig = kubeconfig.relative_to(Path.cwd())
+    text = Text()
+    text.append("In another terminal:\n\n")
+    text.append(f"  export KUBECONFIG={shlex.quote(str(kubeconfig))}\n\n", style="bold")
+    text.append(f"Gateway   {cluster.gateway}\n")
+    if cluster.store:
+        text.append(f"S3 store  {cluster.store}, with the sample models in s3://models\n")
+    text.append(f"Logs      {cluster.logs}\n\nThings to try:\n\n")
+    for command in _things_to_try(settings):
+        text.append(f"  {command}\n", style="bold")
+    text.append("\nFor laptops, demos and tests, never for production. Ctrl-C ends all of it.")
+    return Panel(text, title=f"ready in {cluster.seconds:.1f} s", title_align="left", expand=False)
+
+
+def _things_to_try(settings: DevSettings) -> tuple[str, ...]:
+    if not settings.samples:
+        return (
+            "kubectl get nodes -L topology.kubernetes.io/region",
+            "kubectl explain modeldeployment.spec.serverlessConfig",
+            "beamlit console",
+        )
+    quickstart = "manifests/samples/quickstart"
+    return (
+        f"kubectl apply -k {quickstart}",
+        f"beamlit invoke iris -d @{quickstart}/request.json",
+        "beamlit policy explain iris-production",
+    )
