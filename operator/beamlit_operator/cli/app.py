@@ -219,10 +219,12 @@ def console(
     kubeconfig: Kubeconfig = None,
 ) -> None:
     """Serve a read-only page that shows models and deployments as they are now."""
-    from beamlit_operator.cli.cluster import Target
-    from beamlit_operator.cli.console import console_command
-
-    _complete(console_command(Target(kubeconfig, namespace), port=port))
+    # The console is a program of its own; it takes our place.
+    command = [sys.executable, "-m", "beamlit_operator.console", "--port", str(port)]
+    for flag, value in (("--kubeconfig", kubeconfig), ("--namespace", namespace)):
+        if value is not None:
+            command += [flag, str(value)]
+    os.execv(command[0], command)  # noqa: S606
 
 
 @app.command()

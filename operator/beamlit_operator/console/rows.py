@@ -1,0 +1,116 @@
+"""What the page is told about each object: rows, made of what is public in specs and statuses.
+
+Pure. Only fields named here leave: nothing of metadata but the name, and no Secret is ever read.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import ValidationError
+
+from beamlit_operator.api import Condition, Environment, Model, ModelDeployment
+from beamlit_operator.api.conditions import READY, find
+from beamlit_operator.api.modeldeployment import EffectiveAspect
+
+Json = dict[str, Any]
+
+
+def row_of(item: Json) -> Json | None:
+    """The row of an object of ours; None for one that cannot be read."""
+    try:
+        match item.get("kind"):
+            case "Model":
+                return _model(Model.model_validate(item))
+            case "ModelDeployment":
+                return _deployment(ModelDeployment.model_validate(item))
+            case "Environment":
+                return _environment(Environment.model_validate(item))
+            case _:
+                return None
+    except ValidationError:
+        return None
+
+
+def _model(model: Model) -> Json:
+    origin = model.status.origin
+    return {
+        "kind": "Model",
+        "workspace": model.metadata.namespace,
+        "name": model.metadata.name,
+        "displayName": model.spec.display_name,
+        "phase": model.status.phase,
+        "origin": origin.uri if origin else None,
+        "revision": origin.revision if origin else None,
+        "bytes": origin.bytes if origin else None,
+        "ready": _ready(model.status.conditions),
+    }
+
+
+def _deployment(deployment: ModelDeployment) -> Json:
+    status = deployment.status
+    policy = status.effective_policy
+    return {
+        "kind": "ModelDeployment",
+        "workspace": deployment.metadata.namespace,
+        "name": deployment.metadata.name,
+        "model": deployment.spec.model,
+        "environment": deployment.spec.environment,
+        "phase": status.phase,
+        "replicas": status.replicas or 0,
+        "readyReplicas": status.ready_replicas or 0,
+        "url": status.url,
+        "ready": _ready(status.conditions),
+        "revisions": [
+            {
+                "name": revision.name,
+                "version": revision.version,
+                "replicas": revision.replicas,
+                "readyReplicas": revision.ready_replicas,
+                "traffic": revision.traffic,
+            }
+            for revision in status.revisions
+        ],
+        "policy": {
+            "location": _aspect(policy.location if policy else None),
+            "flavor": _aspect(policy.flavor if policy else None),
+        },
+    }
+
+
+def _environment(environment: Environment) -> Json:
+    return {
+        "kind": "Environment",
+        "workspace": environment.metadata.namespace,
+        "name": environment.metadata.name,
+        "displayName": environment.spec.display_name,
+        "policies": [
+            {"name": policy.name, "mandatory": policy.mandatory}
+            for policy in environment.spec.policies
+        ],
+    }
+
+
+def _ready(conditions: tuple[Condition, ...]) -> Json:
+    ready = find(conditions, READY)
+    if ready is None:
+        return {"status": "Unknown", "reason": "", "message": "no status yet"}
+    return {"status": ready.status, "reason": ready.reason, "message": ready.message}
+
+
+def _aspect(aspect: EffectiveAspect | None) -> Json | None:
+    if aspect is None:
+        return None
+    return {
+        "allowed": None if aspect.allowed is None else list(aspect.allowed),
+        "policies": [
+            {
+                "name": trace.name,
+                "level": trace.level,
+                "mandatory": trace.mandatory,
+                "effect": trace.effect,
+                "because": trace.because,
+            }
+            for trace in aspect.policies
+        ],
+    }
