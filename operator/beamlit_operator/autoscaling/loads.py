@@ -1,0 +1,189 @@
+"""The gateways' load reports, merged into one sample per deployment.
+
+A gateway answers ``GET /load`` with::
+
+    {"gateway": "<id>",
+     "deployments": {"<workspace>/<name>": {"concurrency": 1.5, "requestsTotal": 42, "held": 0}}}
+
+and lists only deployments with recent requests. No I/O here; times are monotonic seconds.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, NewType
+
+DeploymentKey = NewType("DeploymentKey", str)
+"""``<workspace>/<name of the ModelDeployment>``."""
+
+KEEP_SECONDS = 60.0
+"""A gateway that does not answer counts with its last figures for so long."""
+
+
+class LoadError(ValueError):
+    """A gateway's answer is not a load report."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeploymentLoad:
+    """One deployment at one gateway.
+
+    Attributes:
+        concurrency: requests in progress at the replicas.
+        requests_total: requests since the gateway started.
+        held: requests that wait for a replica.
+    """
+
+    concurrency: float
+    requests_total: int
+    held: int
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayLoad:
+    """What one gateway reports. ``gateway`` changes when it restarts."""
+
+    gateway: str
+    deployments: Mapping[DeploymentKey, DeploymentLoad]
+
+
+@dataclass(frozen=True, slots=True)
+class LoadSample:
+    """One deployment at all gateways: requests in progress, held, and per second."""
+
+    concurrency: float = 0.0
+    held: float = 0.0
+    requests_per_second: float = 0.0
+
+    def scaled(self, part: float) -> LoadSample:
+        """The part of it that goes to one of several revisions."""
+        return LoadSample(
+            self.concurrency * part, self.held * part, self.requests_per_second * part
+        )
+
+    def __add__(self, other: LoadSample) -> LoadSample:
+        return LoadSample(
+            self.concurrency + other.concurrency,
+            self.held + other.held,
+            self.requests_per_second + other.requests_per_second,
+        )
+
+
+def parse_load(document: Any) -> GatewayLoad:
+    """Reads decoded JSON.
+
+    Raises:
+        LoadError: it has another form; the message says where.
+    """
+    try:
+        return GatewayLoad(
+            str(document["gateway"]),
+            {
+                DeploymentKey(key): DeploymentLoad(
+                    _number(entry["concurrency"]),
+                    int(_number(entry["requestsTotal"])),
+                    int(_number(entry["held"])),
+                )
+                for key, entry in document["deployments"].items()
+            },
+        )
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise LoadError(f"not a load report: {type(error).__name__}: {error}") from None
+
+
+@dataclass(frozen=True, slots=True)
+class _Remembered:
+    """The last report of one gateway, and what was derived from it."""
+
+    gateway: str
+    reported_seconds: float
+    samples: Mapping[DeploymentKey, LoadSample]
+    totals: Mapping[DeploymentKey, int]
+
+
+class LoadMerger:
+    """Remembers each gateway's last report and adds them up.
+
+    | gateway                     | counts as                                         |
+    |-----------------------------|---------------------------------------------------|
+    | answered                    | its report; rate = difference to the one before   |
+    | answered for the first time | its report; rate 0, as there is nothing to compare|
+    | restarted (id or counter)   | its report; rate from 0                           |
+    | does not answer             | its last figures, for ``keep_seconds``            |
+    | does not answer for longer  | nothing                                           |
+
+    Bounded: by the gateways that answered within ``keep_seconds`` and the deployments they report.
+    """
+
+    def __init__(self, *, keep_seconds: float = KEEP_SECONDS) -> None:
+        self._keep = keep_seconds
+        self._sources: dict[str, _Remembered] = {}
+
+    def record(self, source: str, load: GatewayLoad, *, now_seconds: float) -> None:
+        """Takes the report of the gateway at address ``source``."""
+        before = self._sources.get(source)
+        restarted = before is not None and before.gateway != load.gateway
+        samples: dict[DeploymentKey, LoadSample] = {}
+        for key, deployment in load.deployments.items():
+            rate = 0.0
+            if before is not None and now_seconds > before.reported_seconds:
+                earlier = 0 if restarted else before.totals.get(key)
+                rate = _rate(earlier, deployment, now_seconds - before.reported_seconds)
+            samples[key] = LoadSample(deployment.concurrency, deployment.held, rate)
+        # A quiet deployment leaves the report, not the counter: its total is kept until forgotten.
+        totals: dict[DeploymentKey, int] = (
+            {} if before is None or restarted else dict(before.totals)
+        )
+        totals.update({key: item.requests_total for key, item in load.deployments.items()})
+        self._sources[source] = _Remembered(load.gateway, now_seconds, samples, totals)
+
+    def samples(self, *, now_seconds: float) -> dict[DeploymentKey, LoadSample]:
+        """The sums over all gateways that count."""
+        self._expire(now_seconds)
+        merged: dict[DeploymentKey, LoadSample] = {}
+        for source in self._sources.values():
+            for key, sample in source.samples.items():
+                merged[key] = merged.get(key, LoadSample()) + sample
+        return merged
+
+    def is_blind(self, *, now_seconds: float) -> bool:
+        """No gateway counts: nothing is known, which is not the same as no load."""
+        self._expire(now_seconds)
+        return not self._sources
+
+    def forget_all_but(self, known: Iterable[DeploymentKey]) -> None:
+        """Drops what is remembered of deployments that exist no more."""
+        keep = set(known)
+        for source, remembered in self._sources.items():
+            if remembered.totals.keys() <= keep and remembered.samples.keys() <= keep:
+                continue
+            self._sources[source] = _Remembered(
+                remembered.gateway,
+                remembered.reported_seconds,
+                {key: sample for key, sample in remembered.samples.items() if key in keep},
+                {key: total for key, total in remembered.totals.items() if key in keep},
+            )
+
+    def _expire(self, now_seconds: float) -> None:
+        for source, remembered in list(self._sources.items()):
+            if now_seconds - remembered.reported_seconds > self._keep:
+                del self._sources[source]
+
+
+def _rate(earlier: int | None, now: DeploymentLoad, seconds: float) -> float:
+    """Requests per second since the report before."""
+    if earlier is None:
+        return 0.0  # its counter may be as old as the gateway
+    if now.requests_total < earlier:
+        earlier = 0  # the gateway restarted under the same id
+    return (now.requests_total - earlier) / seconds
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f"{value!r} is not a number")
+    if not math.isfinite(value) or value < 0:
+        raise ValueError(f"{value!r} is not a quantity")
+    return value
