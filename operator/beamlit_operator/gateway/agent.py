@@ -1,0 +1,193 @@
+"""The agent: everything the gateway does beside what Envoy does.
+
+::
+
+    ModelDeployments ─┐                ┌─► resources ─► ADS ─► Envoy
+                      ├─► catalog ─────┤
+    EndpointSlices ───┘                └─► cold starts ◄─ ext_authz ─ Envoy's cold listener
+                                                │
+                                                └─► scale subresource
+
+It needs the API server, and not the operator. With the API server away, what runs is served.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator
+
+import grpc
+from aiohttp import web
+
+from beamlit_operator.api import labels
+from beamlit_operator.gateway.admin import admin_app
+from beamlit_operator.gateway.ads import AdsServer
+from beamlit_operator.gateway.authorization import Authorization
+from beamlit_operator.gateway.catalog import Catalog
+from beamlit_operator.gateway.cold import ColdStarts
+from beamlit_operator.gateway.loads import LoadBook, LoadReporting
+from beamlit_operator.gateway.metrics import GatewayMetrics
+from beamlit_operator.gateway.names import DeploymentKey, RevisionKey
+from beamlit_operator.gateway.protos import add_ads, add_authorization, add_load_reporting
+from beamlit_operator.gateway.resources import ResourceStore
+from beamlit_operator.gateway.settings import GatewaySettings
+from beamlit_operator.gateway.translation import Translator
+from beamlit_operator.gateway.waking import Waker
+from beamlit_operator.kube import ENDPOINT_SLICES, MODEL_DEPLOYMENTS, Change, KubeClient, Reflector
+
+log = logging.getLogger(__name__)
+
+
+class Agent:
+    """One gateway's agent. Use :meth:`running`."""
+
+    def __init__(self, client: KubeClient, settings: GatewaySettings) -> None:
+        self.settings = settings
+        self.metrics = GatewayMetrics()
+        self.catalog = Catalog()
+        self.store = ResourceStore()
+        self._translator = Translator(self.catalog, settings=settings)
+        self._waker = Waker(client, metrics=self.metrics)
+        self.cold = ColdStarts(self.catalog, self._waker, settings=settings, metrics=self.metrics)
+        self.book = LoadBook(self.cold, metrics=self.metrics)
+        self._deployments = Reflector(client, MODEL_DEPLOYMENTS, on_change=self._deployment_changed)
+        self._slices = Reflector(
+            client,
+            ENDPOINT_SLICES,
+            label_selector=labels.MODEL_DEPLOYMENT,
+            on_change=self._slice_changed,
+        )
+        self._complete = asyncio.Event()
+        self._configured = False
+        self._dirty_deployments: set[DeploymentKey] = set()
+        self._dirty_revisions: set[RevisionKey] = set()
+        self._flush_at: asyncio.TimerHandle | None = None
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[Agent]:
+        """Runs the agent for the length of the block."""
+        async with contextlib.AsyncExitStack() as stack:
+            await stack.enter_async_context(self._grpc())
+            await stack.enter_async_context(self._http())
+            # Should one of them fail, the block ends with its error: nothing runs half.
+            group = await stack.enter_async_context(asyncio.TaskGroup())
+            tasks = [
+                group.create_task(self._deployments.run(), name="watch deployments"),
+                group.create_task(self._slices.run(), name="watch endpoints"),
+                group.create_task(self._start_serving(), name="first configuration"),
+            ]
+            try:
+                yield self
+            finally:
+                if self._flush_at is not None:
+                    self._flush_at.cancel()
+                self.cold.close()
+                for task in tasks:
+                    task.cancel()
+
+    def not_ready(self) -> str:
+        """Why the gateway cannot serve yet; empty when it can."""
+        if not self._complete.is_set():
+            return "the API server was not read yet"
+        if not self._configured:
+            return "Envoy has not taken its first full configuration yet"
+        return ""
+
+    @contextlib.asynccontextmanager
+    async def _grpc(self) -> AsyncIterator[None]:
+        server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
+        add_ads(
+            AdsServer(
+                self.store,
+                metrics=self.metrics,
+                complete=self._complete,
+                on_configured=self._on_configured,
+            ),
+            server,
+        )
+        add_authorization(Authorization(self.cold, self.book), server)
+        add_load_reporting(
+            LoadReporting(self.book, awake=self._awake, interval=self.settings.load_interval),
+            server,
+        )
+        server.add_insecure_port(str(self.settings.xds))
+        await server.start()
+        try:
+            yield
+        finally:
+            await server.stop(grace=0)
+
+    @contextlib.asynccontextmanager
+    async def _http(self) -> AsyncIterator[None]:
+        app = admin_app(
+            settings=self.settings,
+            book=self.book,
+            metrics=self.metrics,
+            not_ready=self.not_ready,
+        )
+        runner = web.AppRunner(app, access_log=None)
+        await runner.setup()
+        await web.TCPSite(runner, self.settings.admin.host, self.settings.admin.port).start()
+        try:
+            yield
+        finally:
+            await runner.cleanup()
+
+    async def _start_serving(self) -> None:
+        """Hands Envoy its first configuration once the whole cluster was read, never a part."""
+        await self._deployments.wait_synced()
+        await self._slices.wait_synced()
+        self._dirty_deployments.clear()
+        self._dirty_revisions.clear()
+        self.store.apply(self._translator.start())
+        self._complete.set()
+        log.info("serving %d deployments", len(self._deployments))
+
+    def _on_configured(self, configured: bool) -> None:
+        if configured and not self._configured:
+            log.info("envoy has taken the full configuration")
+        self._configured = configured
+
+    def _awake(self) -> set[RevisionKey]:
+        return {*self.catalog.awake(), *self.cold.starting(), *self.book.revisions()}
+
+    def _deployment_changed(self, change: Change) -> None:
+        key = self.catalog.put_deployment(change.key.namespace, change.key.name, change.new)
+        if key is None:
+            return
+        if (
+            change.old is None
+            or change.new is None
+            or _generation(change.old) != _generation(change.new)
+        ):
+            self.cold.forget(key)
+        self.cold.changed(key)
+        self._dirty_deployments.add(key)
+        self._flush_soon()
+
+    def _slice_changed(self, change: Change) -> None:
+        revisions = self.catalog.put_slice(change.key.namespace, change.key.name, change.new)
+        for key in {revision.deployment_key for revision in revisions}:
+            self.cold.changed(key)
+        if revisions:
+            self._dirty_revisions |= revisions
+            self._flush_soon()
+
+    def _flush_soon(self) -> None:
+        if self._complete.is_set() and self._flush_at is None:
+            loop = asyncio.get_running_loop()
+            self._flush_at = loop.call_later(self.settings.debounce, self._flush)
+
+    def _flush(self) -> None:
+        self._flush_at = None
+        deployments, self._dirty_deployments = self._dirty_deployments, set()
+        revisions, self._dirty_revisions = self._dirty_revisions, set()
+        self.store.apply(self._translator.update(deployments, revisions))
+
+
+def _generation(obj: dict[str, object]) -> object:
+    metadata = obj["metadata"]
+    assert isinstance(metadata, dict)
+    return metadata.get("generation")

@@ -1,0 +1,68 @@
+"""Answers Envoy's question about a held request: where may it go?
+
+Envoy's external-authorization API, used as an asynchronous gate: the call stays open while the
+deployment starts. A caller that hangs up ends the call, which cancels the wait.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from beamlit_operator.gateway import names
+from beamlit_operator.gateway.cold import ColdStarts, Released
+from beamlit_operator.gateway.loads import LoadBook
+from beamlit_operator.gateway.names import RevisionKey
+from beamlit_operator.gateway.protos import AuthorizationServicer, CheckResponse, Message
+from beamlit_operator.gateway.replies import ErrorReason, Reply
+
+log = logging.getLogger(__name__)
+
+_OK, _DENIED = 0, 7  # google.rpc.Code
+
+
+class Authorization(AuthorizationServicer):  # type: ignore[misc]
+    """The gRPC face of :class:`ColdStarts`."""
+
+    def __init__(self, cold: ColdStarts, book: LoadBook) -> None:
+        self._cold = cold
+        self._book = book
+
+    async def Check(  # noqa: N802 (the name in the .proto)
+        self, request: Message, _context: Any
+    ) -> Message:
+        """Holds the call until there is an answer."""
+        cluster = request.attributes.request.http.headers.get(names.REVISION_HEADER, "")
+        revision = RevisionKey.of_cluster(cluster)
+        if revision is None:
+            log.error("a request reached the cold listener for the unknown cluster %r", cluster)
+            return _denied(Reply(404, ErrorReason.NOT_FOUND, f"no deployment is named {cluster!r}"))
+        self._book.cold_request(revision)
+        outcome = await self._cold.admit(revision)
+        return _allowed(outcome) if isinstance(outcome, Released) else _denied(outcome)
+
+
+def _allowed(released: Released) -> Message:
+    return CheckResponse(
+        status={"code": _OK},
+        ok_response={"headers": [_header(names.DESTINATION_HEADER, str(released.pod))]},
+    )
+
+
+def _denied(reply: Reply) -> Message:
+    return CheckResponse(
+        status={"code": _DENIED, "message": reply.reason},
+        denied_response={
+            "status": {"code": reply.status},
+            "headers": [_header(key, value) for key, value in reply.headers.items()],
+            "body": reply.body,
+        },
+    )
+
+
+def _header(key: str, value: str) -> dict[str, Any]:
+    return {
+        "header": {"key": key, "value": value},
+        # Replaces what the caller may have sent under this name.
+        "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
+    }

@@ -1,0 +1,121 @@
+"""The configuration Envoy starts with: who the agent is, and nothing that ever changes. Pure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from beamlit_operator.gateway import names
+from beamlit_operator.gateway.clusters import (
+    CONNECT_TIMEOUT,
+    HTTP_PROTOCOL_OPTIONS,
+    UNLIMITED,
+    upstream_http1,
+)
+from beamlit_operator.gateway.listeners import socket_address
+from beamlit_operator.gateway.protos import (
+    Cluster,
+    HttpProtocolOptions,
+    Message,
+    message_to_dict,
+    packed,
+)
+from beamlit_operator.gateway.settings import GatewaySettings
+
+_AGENT: dict[str, Any] = {
+    "envoy_grpc": {
+        "cluster_name": names.AGENT_CLUSTER,
+        # A restarted agent is found again within a second; the default waits up to 30.
+        "retry_policy": {
+            "retry_back_off": {"base_interval": "0.1s", "max_interval": "1s"},
+        },
+    }
+}
+
+
+def bootstrap(settings: GatewaySettings) -> dict[str, Any]:
+    """The bootstrap document, ready to be written as JSON."""
+    ads: dict[str, Any] = {"ads": {}, "resource_api_version": "V3"}
+    return {
+        "node": {"id": settings.gateway_id, "cluster": "beamlit-gateway"},
+        "admin": {"address": socket_address(settings.envoy_admin)},
+        "dynamic_resources": {
+            "ads_config": {
+                "api_type": "DELTA_GRPC",
+                "transport_api_version": "V3",
+                "grpc_services": [_AGENT],
+            },
+            "cds_config": ads,
+            "lds_config": ads,
+        },
+        "cluster_manager": {
+            "load_stats_config": {
+                "api_type": "GRPC",
+                "transport_api_version": "V3",
+                "grpc_services": [{"envoy_grpc": {"cluster_name": names.AGENT_CLUSTER}}],
+            }
+        },
+        "static_resources": {"clusters": [_json(_agent_cluster(settings)), _json(_pod_cluster())]},
+        "overload_manager": {
+            "resource_monitors": [
+                {
+                    "name": "envoy.resource_monitors.global_downstream_max_connections",
+                    "typed_config": {
+                        "@type": "type.googleapis.com/envoy.extensions.resource_monitors"
+                        ".downstream_connections.v3.DownstreamConnectionsConfig",
+                        "max_active_downstream_connections": settings.max_connections,
+                    },
+                }
+            ]
+        },
+        "bootstrap_extensions": [
+            {
+                "name": "internal_listener",
+                "typed_config": {
+                    "@type": "type.googleapis.com/envoy.extensions.bootstrap.internal_listener"
+                    ".v3.InternalListener"
+                },
+            }
+        ],
+    }
+
+
+def _agent_cluster(settings: GatewaySettings) -> Message:
+    return Cluster(
+        name=names.AGENT_CLUSTER,
+        type="STATIC",
+        connect_timeout={"seconds": 1},
+        # One stream for each held request.
+        circuit_breakers=UNLIMITED,
+        typed_extension_protocol_options={
+            HTTP_PROTOCOL_OPTIONS: packed(
+                HttpProtocolOptions(explicit_http_config={"http2_protocol_options": {}})
+            )
+        },
+        load_assignment={
+            "cluster_name": names.AGENT_CLUSTER,
+            "endpoints": [
+                {"lb_endpoints": [{"endpoint": {"address": socket_address(settings.xds)}}]}
+            ],
+        },
+    )
+
+
+def _pod_cluster() -> Message:
+    """Sends a woken request to the pod the agent named."""
+    return Cluster(
+        name=names.POD_CLUSTER,
+        type="ORIGINAL_DST",
+        lb_policy="CLUSTER_PROVIDED",
+        connect_timeout=CONNECT_TIMEOUT,
+        circuit_breakers=UNLIMITED,
+        original_dst_lb_config={
+            "use_http_header": True,
+            "http_header_name": names.DESTINATION_HEADER,
+        },
+        typed_extension_protocol_options=upstream_http1(),
+    )
+
+
+def _json(message: Message) -> dict[str, Any]:
+    found: dict[str, Any] = message_to_dict(message, preserving_proto_field_name=True)
+    return found

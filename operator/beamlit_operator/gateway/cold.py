@@ -1,0 +1,325 @@
+"""Holds requests for deployments that sleep, wakes each once, and lets them go.
+
+What becomes of a request at the cold listener:
+
+=========================================  ====================================================
+the deployment                             the request
+=========================================  ====================================================
+is unknown, deactivated, has no revision   the same error the route table gives
+has a ready pod                            goes to it at once
+failed to start a moment ago (back-off)    503 with the reason, ``Retry-After`` the rest of it
+has too many held already                  429, ``Retry-After``
+else                                       held; the first one wakes the deployment
+... and a pod becomes ready                goes to it, the holders spread over the ready pods
+... and the start fails                    503 with the reason from the pod; back-off grows
+... and the start deadline passes          504, ``Retry-After``
+... and the caller hangs up                forgotten
+=========================================  ====================================================
+
+Needs the API server to wake, nothing else: the operator may be down.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+
+from beamlit_operator.api.reasons import Reason
+from beamlit_operator.gateway.catalog import Catalog, Deployment, Pod, Problem
+from beamlit_operator.gateway.metrics import GatewayMetrics
+from beamlit_operator.gateway.names import DeploymentKey, RevisionKey
+from beamlit_operator.gateway.replies import ErrorReason, Reply
+from beamlit_operator.gateway.routes import refusal_of
+from beamlit_operator.gateway.settings import GatewaySettings
+from beamlit_operator.gateway.waking import Waker
+
+log = logging.getLogger(__name__)
+
+STALE_FAILURE = 10.0
+"""Seconds after a wake for which a failure that was there before does not count: the operator has
+not looked at the new start yet."""
+
+TOO_MANY_RETRY = 1.0
+"""Seconds after which a caller refused for the queue's length may come again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    """Go on, to this pod."""
+
+    pod: Pod
+
+
+Outcome = Released | Reply
+
+
+@dataclass(slots=True)
+class _Failures:
+    """How a revision's starts failed lately; gone once one succeeds."""
+
+    reply: Reply
+    count: int
+    until: float
+
+
+@dataclass(slots=True)
+class _Start:
+    """One start of one revision, and who waits for it."""
+
+    revision: RevisionKey
+    began: float
+    known_problem: Problem | None
+    holders: set[_Holder] = field(default_factory=set)
+    task: asyncio.Task[None] | None = None
+
+
+@dataclass(slots=True, eq=False)
+class _Holder:
+    """One request that waits, and for what: that may change when traffic moves."""
+
+    start: _Start
+    outcome: asyncio.Future[Outcome]
+
+
+class ColdStarts:
+    """The queue of held requests, by revision."""
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        waker: Waker,
+        *,
+        settings: GatewaySettings,
+        metrics: GatewayMetrics,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._catalog = catalog
+        self._waker = waker
+        self._settings = settings
+        self._metrics = metrics
+        self._clock = clock
+        self._starts: dict[RevisionKey, _Start] = {}
+        self._failures: dict[RevisionKey, _Failures] = {}
+        self._held = 0
+        self._turn = itertools.count()
+
+    def held(self) -> dict[DeploymentKey, int]:
+        """Requests held now, by deployment."""
+        found: dict[DeploymentKey, int] = {}
+        for key, start in self._starts.items():
+            deployment = key.deployment_key
+            found[deployment] = found.get(deployment, 0) + len(start.holders)
+        return found
+
+    def close(self) -> None:
+        """Ends every start; what is held is Envoy's to end."""
+        for start in list(self._starts.values()):
+            self._end(start, "abandoned")
+
+    def starting(self) -> Iterable[RevisionKey]:
+        """The revisions that requests wait for."""
+        return self._starts.keys()
+
+    async def admit(self, asked: RevisionKey) -> Outcome:
+        """Answers where a request goes, however long that takes up to the start deadline.
+
+        Cancelling this is how a caller hangs up.
+        """
+        outcome = self._at_once(asked)
+        if outcome is None:
+            outcome = await self._hold(asked)
+        if isinstance(outcome, Reply):
+            self._metrics.refusals.labels(outcome.reason).inc()
+        return outcome
+
+    def _at_once(self, asked: RevisionKey) -> Outcome | None:
+        deployment = self._catalog.get(asked.deployment_key)
+        if deployment is None:
+            message = f"deployment {str(asked.deployment_key)!r} is gone"
+            return Reply(404, ErrorReason.UNKNOWN_MODEL, message)
+        refusal = refusal_of(deployment)
+        if refusal is not None:
+            return refusal
+        pod = self._ready_pod(asked, deployment)
+        if pod is not None:
+            return Released(pod)
+        wanted = self._wanted(asked, deployment)
+        start = self._starts.get(wanted)
+        failure = self._failing(wanted, deployment) if start is None else None
+        if failure is not None:
+            return failure
+        in_line = len(start.holders) if start is not None else 0
+        if (
+            self._held >= self._settings.max_held
+            or in_line >= self._settings.max_held_per_deployment
+        ):
+            return Reply(
+                429,
+                ErrorReason.TOO_MANY_HELD,
+                f"{in_line} requests wait already for {str(asked.deployment_key)!r} to start",
+                TOO_MANY_RETRY,
+            )
+        return None
+
+    def _failing(self, wanted: RevisionKey, deployment: Deployment) -> Reply | None:
+        """Why no start is tried now: the last one failed a moment ago, or one fails right now."""
+        failures, now = self._failures.get(wanted), self._clock()
+        if failures is not None and failures.until > now:
+            return replace(failures.reply, retry_after=failures.until - now)
+        problem, revision = deployment.problem, deployment.revision(wanted)
+        if problem is None or not problem.ends_start or revision is None:
+            return None
+        if revision.replicas or problem.reason == Reason.NO_PLACEMENT:
+            return Reply(503, problem.reason, problem.message, self._settings.first_backoff)
+        return None
+
+    def _wanted(self, asked: RevisionKey, deployment: Deployment) -> RevisionKey:
+        """The revision to start: the one asked for, or, if it gets no traffic any more, the one
+        that gets most."""
+        if deployment.revision(asked) is not None:
+            return asked
+        return max(deployment.revisions, key=lambda revision: revision.traffic).key
+
+    def _ready_pod(self, asked: RevisionKey, deployment: Deployment) -> Pod | None:
+        pods = self._catalog.pods(self._wanted(asked, deployment))
+        return pods[next(self._turn) % len(pods)] if pods else None
+
+    async def _hold(self, asked: RevisionKey) -> Outcome:
+        deployment = self._catalog.get(asked.deployment_key)
+        assert deployment is not None
+        start = self._start_of(self._wanted(asked, deployment), deployment)
+        holder = _Holder(start, asyncio.get_running_loop().create_future())
+        start.holders.add(holder)
+        self._held += 1
+        gauge = self._metrics.held.labels(*asked.deployment_key)
+        gauge.inc()
+        try:
+            return await asyncio.wait_for(holder.outcome, self._settings.start_deadline)
+        except TimeoutError:
+            return self._too_late(asked)
+        finally:
+            holder.start.holders.discard(holder)
+            self._held -= 1
+            gauge.dec()
+            if not holder.start.holders:
+                self._end(holder.start, "abandoned")
+
+    def _too_late(self, asked: RevisionKey) -> Reply:
+        deployment = self._catalog.get(asked.deployment_key)
+        problem = deployment.problem if deployment is not None else None
+        why = self._waker.trouble(asked) or (problem.message if problem is not None else "")
+        return Reply(
+            504,
+            ErrorReason.START_TIMEOUT,
+            f"{str(asked.deployment_key)!r} was not ready within "
+            f"{self._settings.start_deadline:g} seconds" + (f": {why}" if why else ""),
+            TOO_MANY_RETRY,
+        )
+
+    def _start_of(self, revision: RevisionKey, deployment: Deployment) -> _Start:
+        start = self._starts.get(revision)
+        if start is None:
+            start = _Start(revision, self._clock(), deployment.problem)
+            self._starts[revision] = start
+            start.task = asyncio.create_task(
+                self._waker.keep_awake(
+                    revision,
+                    deployment.wake_replicas,
+                    asked_at=start.began,
+                    checked=self._recheck,
+                ),
+                name=f"wake {revision.cluster}",
+            )
+        return start
+
+    def changed(self, key: DeploymentKey) -> None:
+        """The deployment, or its pods, changed: let go whom that concerns."""
+        for start in [s for s in self._starts.values() if s.revision.deployment_key == key]:
+            self._evaluate(start)
+
+    def _recheck(self, revision: RevisionKey) -> None:
+        start = self._starts.get(revision)
+        if start is not None:
+            self._evaluate(start)
+
+    def _evaluate(self, start: _Start) -> None:
+        deployment = self._catalog.get(start.revision.deployment_key)
+        if deployment is None or refusal_of(deployment) is not None:
+            outcome = self._at_once(start.revision)
+            assert isinstance(outcome, Reply)
+            self._settle(start, [outcome], "refused")
+            return
+        pods = self._catalog.pods(self._wanted(start.revision, deployment))
+        if pods:
+            self._failures.pop(start.revision, None)
+            self._settle(start, [Released(pod) for pod in pods], "ready")
+        elif deployment.revision(start.revision) is None:
+            # Traffic moved to another revision that sleeps too: wait for that one.
+            self._move(start, self._wanted(start.revision, deployment), deployment)
+        elif self._failed(start, deployment):
+            self._settle(start, [self._note_failure(start, deployment)], "failed")
+
+    def _failed(self, start: _Start, deployment: Deployment) -> bool:
+        """Whether this start failed, as the operator says on the deployment's status.
+
+        The status may still tell of an earlier start: a problem that was there when this one began
+        counts only once the operator had the time to look again.
+        """
+        problem = deployment.problem
+        if problem is None or not problem.ends_start:
+            return False
+        return problem != start.known_problem or self._clock() - start.began >= STALE_FAILURE
+
+    def _note_failure(self, start: _Start, deployment: Deployment) -> Reply:
+        problem = deployment.problem
+        assert problem is not None
+        settings = self._settings
+        known = self._failures.get(start.revision)
+        count = known.count + 1 if known is not None else 1
+        pause = min(settings.first_backoff * 2 ** (count - 1), settings.last_backoff)
+        reply = Reply(503, problem.reason, problem.message, pause)
+        self._failures[start.revision] = _Failures(reply, count, self._clock() + pause)
+        log.warning(
+            "start of %s failed: %s: %s; next attempt in %gs",
+            start.revision.cluster,
+            problem.reason,
+            problem.message,
+            pause,
+        )
+        return reply
+
+    def _settle(self, start: _Start, outcomes: Sequence[Outcome], how: str) -> None:
+        """Ends a start; its holders take the outcomes in turn."""
+        self._end(start, how)
+        turns = itertools.cycle(outcomes)
+        for holder in start.holders:
+            if not holder.outcome.done():
+                holder.outcome.set_result(next(turns))
+
+    def _move(self, start: _Start, to: RevisionKey, deployment: Deployment) -> None:
+        self._end(start, "superseded")
+        fresh = self._start_of(to, deployment)
+        fresh.began = min(fresh.began, start.began)
+        for holder in start.holders:
+            holder.start = fresh
+        fresh.holders |= start.holders
+
+    def _end(self, start: _Start, how: str) -> None:
+        if self._starts.get(start.revision) is not start:
+            return
+        del self._starts[start.revision]
+        if start.task is not None:
+            start.task.cancel()
+        key = start.revision.deployment_key
+        self._metrics.cold_starts.labels(*key, how).inc()
+        if how == "ready":
+            self._metrics.cold_start_seconds.labels(*key).observe(self._clock() - start.began)
+
+    def forget(self, key: DeploymentKey) -> None:
+        """A deployment is gone, or was changed by its owner: its failures say nothing any more."""
+        for revision in [r for r in self._failures if r.deployment_key == key]:
+            del self._failures[revision]

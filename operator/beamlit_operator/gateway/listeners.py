@@ -1,0 +1,196 @@
+"""The two listeners: where callers come in, and where requests wait for a start. Pure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from beamlit_operator.gateway import names
+from beamlit_operator.gateway.protos import (
+    ExtAuthz,
+    HttpConnectionManager,
+    Listener,
+    Message,
+    Router,
+    packed,
+)
+from beamlit_operator.gateway.replies import ErrorReason
+from beamlit_operator.gateway.settings import Address, GatewaySettings
+
+AUTHORIZATION_MARGIN = 30.0
+"""The agent answers every held request by the start deadline; Envoy waits this much longer."""
+
+
+def duration(seconds: float) -> dict[str, int]:
+    """Seconds as a protobuf Duration."""
+    whole = int(seconds)
+    return {"seconds": whole, "nanos": round((seconds - whole) * 1e9)}
+
+
+def socket_address(address: Address) -> dict[str, Any]:
+    """A TCP address as Envoy writes it."""
+    return {"socket_address": {"address": address.host, "port_value": address.port}}
+
+
+def main_listener(settings: GatewaySettings) -> Message:
+    """Where callers come in: HTTP/1.1 or HTTP/2 without TLS, WebSocket."""
+    manager = HttpConnectionManager(
+        stat_prefix=names.MAIN_LISTENER,
+        rds={
+            "route_config_name": names.ROUTES,
+            "config_source": {"ads": {}, "resource_api_version": "V3"},
+        },
+        # The caller's address is put in X-Forwarded-For, and x-envoy-* of strangers is dropped.
+        use_remote_address={"value": True},
+        internal_address_config={},
+        # Nothing about a request's id or its trace is ours to change.
+        preserve_external_request_id=True,
+        always_set_request_id_in_response=True,
+        local_reply_config=_local_replies(),
+        **_common(settings),
+    )
+    return _listener(names.MAIN_LISTENER, manager, address=socket_address(settings.listen))
+
+
+def cold_listener(settings: GatewaySettings) -> Message:
+    """Where requests of a sleeping deployment wait for the agent's answer.
+
+    External authorization pauses the stream before the body is read: bytes back up through both
+    listeners to the caller, whatever the size of the body.
+    """
+    manager = HttpConnectionManager(
+        stat_prefix=names.COLD_LISTENER,
+        route_config={
+            "name": names.COLD_LISTENER,
+            "virtual_hosts": [
+                {
+                    "name": "woken",
+                    "domains": ["*"],
+                    "routes": [
+                        {
+                            "match": {"prefix": "/"},
+                            "route": {"cluster": names.POD_CLUSTER, "timeout": {}},
+                        }
+                    ],
+                }
+            ],
+        },
+        # The request went through the main listener: leave its headers alone.
+        use_remote_address={"value": False},
+        skip_xff_append=True,
+        generate_request_id={"value": False},
+        preserve_external_request_id=True,
+        local_reply_config=_send_again(),
+        **_common(settings, filters=[_authorization(settings)]),
+    )
+    return _listener(names.COLD_LISTENER, manager, internal_listener={})
+
+
+def _listener(name: str, manager: Message, **fields: Any) -> Message:
+    return Listener(
+        name=name,
+        filter_chains=[
+            {"filters": [{"name": "http", "typed_config": packed(manager)}]},
+        ],
+        **fields,
+    )
+
+
+def _common(
+    settings: GatewaySettings, *, filters: list[dict[str, Any]] | None = None
+) -> dict[str, Any]:
+    router = Router(suppress_envoy_headers=True)
+    return {
+        "codec_type": "AUTO",
+        "server_header_transformation": "PASS_THROUGH",
+        "normalize_path": {"value": False},
+        "merge_slashes": False,
+        "path_with_escaped_slashes_action": "KEEP_UNCHANGED",
+        "upgrade_configs": [{"upgrade_type": "websocket"}],
+        "stream_idle_timeout": duration(settings.stream_idle_timeout),
+        "request_timeout": {},
+        "http2_protocol_options": {"allow_connect": True},
+        "http_filters": [
+            *(filters or ()),
+            {"name": "router", "typed_config": packed(router)},
+        ],
+    }
+
+
+def _authorization(settings: GatewaySettings) -> dict[str, Any]:
+    return {
+        "name": "wake",
+        "typed_config": packed(
+            ExtAuthz(
+                transport_api_version="V3",
+                grpc_service={
+                    "envoy_grpc": {"cluster_name": names.AGENT_CLUSTER},
+                    "timeout": duration(settings.start_deadline + AUTHORIZATION_MARGIN),
+                },
+                failure_mode_allow=False,
+                status_on_error={"code": 503},
+                # The agent is asked once for each request; its answer goes nowhere else.
+                clear_route_cache=False,
+            )
+        ),
+    }
+
+
+def _error_format(reason: str) -> dict[str, Any]:
+    return {
+        "json_format": {
+            "error": {
+                "code": "%RESPONSE_CODE%",
+                "reason": reason,
+                "message": "%RESPONSE_CODE_DETAILS%",
+            }
+        }
+    }
+
+
+def _flagged(flags: list[str]) -> dict[str, Any]:
+    return {"response_flag_filter": {"flags": flags}}
+
+
+def _local_replies() -> dict[str, Any]:
+    """Errors of Envoy's own, in our shape. Our direct responses have no flag and pass as they are.
+
+    The flags are those of Envoy's access log documentation.
+    """
+    return {
+        "mappers": [
+            {
+                "filter": _flagged(["NR"]),
+                "body_format_override": _error_format(ErrorReason.NOT_FOUND),
+            },
+            {
+                "filter": _flagged(["UH", "UF", "UO", "URX", "NC"]),
+                "body_format_override": _error_format(ErrorReason.UNAVAILABLE),
+            },
+            {
+                # The model server took the request and did not answer to the end.
+                "filter": _flagged(["UC", "UR", "LR", "UPE"]),
+                "status_code": {"value": 502},
+                "body_format_override": _error_format(ErrorReason.UPSTREAM_RESET),
+            },
+            {
+                "filter": _flagged(["DPE", "IH"]),
+                "body_format_override": _error_format(ErrorReason.BAD_REQUEST),
+            },
+            {
+                "filter": _flagged(["SI", "UT", "UMSDR", "OM", "DO"]),
+                "body_format_override": _error_format(ErrorReason.GATEWAY_ERROR),
+            },
+        ]
+    }
+
+
+def _send_again() -> dict[str, Any]:
+    """Marks answers that mean: no model server has seen the request.
+
+    ``UF``: the pod refused the connection. The main listener sends such a request again.
+    """
+    mark = {
+        "header": {"key": names.RETRY_HEADER, "value": "1"},
+        "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
+    }
+    return {"mappers": [{"filter": _flagged(["UF"]), "headers_to_add": [mark]}]}

@@ -1,0 +1,73 @@
+"""The names by which the agent and its Envoy speak of the same things."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, NewType
+
+Workspace = NewType("Workspace", str)
+RevisionName = NewType("RevisionName", str)
+
+
+class DeploymentKey(NamedTuple):
+    """A ModelDeployment."""
+
+    workspace: Workspace
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.workspace}/{self.name}"
+
+
+class RevisionKey(NamedTuple):
+    """One revision of a ModelDeployment: what one Envoy cluster stands for."""
+
+    workspace: Workspace
+    deployment: str
+    revision: RevisionName
+
+    @property
+    def deployment_key(self) -> DeploymentKey:
+        return DeploymentKey(self.workspace, self.deployment)
+
+    @property
+    def cluster(self) -> str:
+        """The name of its Envoy cluster. Kubernetes names have no slash, so it can be read back."""
+        return f"{self.workspace}/{self.deployment}/{self.revision}"
+
+    @classmethod
+    def of_cluster(cls, name: str) -> RevisionKey | None:
+        """The revision a cluster name stands for, or None for clusters of another kind."""
+        parts = name.split("/")
+        if len(parts) != 3:
+            return None
+        return cls(Workspace(parts[0]), parts[1], RevisionName(parts[2]))
+
+
+AGENT_CLUSTER = "beamlit_agent"
+"""The static cluster by which Envoy reaches the agent."""
+
+POD_CLUSTER = "beamlit_pods"
+"""The one ORIGINAL_DST cluster through which woken requests reach their pod."""
+
+MAIN_LISTENER = "main"
+COLD_LISTENER = "cold"
+"""An internal listener: reachable from inside this Envoy only, never from a network."""
+
+ROUTES = "routes"
+"""The route table of the main listener."""
+
+REVISION_HEADER = "x-beamlit-revision"
+"""Set by the main listener on every request, replacing what the caller sent: the cluster it was
+routed to, by which the cold listener knows what to wake."""
+
+DESTINATION_HEADER = "x-beamlit-destination"
+"""Set by the agent's answer, replacing what the caller sent: the pod that a woken request goes to.
+The main listener strips it."""
+
+RETRY_HEADER = "x-beamlit-retry"
+"""On an answer of the cold listener: the request did not reach a model server, send it again."""
+
+POD_LOCALITY = "pods"
+COLD_LOCALITY = "cold"
+"""Localities of the two priorities. Envoy reports load by locality, so requests at pods and
+requests at the cold listener are counted apart."""

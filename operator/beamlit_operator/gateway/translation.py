@@ -1,0 +1,128 @@
+"""From what the gateway knows to what Envoy should have. Pure: no clock, no I/O.
+
+Two ways to the same result: :func:`full_state` builds everything, a :class:`Translator` only what a
+change touches. Applying the translator's deltas always gives the full state; a test holds it to
+that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from beamlit_operator.gateway import names
+from beamlit_operator.gateway.catalog import Catalog, Deployment
+from beamlit_operator.gateway.clusters import revision_cluster, revision_endpoints
+from beamlit_operator.gateway.listeners import cold_listener, main_listener
+from beamlit_operator.gateway.names import DeploymentKey, RevisionKey
+from beamlit_operator.gateway.resources import Delta, Resource, ResourceType
+from beamlit_operator.gateway.routes import refusal_of, route_table
+from beamlit_operator.gateway.settings import GatewaySettings
+
+
+def routed_revisions(deployment: Deployment) -> tuple[RevisionKey, ...]:
+    """The revisions of a deployment that requests can reach, each with a cluster of its own."""
+    if refusal_of(deployment) is not None:
+        return ()
+    return tuple(revision.key for revision in deployment.revisions)
+
+
+def full_state(catalog: Catalog, *, settings: GatewaySettings) -> Delta:
+    """All resources for this state of the cluster."""
+    revisions = [key for deployment in catalog for key in routed_revisions(deployment)]
+    return {
+        ResourceType.CLUSTER: {
+            key.cluster: Resource.of(revision_cluster(key)) for key in revisions
+        },
+        ResourceType.ENDPOINTS: {
+            key.cluster: Resource.of(revision_endpoints(key, catalog.pods(key)))
+            for key in revisions
+        },
+        ResourceType.LISTENER: _listeners(settings),
+        ResourceType.ROUTES: {names.ROUTES: _routes(catalog, settings=settings)},
+    }
+
+
+def _listeners(settings: GatewaySettings) -> dict[str, Resource]:
+    return {
+        names.MAIN_LISTENER: Resource.of(main_listener(settings)),
+        names.COLD_LISTENER: Resource.of(cold_listener(settings)),
+    }
+
+
+def _routes(catalog: Catalog, *, settings: GatewaySettings) -> Resource:
+    return Resource.of(route_table(catalog, settings=settings))
+
+
+def _routing_view(deployment: Deployment) -> Deployment:
+    """The deployment without what its routes and clusters do not depend on."""
+    refused = refusal_of(deployment) is not None
+    return replace(
+        deployment,
+        generation=0,
+        wake_replicas=1,
+        problem=deployment.problem if refused else None,
+        revisions=tuple(replace(revision, replicas=0) for revision in deployment.revisions),
+    )
+
+
+class Translator:
+    """Keeps track of a catalog and says what its changes mean for Envoy."""
+
+    def __init__(self, catalog: Catalog, *, settings: GatewaySettings) -> None:
+        self._catalog = catalog
+        self._settings = settings
+        self._views: dict[DeploymentKey, Deployment] = {}
+
+    def start(self) -> Delta:
+        """Everything, as the catalog is now."""
+        self._views = {d.key: _routing_view(d) for d in self._catalog}
+        return full_state(self._catalog, settings=self._settings)
+
+    def update(
+        self, deployments: Iterable[DeploymentKey], revisions: Iterable[RevisionKey]
+    ) -> Delta:
+        """What changes because these deployments, and the pods of these revisions, moved.
+
+        A deployment whose scale or condition alone moved changes nothing; pods that come and go
+        change the endpoints of their revision alone.
+        """
+        clusters: dict[str, Resource | None] = {}
+        touched = set(revisions)
+        rerouted = False
+        for key in deployments:
+            old = self._views.pop(key, None)
+            current = self._catalog.get(key)
+            new = _routing_view(current) if current is not None else None
+            if new is not None:
+                self._views[key] = new
+            if old == new:
+                continue
+            rerouted = True
+            before = set(routed_revisions(old)) if old is not None else set()
+            after = set(routed_revisions(new)) if new is not None else set()
+            clusters.update((gone.cluster, None) for gone in before - after)
+            clusters.update(
+                (fresh.cluster, Resource.of(revision_cluster(fresh))) for fresh in after - before
+            )
+            touched |= before ^ after
+        endpoints: dict[str, Resource | None] = {
+            key.cluster: (
+                Resource.of(revision_endpoints(key, self._catalog.pods(key)))
+                if self._is_routed(key)
+                else None
+            )
+            for key in touched
+        }
+        delta: dict[ResourceType, dict[str, Resource | None]] = {
+            ResourceType.CLUSTER: clusters,
+            ResourceType.ENDPOINTS: endpoints,
+        }
+        if rerouted:
+            routes = _routes(self._catalog, settings=self._settings)
+            delta[ResourceType.ROUTES] = {names.ROUTES: routes}
+        return delta
+
+    def _is_routed(self, key: RevisionKey) -> bool:
+        view = self._views.get(key.deployment_key)
+        return view is not None and key in routed_revisions(view)

@@ -1,0 +1,99 @@
+"""Wakes a revision: scales its workload up from zero, and sees to it that it stays up.
+
+Only ever from zero: a workload that has replicas belongs to the autoscaler. The current number is
+read and the patch carries the version it was read at, so that neither this nor another gateway
+takes replicas away from anybody.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+
+from beamlit_operator.gateway.metrics import GatewayMetrics
+from beamlit_operator.gateway.names import RevisionKey
+from beamlit_operator.kube import DEPLOYMENTS, ApiError, KubeClient
+
+log = logging.getLogger(__name__)
+
+RECHECK = 5.0
+"""Seconds after which a revision that is waited for is looked at again: somebody may have scaled
+it back to zero."""
+
+FIRST_RETRY = 0.1
+LAST_RETRY = 5.0
+"""Seconds between attempts while the API server refuses or is away."""
+
+
+class Waker:
+    """Scales revisions up through the ``scale`` subresource of their workload."""
+
+    def __init__(
+        self,
+        client: KubeClient,
+        *,
+        metrics: GatewayMetrics,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._client = client
+        self._metrics = metrics
+        self._clock = clock
+        self._trouble: dict[RevisionKey, str] = {}
+
+    def trouble(self, revision: RevisionKey) -> str:
+        """Why the revision cannot be woken, if the API server said so; else empty."""
+        return self._trouble.get(revision, "")
+
+    async def keep_awake(
+        self,
+        revision: RevisionKey,
+        replicas: int,
+        *,
+        asked_at: float,
+        checked: Callable[[RevisionKey], None],
+    ) -> None:
+        """Wakes the revision and keeps it up until cancelled; survives every API error.
+
+        ``asked_at`` is when the first request came, by the clock; ``checked`` is called at every
+        :data:`RECHECK`.
+        """
+        delay = FIRST_RETRY
+        try:
+            while True:
+                try:
+                    await self._wake(revision, replicas, asked_at)
+                except ApiError as error:
+                    self._trouble[revision] = f"cannot scale it up: {error}"
+                    if not error.conflict:
+                        log.warning("cannot wake %s: %s", revision.cluster, error)
+                    await asyncio.sleep(delay)
+                    delay = min(delay * 2, LAST_RETRY)
+                    continue
+                self._trouble.pop(revision, None)
+                delay = FIRST_RETRY
+                await asyncio.sleep(RECHECK)
+                checked(revision)
+        finally:
+            self._trouble.pop(revision, None)
+
+    async def _wake(self, revision: RevisionKey, replicas: int, asked_at: float) -> None:
+        name, namespace = revision.revision, revision.workspace
+        scale = await self._client.get(DEPLOYMENTS, name, namespace, subresource="scale")
+        if int((scale.get("spec") or {}).get("replicas") or 0) > 0:
+            return
+        version = scale["metadata"].get("resourceVersion")
+        self._metrics.wake_seconds.observe(self._clock() - asked_at)
+        await self._client.merge_patch(
+            DEPLOYMENTS,
+            name,
+            {
+                "metadata": {"resourceVersion": version} if version else {},
+                "spec": {"replicas": replicas},
+            },
+            namespace,
+            subresource="scale",
+        )
+        self._metrics.wakes.labels(*revision.deployment_key).inc()
+        log.info("woke %s with %d replicas", revision.cluster, replicas)
