@@ -11,7 +11,7 @@ JOBS ?= auto
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo dev test lint format crds lock clean
+.PHONY: help setup demo dev test lint format crds lock bench-laptop clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -75,6 +75,9 @@ lock: $(READY) ## compute constraints.txt anew from pyproject.toml
 	$(BIN)/uv pip compile pyproject.toml --all-extras --group test --group build --universal \
 	    --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url \
 	    --quiet --output-file constraints.txt
+
+bench-laptop: $(READY) ## time to an API, a cold start, a warm request, memory; about two minutes
+	@$(BIN)/python -m tests.bench.laptop
 
 clean: ## remove what was set up and built
 	rm -rf $(VENV) build dist .beamlit .pytest_cache .mypy_cache .ruff_cache
