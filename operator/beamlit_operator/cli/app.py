@@ -228,6 +228,16 @@ def console(
 
 
 @app.command()
+def pull(
+    image: Annotated[str, typer.Argument(help="The image.")] = "docker.io/seldonio/mlserver",
+) -> None:
+    """Install what stands for an image on the embedded cluster, before a pod needs it."""
+    from beamlit_operator.cli.images import pull_command
+
+    _complete(pull_command(image))
+
+
+@app.command()
 def version() -> None:
     """Print the version."""
     from beamlit_operator import __version__

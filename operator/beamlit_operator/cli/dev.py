@@ -9,9 +9,10 @@ import os
 import shlex
 import shutil
 import signal
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.panel import Panel
@@ -41,46 +42,40 @@ async def dev_command(settings: DevSettings, *, reset: bool) -> int:
         try:
             with explained_deaths():
                 async with until_signal() as ended:
-                    await _run(settings, supervisor, ended=ended, console=console)
+                    await unless(ended, _run(settings, supervisor, console=console))
         finally:
             end_descendants()
     console.print("stopped; nothing is left running")
     return 0
 
 
-async def _run(
-    settings: DevSettings, supervisor: Supervisor, *, ended: asyncio.Event, console: Console
-) -> None:
-    with console.status("starting") as status:
-        cluster_context = dev_cluster(settings, supervisor, report=reporter(console, status.update))
-        start = asyncio.create_task(cluster_context.__aenter__())
-        await _first(start, ended)
-        if not start.done():
-            start.cancel()
-        try:
-            cluster = await start
-        except asyncio.CancelledError:
-            if ended.is_set():
-                return
-            raise
+async def _run(settings: DevSettings, supervisor: Supervisor, *, console: Console) -> None:
+    status = console.status("starting")
+    status.start()
     try:
-        console.print(welcome(cluster, settings))
-        await supervisor.while_running(_event(ended))
+        async with dev_cluster(
+            settings, supervisor, report=reporter(console, status.update)
+        ) as cluster:
+            status.stop()
+            console.print(welcome(cluster, settings))
+            await supervisor.while_running(asyncio.Event().wait())
     finally:
-        with console.status("stopping"):
-            await cluster_context.__aexit__(None, None, None)
+        status.stop()
 
 
-async def _event(event: asyncio.Event) -> None:
-    await event.wait()
-
-
-async def _first(task: asyncio.Task[DevCluster], event: asyncio.Event) -> None:
-    waiter = asyncio.create_task(event.wait())
+async def unless(ended: asyncio.Event, work: Coroutine[Any, Any, None]) -> bool:
+    """Does the work unless the event comes first; whether it was done."""
+    task = asyncio.create_task(work)
+    waiter = asyncio.create_task(ended.wait())
+    await asyncio.wait({task, waiter}, return_when=asyncio.FIRST_COMPLETED)
+    waiter.cancel()
+    if not task.done():
+        task.cancel()
     try:
-        await asyncio.wait({task, waiter}, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        waiter.cancel()
+        await task
+    except asyncio.CancelledError:
+        return False
+    return True
 
 
 def reporter(console: Console, update: Report) -> Report:

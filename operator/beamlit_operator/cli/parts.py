@@ -7,6 +7,7 @@ cluster; with the samples, an S3 store is one more.
 from __future__ import annotations
 
 import asyncio
+import json
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
@@ -15,11 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from beamlit_operator.cli.cluster import Target, connection
-from beamlit_operator.cli.crds import read_crds
 from beamlit_operator.cli.errors import CommandError
 from beamlit_operator.cli.ports import LOOPBACK, free_port, free_ports, require_free, until_answers
 from beamlit_operator.cli.processes import Program, Supervisor
-from beamlit_operator.kube import CUSTOM_RESOURCE_DEFINITIONS, NAMESPACES, KubeClient
+from beamlit_operator.cli.shipped import read_crds
+from beamlit_operator.kube import CUSTOM_RESOURCE_DEFINITIONS, NAMESPACES, Json, KubeClient
 
 OPERATOR_NAMESPACE = "beamlit-system"
 NAMESPACES_TO_MAKE = ("default", OPERATOR_NAMESPACE)
@@ -54,6 +55,8 @@ class DevCluster:
     """The start of every endpoint's URL."""
     store: str | None
     """The address of the sample store, if it runs."""
+    samples: tuple[Json, ...]
+    """What `samples.Sample` says of each model in it."""
     logs: Path
     seconds: float
     """From the start until all of it could be used."""
@@ -104,13 +107,15 @@ async def _start(
     ready_urls = await _start_rooms(supervisor, kubeconfig, gateway_port=gateway_port)
     for name, url in ready_urls.items():
         await until_answers(url, what=f"the {name}", within=START_TIMEOUT)
+    samples: tuple[Json, ...] = ()
     if store is not None:
         report("training the sample models and uploading them")
-        await fill_store(store)
+        samples = await _fill_store(store)
     return DevCluster(
         kubeconfig=kubeconfig,
         gateway=f"http://{LOOPBACK}:{gateway_port}",
         store=store,
+        samples=samples,
         logs=supervisor.log_of("cluster").parent,
         seconds=time.monotonic() - started,
     )
@@ -150,6 +155,8 @@ async def _start_rooms(
                 *("--listen", f"{LOOPBACK}:{gateway_port}", "--admin", f"{LOOPBACK}:{admin}"),
                 *("--xds-listen", f"{LOOPBACK}:{xds}"),
                 *("--envoy-admin", f"{LOOPBACK}:{envoy_admin}"),
+                # Whoever presses Ctrl-C does not want to wait for a stream to end.
+                *("--drain-time", "2"),
             ),
         )
     )
@@ -181,8 +188,8 @@ async def _start_store(supervisor: Supervisor) -> str:
     return f"http://{LOOPBACK}:{STORE_PORT}"
 
 
-async def fill_store(store: str) -> str:
-    """Trains the sample models and uploads them; returns what was made, one JSON object a line.
+async def _fill_store(store: str) -> tuple[Json, ...]:
+    """Trains the sample models and uploads them; returns what each is.
 
     Raises:
         CommandError: it did not work; says why.
@@ -205,7 +212,7 @@ async def fill_store(store: str) -> str:
     if process.returncode:
         reason = errors.decode(errors="replace").strip().rpartition("\n")[2]
         raise CommandError(f"the sample models could not be made: {reason}")
-    return output.decode()
+    return tuple(json.loads(line) for line in output.splitlines())
 
 
 async def _until(condition: Callable[[], object], *, what: str) -> None:

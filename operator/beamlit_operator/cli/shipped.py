@@ -1,0 +1,44 @@
+"""Finds the manifests that this version of the project brings: its CRDs and its samples.
+
+In an installed package they stand in its folder ``shipped``; in a source tree, where they are kept.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import yaml
+
+import beamlit_operator
+from beamlit_operator.cli.errors import CommandError
+from beamlit_operator.kube import Json
+
+
+def _folder(name: str, *, source: str) -> Path:
+    package = Path(beamlit_operator.__file__).parent
+    packaged, source_tree = package / "shipped" / name, package.parents[1] / source
+    for folder in (packaged, source_tree):
+        if folder.is_dir():
+            return folder
+    raise CommandError(
+        f"the {name} are neither in {packaged} nor in {source_tree}: install beamlit-operator again"
+    )
+
+
+def sample_folder(name: str) -> Path:
+    """The folder of one sample.
+
+    Raises:
+        CommandError: the installation is not complete.
+    """
+    return _folder("samples", source="manifests/samples") / name
+
+
+def read_crds() -> list[Json]:
+    """The CustomResourceDefinitions, in the order of their names.
+
+    Raises:
+        CommandError: the installation is not complete.
+    """
+    folder = _folder("crds", source="crds")
+    return [yaml.safe_load(file.read_text()) for file in sorted(folder.glob("*.yaml"))]
