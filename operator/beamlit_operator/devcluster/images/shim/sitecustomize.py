@@ -1,0 +1,86 @@
+"""Makes a Python program that binds "every address" bind its pod's address instead.
+
+In a container, 0.0.0.0 is the pod's own network. Here all pods share the machine's, so two servers
+on port 8080 would collide and be reachable from other machines. Python imports this module by
+itself at start when its folder is on PYTHONPATH. It covers sockets bound from Python, asyncio and
+uvloop; programs that bind in C (gRPC) must be told their address by environment or argument.
+"""
+
+import os
+import sys
+
+_ADDRESS = os.environ.get("BEAMLIT_BIND_ADDRESS", "")
+_ANY = ("", "0.0.0.0", "::", None)  # noqa: S104
+
+
+def _patch_socket():
+    import socket
+
+    plain_bind = socket.socket.bind
+    plain_getaddrinfo = socket.getaddrinfo
+
+    def bind(self, address):
+        if isinstance(address, tuple) and len(address) >= 2 and address[0] in _ANY:
+            if self.family == socket.AF_INET:
+                address = (_ADDRESS, address[1])
+            elif self.family == socket.AF_INET6:
+                # An IPv6 socket reaches an IPv4 address in its mapped form.
+                self.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+                address = ("::ffff:" + _ADDRESS, *address[1:])
+        return plain_bind(self, address)
+
+    def getaddrinfo(host, port, family=0, type=0, proto=0, flags=0):
+        # Asked in order to listen: answer with one address, else servers bind it twice.
+        if flags & socket.AI_PASSIVE and host in _ANY:
+            host, family = _ADDRESS, socket.AF_INET
+        return plain_getaddrinfo(host, port, family, type, proto, flags)
+
+    socket.socket.bind = bind
+    socket.getaddrinfo = getaddrinfo
+
+
+class _UvloopFinder:
+    """Wraps ``uvloop.Loop.create_server`` once uvloop is imported: it binds in C."""
+
+    def find_spec(self, name, path=None, target=None):
+        if name != "uvloop":
+            return None
+        sys.meta_path.remove(self)
+        import importlib.util
+
+        spec = importlib.util.find_spec(name)
+        if spec is None or spec.loader is None:
+            return spec
+        execute = spec.loader.exec_module
+
+        def exec_module(module):
+            execute(module)
+            plain = module.Loop.create_server
+
+            def create_server(self, factory, host=None, port=None, **options):
+                if host in _ANY and not any(options.get(k) for k in ("sock", "fd")):
+                    host = _ADDRESS if port is not None else host
+                return plain(self, factory, host, port, **options)
+
+            module.Loop.create_server = create_server
+
+        spec.loader.exec_module = exec_module
+        return spec
+
+
+def _run_next():
+    """Another sitecustomize further down the path, which this one hides, still gets its turn."""
+    import importlib.machinery
+    import importlib.util
+
+    own = os.path.dirname(os.path.abspath(__file__))
+    rest = [entry for entry in sys.path if os.path.abspath(entry or ".") != own]
+    spec = importlib.machinery.PathFinder.find_spec("sitecustomize", rest)
+    if spec is not None and spec.loader is not None:
+        spec.loader.exec_module(importlib.util.module_from_spec(spec))
+
+
+if _ADDRESS:
+    _patch_socket()
+    sys.meta_path.insert(0, _UvloopFinder())
+_run_next()
