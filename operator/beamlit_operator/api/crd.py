@@ -133,6 +133,10 @@ def crd(kind: Kind) -> Schema:
         schema |= rules(*kind.root_rules)
     subresources: Schema = {"status": {}}
     if kind.scale:
+        # Without it the paths below are absent from an object that states no serverlessConfig, and
+        # its scale subresource answers 500 to a read and 422 to a write.
+        parent = properties["spec"]["properties"]["serverlessConfig"]
+        parent["default"] = _defaults(parent)
         subresources["scale"] = {
             "specReplicasPath": ".spec.serverlessConfig.minNumReplicas",
             "statusReplicasPath": ".status.replicas",
@@ -198,6 +202,8 @@ def _structural(schema: Schema, definitions: Schema) -> Schema:
     }
     if "const" in schema:
         out["enum"] = [schema["const"]]
+    if "description" in out:
+        out["description"] = " ".join(out["description"].split())
     if out.get("x-kubernetes-int-or-string"):
         for key in ("type", "maxLength"):
             out.pop(key, None)
@@ -216,8 +222,6 @@ def _structural(schema: Schema, definitions: Schema) -> Schema:
         out.setdefault("maxProperties", 256)
     if out.get("type") == "string" and "enum" not in out and out.get("format") != "date-time":
         out.setdefault("maxLength", MAX_LENGTH)
-    if "description" in out:
-        out["description"] = " ".join(out["description"].split())
     return _with_default_fallback(out)
 
 
@@ -235,10 +239,30 @@ def _with_default_fallback(schema: Schema) -> Schema:
     return schema
 
 
+def _defaults(schema: Schema) -> Schema:
+    """The object that the fields' defaults make.
+
+    A default must satisfy the rules beside it as it stands, before the defaults inside it are
+    filled in: ``{}`` is refused where a rule reads a field.
+    """
+    return {
+        name: child["default"] for name, child in schema["properties"].items() if "default" in child
+    }
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes a value that occurs twice twice: readers of CRDs need not know YAML's anchors."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
 def render(kind: Kind) -> str:
     """The CRD as the text of its file."""
     head = "# Generated from operator/beamlit_operator/api by `make crds`. Do not edit.\n"
-    return head + yaml.safe_dump(crd(kind), sort_keys=False, width=100, allow_unicode=True)
+    return head + yaml.dump(
+        crd(kind), Dumper=_Dumper, sort_keys=False, width=100, allow_unicode=True
+    )
 
 
 def main(arguments: list[str] | None = None) -> int:

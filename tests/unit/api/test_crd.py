@@ -72,3 +72,21 @@ def test_the_committed_reference_is_what_the_models_say(tmp_path, capsys):
     assert reference.main(["--check", str(committed)]) == 0
     assert reference.main(["--check", str(tmp_path / "missing.md")]) == 1
     assert "make crds" in capsys.readouterr().err
+
+
+def test_the_scale_path_exists_in_an_object_that_states_no_serverless_config():
+    (kind,) = (kind for kind in KINDS if kind.scale)
+    version = crd(kind)["spec"]["versions"][0]
+    path = version["subresources"]["scale"]["specReplicasPath"].strip(".").split(".")
+    node = version["schema"]["openAPIV3Schema"]
+    assert path[0] == "spec"
+    node = node["properties"]["spec"]["properties"][path[1]]
+    # Whole, not {}: the API server checks a default before it fills in those inside it.
+    assert node["default"] == {"minNumReplicas": 0, "maxNumReplicas": 10}
+    assert path[2] in node["default"]
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+def test_the_files_use_no_anchors(kind):
+    events = yaml.parse((CRDS / f"beamlit.com_{kind.plural}.yaml").read_text())
+    assert not [event for event in events if isinstance(event, yaml.AliasEvent)]
