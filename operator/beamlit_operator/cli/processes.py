@@ -179,7 +179,7 @@ def end_descendants(*, within: float = 5.0) -> tuple[int, ...]:
     killed: set[int] = set()
     deadline = time.monotonic() + within
     while time.monotonic() < deadline:
-        for pid in _descendants(os.getpid()):
+        for pid in descendants(os.getpid()):
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
                 killed.add(pid)
@@ -192,7 +192,7 @@ def end_descendants(*, within: float = 5.0) -> tuple[int, ...]:
     return tuple(sorted(killed))
 
 
-def _descendants(root: int) -> set[int]:
+def descendants(root: int) -> set[int]:
     """The live processes below ``root``, from /proc; zombies are not counted."""
     children: dict[int, list[int]] = {}
     for entry in Path("/proc").glob("[0-9]*/stat"):

@@ -1,0 +1,85 @@
+"""``beamlit dev`` as a person uses it: another terminal, kubectl, Ctrl-C."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+from pathlib import Path
+
+import pytest
+
+from .conftest import BEAMLIT, END_WITHIN, none_left, running_dev, wait_until
+
+SAMPLES = Path(__file__).parents[3] / "manifests" / "samples"
+
+pytestmark = pytest.mark.skipif(shutil.which("kubectl") is None, reason="needs kubectl")
+
+
+@pytest.mark.usefixtures("sample_store", "mlserver_image")
+def test_a_second_model_is_applied_by_hand_called_and_ctrl_c_leaves_no_process(
+    tmp_path: Path,
+) -> None:
+    with running_dev(tmp_path / "data", "--samples") as dev:
+        screen = dev.screen.read_text()
+        assert "export KUBECONFIG=" in screen
+        assert "Gateway   http://127.0.0.1:" in screen
+
+        dev.done("kubectl", "apply", "-k", str(SAMPLES / "second-model"))
+        dev.done(
+            *("kubectl", "wait", "--for=condition=Ready", "modeldeployment/wine-development"),
+            "--timeout=30s",
+        )
+        request = f"@{SAMPLES / 'second-model' / 'request.json'}"
+        answer = dev.done(*BEAMLIT, "invoke", "wine", "-e", "development", "-d", request)
+        assert json.loads(answer)["outputs"][0]["data"] == [0]
+
+        models = dev.done(*BEAMLIT, "get", "models")
+        assert "wine" in models
+        assert "DEVELOPMENT" in models
+        assert "Active" in dev.done(*BEAMLIT, "get", "deployments")
+        assert "Serving" in dev.done(*BEAMLIT, "status", "wine-development")
+        assert dev.run(*BEAMLIT, "policy", "explain", "wine-development").returncode == 0
+
+        wrong = dev.run(*BEAMLIT, "invoke", "wine", "-d", request)
+        assert wrong.returncode == 1
+        assert "it is deployed in: development" in wrong.stderr
+
+        processes = dev.processes()
+        assert any("mlserver" in command for command in processes.values())
+        assert any("envoy" in command for command in processes.values())
+        dev.process.send_signal(signal.SIGINT)
+        assert dev.process.wait(END_WITHIN) == 0
+        none_left(processes, within=1)
+        assert "nothing is left running" in dev.screen.read_text()
+
+
+def test_killing_it_outright_leaves_no_process_either(tmp_path: Path) -> None:
+    with running_dev(tmp_path / "data") as dev:
+        processes = dev.processes()
+        assert len(processes) >= 4
+        dev.process.kill()
+        none_left(processes, within=END_WITHIN)
+
+
+def test_a_part_that_dies_ends_all_and_its_last_words_are_shown(tmp_path: Path) -> None:
+    with running_dev(tmp_path / "data") as dev:
+        processes = dev.processes()
+        operator = next(p for p, c in processes.items() if "beamlit_operator.controllers" in c)
+        dev.run("kill", "-KILL", str(operator))
+        wait_until(lambda: dev.process.poll() is not None, within=END_WITHIN, state=dev.logs)
+        assert dev.process.returncode == 1
+        none_left(processes, within=1)
+        assert "the operator was killed by signal 9. Its log" in dev.screen.read_text()
+
+
+def test_what_was_applied_is_there_after_a_restart_unless_reset(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    policy = ("kubectl", "get", "policies.beamlit.com", "-o", "name")
+    with running_dev(folder) as dev:
+        dev.done("kubectl", "apply", "-f", str(SAMPLES / "quickstart" / "policy-us-only.yaml"))
+        assert "us-only" in dev.done(*policy)
+    with running_dev(folder) as dev:
+        assert "us-only" in dev.done(*policy)
+    with running_dev(folder, "--reset") as dev:
+        assert "us-only" not in dev.done(*policy)

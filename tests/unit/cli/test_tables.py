@@ -1,0 +1,167 @@
+"""What ``get``, the timeline and failure messages show for given objects."""
+
+from __future__ import annotations
+
+from io import StringIO
+from typing import Any
+
+import pytest
+from rich.console import Console, RenderableType
+
+from beamlit_operator.api import Model, ModelDeployment
+from beamlit_operator.cli.calling import latencies_of
+from beamlit_operator.cli.coldstart import ColdStart, pod_steps, timeline
+from beamlit_operator.cli.invoke import with_path
+from beamlit_operator.cli.listing import deployments_table, models_table, short_version
+from beamlit_operator.cli.scene import pod_state
+from beamlit_operator.kube import Change, ObjectKey
+
+DIGEST = "sha256:" + "0123456789abcdef" * 4
+
+
+def rendered(what: RenderableType) -> list[str]:
+    out = StringIO()
+    Console(file=out, width=160).print(what)
+    return [line.rstrip() for line in out.getvalue().splitlines()]
+
+
+def model(name: str) -> Model:
+    return Model.model_validate(
+        {
+            "metadata": {"name": name, "namespace": "default"},
+            "status": {
+                "phase": "Deployed",
+                "origin": {
+                    "uri": f"s3://models/{name}",
+                    "revision": DIGEST,
+                    "files": 2,
+                    "bytes": 9,
+                },
+            },
+        }
+    )
+
+
+def deployment(model: str, environment: str, **status: Any) -> ModelDeployment:
+    return ModelDeployment.model_validate(
+        {
+            "metadata": {"name": f"{model}-{environment}", "namespace": "default"},
+            "spec": {"model": model, "environment": environment},
+            "status": status,
+        }
+    )
+
+
+def revision(version: str, traffic: int) -> dict[str, Any]:
+    return {"name": "r", "version": version, "replicas": 1, "readyReplicas": 1, "traffic": traffic}
+
+
+def test_models_show_their_version_in_every_environment() -> None:
+    table = models_table(
+        [model("wine"), model("iris")],
+        [
+            deployment(
+                "iris", "production", phase="Idle", revisions=[revision("b", 0), revision("a", 100)]
+            ),
+            deployment("iris", "development", revisions=[revision(DIGEST, 100)]),
+        ],
+    )
+    head, iris, wine = rendered(table)
+    assert head.split() == ["MODEL", "PHASE", "ORIGIN", "DEVELOPMENT", "PRODUCTION"]
+    assert iris.split() == ["iris", "Deployed", "s3://models/iris", "0123456789ab", "a", "Idle"]
+    assert wine.split() == ["wine", "Deployed", "s3://models/wine", "-", "-"]
+
+
+def test_a_deployment_without_status_is_shown_as_unknown() -> None:
+    _, line = rendered(deployments_table([deployment("iris", "production")]))
+    assert line.split() == ["iris-production", "iris", "production", "Unknown", "-", "0/0", "-"]
+
+
+@pytest.mark.parametrize(
+    ("version", "shown"),
+    [(DIGEST, "0123456789ab"), ("a" * 40, "a" * 12), ("v1.2", "v1.2"), ("main", "main")],
+)
+def test_digests_are_cut_and_names_are_not(version: str, shown: str) -> None:
+    assert short_version(version) == shown
+
+
+def test_a_path_goes_before_the_query() -> None:
+    url = "http://gw/default/models/iris?environment=dev"
+    assert with_path(url, "/v2/x") == "http://gw/default/models/iris/v2/x?environment=dev"
+    assert with_path("http://gw/default/models/iris/", "v2") == "http://gw/default/models/iris/v2"
+
+
+def pod(**status: Any) -> dict[str, Any]:
+    return {
+        "metadata": {"name": "p", "namespace": "default"},
+        "spec": {"nodeName": "us-east"},
+        "status": status,
+    }
+
+
+FETCHED = {"initContainerStatuses": [{"name": "fetch", "state": {"terminated": {"exitCode": 0}}}]}
+RUNNING = {"containerStatuses": [{"name": "model", "state": {"running": {}}}]}
+READY = {"conditions": [{"type": "Ready", "status": "True"}]}
+
+
+@pytest.mark.parametrize(
+    ("status", "last"),
+    [
+        ({}, "pod scheduled to us-east"),
+        (
+            {"initContainerStatuses": [{"state": {"terminated": {"exitCode": 1}}}]},
+            "pod scheduled to us-east",
+        ),
+        (FETCHED, "model files fetched"),
+        ({**FETCHED, **RUNNING}, "model server started"),
+        ({**FETCHED, **RUNNING, **READY}, "model server ready"),
+    ],
+)
+def test_a_pod_has_behind_it_what_its_status_says(status: dict[str, Any], last: str) -> None:
+    assert pod_steps(pod(**status))[-1] == last
+
+
+def test_the_timeline_keeps_the_order_of_arrival_and_counts_each_step_once() -> None:
+    start = ColdStart()
+    start.mark("request in")
+    key = ObjectKey("default", "p")
+    start.follow_deployment(Change(key, None, {"metadata": {}, "spec": {"replicas": 0}}))
+    start.follow_deployment(Change(key, None, {"metadata": {}, "spec": {"replicas": 1}}))
+    for status in ({}, FETCHED, {**FETCHED, **RUNNING, **READY}):
+        start.follow_pod(Change(key, None, pod(**status)))
+    start.mark("answered")
+    lines = rendered(timeline(start))
+    assert [line.split("  ")[0] for line in lines[1:]] == [
+        "request in",
+        "scaled up from zero",
+        "pod created",
+        "pod scheduled to us-east",
+        "model files fetched",
+        "model server started",
+        "model server ready",
+        "answered",
+    ]
+    assert "0 ms" in lines[1]
+
+
+def test_a_pod_that_ends_is_not_part_of_a_start() -> None:
+    start = ColdStart()
+    ending = pod(**READY)
+    ending["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    start.follow_pod(Change(ObjectKey("default", "p"), None, ending))
+    assert start.seen == {}
+
+
+def test_a_failed_pod_says_why() -> None:
+    waiting = {"reason": "CrashLoopBackOff", "message": "back-off 10s"}
+    status = {
+        "phase": "Running",
+        "containerStatuses": [{"name": "model", "state": {"waiting": waiting}}],
+    }
+    assert pod_state(pod(**status)) == "Running; model: CrashLoopBackOff back-off 10s"
+
+
+def test_latencies_are_the_median_and_the_95th_percentile() -> None:
+    found = latencies_of([0.001] * 95 + [0.1] * 5)
+    assert (found.calls, found.median) == (100, 0.001)
+    assert found.p95 > 0.05
