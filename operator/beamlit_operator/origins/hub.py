@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from huggingface_hub import HfApi, hf_hub_download
+from huggingface_hub import HfApi, get_session, hf_hub_download
 from huggingface_hub.errors import (
     DisabledRepoError,
     GatedRepoError,
@@ -49,6 +49,8 @@ def look(ref: HubRef, credentials: Mapping[str, str]) -> ResolvedOrigin:
     token = credentials.get(TOKEN) or False
     api = HfApi(endpoint=_endpoint(ref), token=token)
     try:
+        # Some of its calls have no timeout of their own; a Hub that stalls must not keep a thread.
+        get_session().timeout = ANSWER_TIMEOUT_SECONDS
         info = api.model_info(
             ref.repo,
             revision=ref.revision,

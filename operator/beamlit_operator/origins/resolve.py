@@ -1,21 +1,23 @@
 """Which immutable revision a reference means now, and what it holds.
 
-For the operator. The stores' libraries are synchronous; they run in a few threads of their own, so
-that a slow store never delays anything else.
+For the operator. The stores' libraries are synchronous; each look runs in a thread of its own, so
+that a slow store never delays anything else, not even the end of the process.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import functools
+import threading
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 
 from beamlit_operator.origins.errors import OriginError, OriginReason
 from beamlit_operator.origins.listing import ResolvedOrigin
 from beamlit_operator.origins.ref import OriginRef, S3Ref
 
-# Threads start only when needed. Each holds a listing of at most MAX_FILES names.
-_POOL = ThreadPoolExecutor(max_workers=8, thread_name_prefix="origins")
+# Also counts looks that were given up: their threads end when the library's own timeouts do.
+_SLOTS = threading.BoundedSemaphore(32)
 
 
 async def resolve(
@@ -37,15 +39,49 @@ async def resolve(
     Raises:
         OriginError: every failure.
     """
-    loop = asyncio.get_running_loop()
     try:
         async with asyncio.timeout(timeout_seconds):
-            return await loop.run_in_executor(_POOL, look, ref, credentials)
+            return await _in_thread(ref, credentials)
     except TimeoutError:
         raise OriginError(
             OriginReason.UNREACHABLE,
             f"{ref.place} did not answer within {timeout_seconds:g} s: check endpoint and network",
         ) from None
+
+
+async def _in_thread(ref: OriginRef, credentials: Mapping[str, str]) -> ResolvedOrigin:
+    # Not an executor: the interpreter would wait for its threads at exit, that is for the store.
+    if not _SLOTS.acquire(blocking=False):
+        raise OriginError(
+            OriginReason.UNREACHABLE, f"{ref.place} was not asked: too many stores do not answer"
+        )
+    loop = asyncio.get_running_loop()
+    answer: asyncio.Future[ResolvedOrigin] = loop.create_future()
+
+    def run() -> None:
+        try:
+            found = look(ref, credentials)
+        except BaseException as error:
+            conclude = functools.partial(_fail, answer, error)
+        else:
+            conclude = functools.partial(_succeed, answer, found)
+        finally:
+            _SLOTS.release()
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(conclude)
+
+    threading.Thread(target=run, name=f"origin {ref.place}", daemon=True).start()
+    return await answer
+
+
+def _succeed(answer: asyncio.Future[ResolvedOrigin], found: ResolvedOrigin) -> None:
+    if not answer.done():  # it is, when it was given up
+        answer.set_result(found)
+
+
+def _fail(answer: asyncio.Future[ResolvedOrigin], error: BaseException) -> None:
+    if not answer.done():
+        answer.set_exception(error)
 
 
 def look(ref: OriginRef, credentials: Mapping[str, str]) -> ResolvedOrigin:

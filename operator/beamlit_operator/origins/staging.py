@@ -10,7 +10,9 @@ A model server must never see half a model. So files are collected beside it, on
         ready.json                     all are: only moving is left
     DIRECTORY/.beamlit/published.json  the completion marker: revision and files
 
-A fetch that is killed at any point leaves no marker, and the next one goes on where it was.
+A fetch that is killed at any point leaves no marker, and the next one goes on where it was. When
+the whole machine went down, everything is fetched again: data that was not on the disk yet is lost
+then, though the records say otherwise. That is cheaper than waiting for the disk at every start.
 """
 
 from __future__ import annotations
@@ -54,6 +56,8 @@ class Staging:
         marker = _read(self._marker)
         if marker is None or marker.get("revision") != self.revision:
             return False
+        if marker.get("boot") != _boot():
+            return False
         return all(_has(self.directory / path, size) for path, size in marker["files"].items())
 
     def prepare(self, wanted: ResolvedOrigin) -> list[OriginFile]:
@@ -63,9 +67,10 @@ class Staging:
             OriginError: ``LocalDisk``, if they do not fit.
         """
         for other in self._own.glob("work-*"):
-            if other != self.work:
-                shutil.rmtree(other, ignore_errors=True)
+            if other != self.work or not self._is_of_this_boot(other / "boot"):
+                shutil.rmtree(other)
         self.parts.mkdir(parents=True, exist_ok=True)
+        (self.work / "boot").write_text(_boot())
         missing = [file for file in wanted.files if not _has(self._files / file.path, file.size)]
         # What lies in parts is counted twice, to the safe side: it may have to be fetched again.
         need = sum(file.size + _BLOCK_BYTES for file in missing) + _SPARE_BYTES
@@ -92,7 +97,7 @@ class Staging:
     def finish(self) -> bool:
         """Ends a publication that was begun, perhaps by a fetcher that was killed."""
         ready = _read(self._ready)
-        if ready is None:
+        if ready is None or not self._is_of_this_boot(self.work / "boot"):
             return False
         files: dict[str, int] = ready["files"]
         before = _read(self._marker)
@@ -113,10 +118,16 @@ class Staging:
             if target.is_dir() and not target.is_symlink():
                 shutil.rmtree(target)
             source.replace(target)
-        _write(self._marker, {"revision": self.revision, "files": files})
+        _write(self._marker, {"revision": self.revision, "boot": _boot(), "files": files})
         shutil.rmtree(self.work, ignore_errors=True)
         shutil.rmtree(self.directory / HOME, ignore_errors=True)
         return True
+
+    def _is_of_this_boot(self, record: Path) -> bool:
+        try:
+            return record.read_text() == _boot()
+        except FileNotFoundError:
+            return False
 
     def _remove(self, path: str) -> None:
         """Removes a file of the revision before, and the folders it leaves empty."""
@@ -153,6 +164,14 @@ def _has(path: Path, size: int) -> bool:
         return path.is_file() and path.stat().st_size == size
     except OSError:
         return False
+
+
+def _boot() -> str:
+    """Another one after each start of the machine (proc_sys_kernel(5)); empty where unknown."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
 
 
 def _read(path: Path) -> dict[str, Any] | None:
