@@ -45,7 +45,8 @@ class Authorization(AuthorizationServicer):  # type: ignore[misc]
 def _allowed(released: Released) -> Message:
     return CheckResponse(
         status={"code": _OK},
-        ok_response={"headers": [_header(names.DESTINATION_HEADER, str(released.pod))]},
+        ok_response={},
+        dynamic_metadata={names.DESTINATION_KEY: str(released.pod)},
     )
 
 

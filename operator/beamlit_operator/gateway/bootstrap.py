@@ -109,8 +109,10 @@ def _pod_cluster() -> Message:
         connect_timeout=CONNECT_TIMEOUT,
         circuit_breakers=UNLIMITED,
         original_dst_lb_config={
-            "use_http_header": True,
-            "http_header_name": names.DESTINATION_HEADER,
+            "metadata_key": {
+                "key": names.AUTHORIZATION_METADATA,
+                "path": [{"key": names.DESTINATION_KEY}],
+            }
         },
         typed_extension_protocol_options=upstream_http1(),
     )

@@ -16,6 +16,10 @@ from beamlit_operator.gateway.protos import (
 from beamlit_operator.gateway.replies import ErrorReason
 from beamlit_operator.gateway.settings import Address, GatewaySettings
 
+UNANSWERED = 511
+"""How the cold listener tells an agent that could not be asked from one that said no. Never seen by
+a caller; the code means something else to the rest of the world (RFC 6585), and nothing here."""
+
 AUTHORIZATION_MARGIN = 30.0
 """The agent answers every held request by the start deadline; Envoy waits this much longer."""
 
@@ -127,7 +131,7 @@ def _authorization(settings: GatewaySettings) -> dict[str, Any]:
                     "timeout": duration(settings.start_deadline + AUTHORIZATION_MARGIN),
                 },
                 failure_mode_allow=False,
-                status_on_error={"code": 503},
+                status_on_error={"code": UNANSWERED},
                 # The agent is asked once for each request; its answer goes nowhere else.
                 clear_route_cache=False,
             )
@@ -187,10 +191,29 @@ def _local_replies() -> dict[str, Any]:
 def _send_again() -> dict[str, Any]:
     """Marks answers that mean: no model server has seen the request.
 
-    ``UF``: the pod refused the connection. The main listener sends such a request again.
+    ``UF``: the pod refused the connection. :data:`UNANSWERED`: the agent could not be asked, for it
+    restarts. The main listener sends such a request again.
     """
     mark = {
         "header": {"key": names.RETRY_HEADER, "value": "1"},
         "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
     }
-    return {"mappers": [{"filter": _flagged(["UF"]), "headers_to_add": [mark]}]}
+    unanswered = {
+        "op": "EQ",
+        "value": {"default_value": UNANSWERED, "runtime_key": "beamlit.unanswered"},
+    }
+    return {
+        "mappers": [
+            {
+                "filter": _flagged(["UF"]),
+                "headers_to_add": [mark],
+                "body_format_override": _error_format(ErrorReason.UNAVAILABLE),
+            },
+            {
+                "filter": {"status_code_filter": {"comparison": unanswered}},
+                "status_code": {"value": 503},
+                "headers_to_add": [mark],
+                "body_format_override": _error_format(ErrorReason.GATEWAY_ERROR),
+            },
+        ]
+    }

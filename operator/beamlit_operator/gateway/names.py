@@ -60,10 +60,6 @@ REVISION_HEADER = "x-beamlit-revision"
 """Set by the main listener on every request, replacing what the caller sent: the cluster it was
 routed to, by which the cold listener knows what to wake."""
 
-DESTINATION_HEADER = "x-beamlit-destination"
-"""Set by the agent's answer, replacing what the caller sent: the pod that a woken request goes to.
-The main listener strips it."""
-
 RETRY_HEADER = "x-beamlit-retry"
 """On an answer of the cold listener: the request did not reach a model server, send it again."""
 
@@ -71,3 +67,7 @@ POD_LOCALITY = "pods"
 COLD_LOCALITY = "cold"
 """Localities of the two priorities. Envoy reports load by locality, so requests at pods and
 requests at the cold listener are counted apart."""
+AUTHORIZATION_METADATA = "envoy.filters.http.ext_authz"
+DESTINATION_KEY = "destination"
+"""Where in a request's metadata the agent's answer names the pod a woken request goes to. Metadata
+and not a header: no caller can set it, and no model server sees it."""

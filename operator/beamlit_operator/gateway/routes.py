@@ -48,12 +48,12 @@ NOT_READY_RETRY = 2.0
 
 # Sent again only while no model server can have seen the request: connections that failed, streams
 # that were refused, resets before the request's headers went out, and answers of the cold listener
-# that say so. Six attempts span about a second: the time an EndpointSlice lags behind a pod that
-# went away.
+# that say so. The attempts span about two seconds: longer than an EndpointSlice lags behind a pod
+# that went away, or than an agent takes to restart.
 _RETRY: dict[str, Any] = {
     "retry_on": "connect-failure,refused-stream,reset-before-request,retriable-headers",
     "retriable_headers": [{"name": names.RETRY_HEADER, "present_match": True}],
-    "num_retries": {"value": 6},
+    "num_retries": {"value": 8},
     "retry_back_off": {"base_interval": {"nanos": 25_000_000}, "max_interval": {"seconds": 1}},
     "retry_host_predicate": [
         {"name": "another_pod", "typed_config": packed(PreviousHosts())},
@@ -70,7 +70,6 @@ def route_table(deployments: Iterable[Deployment], *, settings: GatewaySettings)
         name=names.ROUTES,
         ignore_port_in_host_matching=True,
         max_direct_response_body_size_bytes={"value": 16_384},
-        request_headers_to_remove=[names.DESTINATION_HEADER],
         request_headers_to_add=[
             {
                 "header": {"key": names.REVISION_HEADER, "value": "%UPSTREAM_CLUSTER%"},

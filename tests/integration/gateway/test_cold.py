@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import time
 
 import aiohttp
 import pytest
 from tests.integration.gateway.conftest import (
+    Cluster,
     Gateway,
     ModelServer,
+    envoy_of,
     gateway_settings,
     model_server,
     running_gateway,
@@ -17,7 +21,9 @@ from tests.integration.gateway.conftest import (
 )
 from tests.support.fakekube import FakeKube
 
-from beamlit_operator.gateway.names import DESTINATION_HEADER, REVISION_HEADER
+from beamlit_operator.gateway.agent import Agent
+from beamlit_operator.gateway.names import REVISION_HEADER
+from beamlit_operator.kube import DEPLOYMENTS
 
 
 async def ask(gateway: Gateway, path: str = "/demo/models/iris") -> asyncio.Task:  # type: ignore[type-arg]
@@ -61,8 +67,6 @@ async def test_twenty_concurrent_callers_wake_once_and_are_all_answered(
 async def test_a_workload_that_has_replicas_is_left_to_the_autoscaler(
     gateway: Gateway, server: ModelServer, kube: FakeKube
 ) -> None:
-    from beamlit_operator.kube import DEPLOYMENTS
-
     revision = await sleeping(gateway)
     await kube.put(
         DEPLOYMENTS, {"metadata": {"namespace": "demo", "name": revision}, "spec": {"replicas": 3}}
@@ -80,7 +84,7 @@ async def test_a_forged_destination_is_ignored_cold_and_warm(
     revision = await sleeping(gateway)
     async with model_server("victim") as victim:
         forged = {
-            DESTINATION_HEADER: f"{victim.host}:{victim.port}",
+            "destination": f"{victim.host}:{victim.port}",
             "x-envoy-original-dst-host": f"{victim.host}:{victim.port}",
             REVISION_HEADER: "other/deployment/revision",
         }
@@ -90,7 +94,7 @@ async def test_a_forged_destination_is_ignored_cold_and_warm(
         for answer in (await cold, await gateway.get("/demo/models/iris", headers=forged)):
             assert answer[0] == 200
             assert answer[1]["server"] == "model"
-            assert answer[1]["headers"].get(DESTINATION_HEADER) != forged[DESTINATION_HEADER]
+            assert answer[1]["headers"][REVISION_HEADER] == f"demo/iris-production/{revision}"
         assert victim.requests == []
 
 
@@ -327,8 +331,6 @@ async def test_an_agent_that_restarts_leaves_envoy_serving(
 
 
 async def test_envoy_is_started_again_when_it_dies(kube: FakeKube, server: ModelServer) -> None:
-    import os
-    import signal
 
     from tests.integration.gateway.conftest import Cluster, envoy_of
 
@@ -353,3 +355,35 @@ async def test_envoy_is_started_again_when_it_dies(kube: FakeKube, server: Model
         await until(lambda: bool(agent.not_ready()), what="the gateway is not ready")
         await until(lambda: not agent.not_ready(), what="the gateway is ready again")
         assert (await gateway.get("/demo/models/iris"))[0] == 200
+
+
+async def test_a_request_that_is_held_survives_a_restart_of_the_agent(
+    kube: FakeKube, server: ModelServer
+) -> None:
+    settings = gateway_settings()
+    cluster = Cluster(kube)
+    await cluster.deploy("iris")
+    first, second = Agent(kube, settings), Agent(kube, settings)
+    async with aiohttp.ClientSession() as http, envoy_of(first, settings):
+        gateway = Gateway(settings, cluster, first, http)
+        async with first.running():
+            await until(lambda: not first.not_ready(), what="the first agent is ready")
+            caller = await ask(gateway)
+        async with second.running():
+            await until(lambda: second.cold.held() != {}, what="the second agent holds it")
+            await cluster.ready("iris-production-1", server)
+            assert (await caller)[0] == 200
+
+
+async def test_without_an_agent_a_cold_request_gets_a_503_in_our_shape(kube: FakeKube) -> None:
+    settings = gateway_settings()
+    cluster = Cluster(kube)
+    await cluster.deploy("iris")
+    agent = Agent(kube, settings)
+    async with aiohttp.ClientSession() as http, envoy_of(agent, settings):
+        gateway = Gateway(settings, cluster, agent, http)
+        async with agent.running():
+            await until(lambda: not agent.not_ready(), what="the agent is ready")
+        status, body = await gateway.get("/demo/models/iris")
+    assert (status, body["error"]["code"]) == (503, 503)
+    assert body["error"]["reason"] == "GatewayError"
