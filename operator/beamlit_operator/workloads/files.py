@@ -1,0 +1,74 @@
+"""The files of a model as workloads see them: what was resolved, and how a pod fetches it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+MODELS = "/mnt/models"
+"""Where a pod finds the model's files."""
+
+
+@dataclass(frozen=True)
+class SecretVariable:
+    """An environment variable whose value is a key of a Secret of the workspace."""
+
+    name: str
+    secret: str
+    key: str
+    optional: bool = False
+
+
+def s3_credentials(secret: str) -> tuple[SecretVariable, ...]:
+    """The variables for an S3-compatible store; the Secret has keys of the same names."""
+    return (
+        SecretVariable("AWS_ACCESS_KEY_ID", secret, "AWS_ACCESS_KEY_ID"),
+        SecretVariable("AWS_SECRET_ACCESS_KEY", secret, "AWS_SECRET_ACCESS_KEY"),
+        SecretVariable("AWS_SESSION_TOKEN", secret, "AWS_SESSION_TOKEN", optional=True),
+    )
+
+
+def hub_credentials(secret: str, key: str = "token") -> tuple[SecretVariable, ...]:
+    """The variable for the Hugging Face Hub."""
+    return (SecretVariable("HF_TOKEN", secret, key),)
+
+
+@dataclass(frozen=True)
+class ModelFiles:
+    """An origin at one immutable revision, and how to reach it from a pod.
+
+    Attributes:
+        uri: `s3://bucket/prefix` or `hf://org/name`.
+        revision: the immutable revision: a commit, or `sha256:...` for S3.
+        paths: relative names of the files.
+        bytes: their size together.
+        endpoint: the store's address, when it is not the public one.
+        region: the store's region (S3).
+        allow_patterns, ignore_patterns: which files are fetched (Hub).
+        secrets: where the credentials are.
+    """
+
+    uri: str
+    revision: str
+    paths: tuple[str, ...] = ()
+    bytes: int = 0
+    endpoint: str | None = None
+    region: str | None = None
+    allow_patterns: tuple[str, ...] = ()
+    ignore_patterns: tuple[str, ...] = ()
+    secrets: tuple[SecretVariable, ...] = ()
+
+    def fetch_arguments(self) -> list[str]:
+        """The arguments of this project's command that bring exactly these files into a pod."""
+        arguments = ["fetch", self.uri, MODELS, "--revision", self.revision]
+        for pattern in self.allow_patterns:
+            arguments += ["--allow-pattern", pattern]
+        for pattern in self.ignore_patterns:
+            arguments += ["--ignore-pattern", pattern]
+        return arguments
+
+    def plain_variables(self) -> Mapping[str, str]:
+        """The variables that are no secret."""
+        if self.uri.startswith("s3://"):
+            values = {"AWS_ENDPOINT_URL": self.endpoint, "AWS_REGION": self.region}
+        else:
+            values = {"HF_ENDPOINT": self.endpoint}
+        return {name: value for name, value in values.items() if value}

@@ -1,0 +1,280 @@
+"""The engine `native`: a deployment's revision as a Deployment with a headless Service.
+
+Pure: what the resources say, what was resolved and what policies allow go in; objects to apply come
+out, or a refusal that says why there are none. What defines a revision is its pod without the
+placement that policies give it and without the version of this project's fetcher: neither a
+loosened policy nor an upgrade of the operator starts a new one.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from beamlit_operator.api import Model, ModelDeployment, Reason
+from beamlit_operator.api.runtime import Runtime
+from beamlit_operator.policy import Catalogue, EffectivePolicy, built_in, normal, written
+from beamlit_operator.policy.placement import place
+from beamlit_operator.workloads import names, placing
+from beamlit_operator.workloads.files import ModelFiles
+from beamlit_operator.workloads.merge import merged
+from beamlit_operator.workloads.pods import FETCHING, SERVING, pod_spec
+from beamlit_operator.workloads.runtimes import (
+    Preset,
+    RuntimeProblem,
+    merged_runtime,
+    server,
+)
+from beamlit_operator.workloads.template import template_problem
+from beamlit_operator.workloads.unsupported import unsupported
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the operator was told about the cluster."""
+
+    image: str
+    """This project's image, which fetches the files."""
+    gateway_service: str
+    """DNS name of the gateway's Service in the cluster."""
+    engine: str = "native"
+    presets: Mapping[str, Preset] | None = None
+    """The runtime presets; the built-in ones by default."""
+    catalogue: Catalogue = field(default_factory=built_in)
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Nothing can be made; a reason and a sentence for the condition `Ready`."""
+
+    reason: Reason
+    message: str
+
+
+@dataclass(frozen=True)
+class Workload:
+    """The objects of a deployment's current revision."""
+
+    revision: names.RevisionName
+    version: str
+    """The origin's immutable revision."""
+    runtime: str | None
+    """The preset that serves; None for a server of the user's own."""
+    port: int
+    deployment: Json
+    """The revision's Deployment, without `spec.replicas`."""
+    service: Json
+    """The revision's headless Service."""
+
+    @property
+    def objects(self) -> tuple[Json, ...]:
+        return (self.service, self.deployment)
+
+
+def workload(
+    deployment: ModelDeployment,
+    model: Model,
+    *,
+    policy: EffectivePolicy,
+    files: ModelFiles,
+    settings: Settings,
+    live: Mapping[str, Mapping[str, Any]] | None = None,
+) -> Workload | Refusal:
+    """The current revision of a deployment.
+
+    Args:
+        deployment: the deployment.
+        model: the Model it names.
+        policy: what it is held to.
+        files: its origin at the immutable revision that is to be served.
+        settings: what the operator was told.
+        live: Deployments in the cluster by name, so that what runs is left alone (`placing`).
+    """
+    if (refusal := refused(deployment, policy=policy, settings=settings)) is not None:
+        return refusal
+    try:
+        runtime = merged_runtime(model.spec.runtime, deployment.spec.runtime)
+        serving = server(
+            runtime,
+            model=deployment.spec.model,
+            paths=files.paths,
+            gpus=_gpus(deployment, runtime),
+            known=settings.presets,
+        )
+    except RuntimeProblem as problem:
+        return Refusal(Reason.INVALID_SPEC, str(problem))
+
+    template = deployment.spec.pod_template or {}
+    pod = merged(pod_spec(serving, files, image=settings.image), template.get("spec") or {})
+    revision = names.revision_name(
+        deployment.metadata.name,
+        {
+            "pod": _without_fetcher_image(pod, settings.image),
+            "metadata": template.get("metadata") or {},
+            "flavors": _flavors(deployment, settings.catalogue),
+        },
+    )
+    found = (live or {}).get(revision)
+    placed_for = placing.policy_to_place(
+        policy,
+        pod=pod,
+        live=found,
+        container=SERVING,
+        requested=deployment.spec.flavors,
+        catalogue=settings.catalogue,
+    )
+    placement = place(placed_for, requested=deployment.spec.flavors, catalogue=settings.catalogue)
+    pod = placing.placed(pod, placement, container=SERVING)
+    pod = _with_running_fetcher(pod, found, settings.image)
+    labels = names.revision_labels(deployment, revision, version=files.revision)
+    metadata = {
+        "name": revision,
+        "namespace": deployment.metadata.namespace,
+        "labels": labels,
+        "ownerReferences": [names.owner_reference(deployment)],
+    }
+    return Workload(
+        revision=revision,
+        version=files.revision,
+        runtime=serving.type,
+        port=serving.port,
+        deployment={
+            "apiVersion": "apps/v1",
+            "kind": "Deployment",
+            "metadata": {**metadata, "annotations": placing.annotations_of(placed_for)},
+            "spec": {
+                "selector": {"matchLabels": names.selector(revision)},
+                "strategy": {
+                    "type": "RollingUpdate",
+                    "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1},
+                },
+                "revisionHistoryLimit": 1,
+                # The files are fetched within it too; how long that takes is not known.
+                "progressDeadlineSeconds": serving.start_seconds + 3600,
+                "template": {
+                    "metadata": merged(
+                        merged({}, template.get("metadata") or {}), {"labels": labels}
+                    ),
+                    "spec": pod,
+                },
+            },
+        },
+        service={
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": metadata,
+            "spec": {
+                "clusterIP": "None",
+                "ports": [{"name": "http", "port": serving.port, "targetPort": "http"}],
+                "selector": names.selector(revision),
+            },
+        },
+    )
+
+
+def endpoint_service(deployment: ModelDeployment, settings: Settings) -> Json:
+    """The Service under the deployment's own name: it leads to the gateway, which wakes it."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {
+            "name": deployment.metadata.name,
+            "namespace": deployment.metadata.namespace,
+            "labels": names.common_labels(deployment),
+            "ownerReferences": [names.owner_reference(deployment)],
+        },
+        "spec": {
+            "type": "ExternalName",
+            "externalName": settings.gateway_service,
+            "ports": [{"name": "http", "port": 80}],
+        },
+    }
+
+
+def refused(
+    deployment: ModelDeployment, *, policy: EffectivePolicy, settings: Settings
+) -> Refusal | None:
+    """Why no pod may be made for the deployment, whatever its files are; None if one may."""
+    if (problem := names.name_problem(deployment.metadata.name)) is not None:
+        return Refusal(Reason.INVALID_SPEC, problem)
+    if fields := unsupported(deployment, engine=settings.engine):
+        return Refusal(Reason.UNSUPPORTED_FIELD, "; ".join(each.message for each in fields))
+    if (problem := template_problem(deployment.spec.pod_template)) is not None:
+        return Refusal(Reason.INVALID_SPEC, problem)
+    for each in policy.unresolved:
+        missing_environment = each.kind == "Environment"
+        return Refusal(
+            Reason.ENVIRONMENT_NOT_FOUND if missing_environment else Reason.POLICY_NOT_FOUND,
+            " ".join(problem.message for problem in policy.unresolved),
+        )
+    placement = place(policy, requested=deployment.spec.flavors, catalogue=settings.catalogue)
+    if placement.forbidden:
+        allowed = " ".join(written(policy.flavor.allowed or ()))
+        return Refusal(
+            Reason.FLAVOR_NOT_ALLOWED,
+            f"spec.flavors asks for {' '.join(written(placement.forbidden))}, which policies do "
+            f"not allow: allowed are {allowed}",
+        )
+    if placement.problem is not None:
+        return Refusal(Reason.INVALID_SPEC, placement.problem)
+    return None
+
+
+def _flavors(deployment: ModelDeployment, catalogue: Catalogue) -> list[str]:
+    return written(
+        {normal(each.type, each.name, catalogue=catalogue) for each in deployment.spec.flavors}
+    )
+
+
+def _gpus(deployment: ModelDeployment, runtime: Runtime) -> int:
+    """How many GPUs the user asks for: by resources, or one by asking for a gpu flavor.
+
+    Not what policies come to, so that a policy's change does not change what runs.
+    """
+    for kind in ("limits", "requests"):
+        amounts = (runtime.resources or {}).get(kind)
+        for name, amount in amounts.items() if isinstance(amounts, Mapping) else ():
+            if str(name).endswith("/gpu") and str(amount).isdigit():
+                return int(amount)
+    return int(any(each.type == "gpu" for each in deployment.spec.flavors))
+
+
+def _without_fetcher_image(pod: Mapping[str, Any], image: str) -> Json:
+    return {
+        **pod,
+        "initContainers": [
+            {key: value for key, value in each.items() if key != "image"}
+            if each.get("name") == FETCHING and each.get("image") == image
+            else each
+            for each in pod["initContainers"]
+        ],
+    }
+
+
+def _with_running_fetcher(
+    pod: Mapping[str, Any], live: Mapping[str, Any] | None, image: str
+) -> Json:
+    """While a revision has replicas, its pods keep the version of our image they were made with."""
+    if live is None or not placing.has_replicas(live):
+        return dict(pod)
+    for each in live["spec"]["template"]["spec"].get("initContainers") or ():
+        before = str(each.get("image", ""))
+        if each.get("name") == FETCHING and _repository(before) == _repository(image):
+            return {
+                **pod,
+                "initContainers": [
+                    {**mine, "image": before}
+                    if mine.get("name") == FETCHING and mine.get("image") == image
+                    else mine
+                    for mine in pod["initContainers"]
+                ],
+            }
+    return dict(pod)
+
+
+def _repository(image: str) -> str:
+    """The image's name without tag and digest; a port of its registry is no tag."""
+    name = image.partition("@")[0]
+    head, colon, tag = name.rpartition(":")
+    return head if colon and "/" not in tag else name

@@ -1,0 +1,149 @@
+"""A pod put where its policy lets it run, without disturbing what runs already.
+
+A Deployment's pods are replaced whenever its template changes, so a template that only *allows
+more* must not be written while pods run. What a revision's template was made for is kept as
+annotations on its Deployment. While it has replicas, the template stays for that set as long as
+
+1. everything it allows is still allowed (a policy was loosened, or nothing changed), and
+2. its placement is what that set gives: a template that somebody else changed is put right.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from beamlit_operator.api.policy import Flavor
+from beamlit_operator.policy.algebra import Value, ValueSet, flat, subset, written
+from beamlit_operator.policy.catalogue import Catalogue
+from beamlit_operator.policy.effective import Aspect, EffectivePolicy
+from beamlit_operator.policy.locations import PolicyType, parents
+from beamlit_operator.policy.placement import Placement, place
+
+Json = dict[str, Any]
+
+LOCATIONS_ANNOTATION = "beamlit.com/allowed-locations"
+FLAVORS_ANNOTATION = "beamlit.com/allowed-flavors"
+ANYTHING = "anything"
+
+
+def placed(pod: Mapping[str, Any], placement: Placement, *, container: str) -> Json:
+    """The pod spec with the placement's affinity, tolerations and devices. `pod` is not changed.
+
+    A user's own node affinity stays, and both must hold.
+    """
+    result = dict(pod)
+    if placement.affinity is not None:
+        result["affinity"] = _both(pod.get("affinity") or {}, placement.affinity)
+    tolerations = [*(pod.get("tolerations") or ())]
+    tolerations += [each for each in placement.tolerations if each not in tolerations]
+    if tolerations:
+        result["tolerations"] = tolerations
+    if placement.devices:
+        result["containers"] = [
+            _with_devices(each, placement.devices) if each.get("name") == container else each
+            for each in pod["containers"]
+        ]
+    return result
+
+
+def _with_devices(container: Mapping[str, Any], devices: Mapping[str, int]) -> Json:
+    resources = dict(container.get("resources") or {})
+    # Requests of a device are its limits; the user's own number counts.
+    limits = {name: str(count) for name, count in devices.items()}
+    resources["limits"] = {**limits, **(resources.get("limits") or {})}
+    return {**container, "resources": resources}
+
+
+def _both(own: Mapping[str, Any], ours: Mapping[str, Any]) -> Json:
+    required = "requiredDuringSchedulingIgnoredDuringExecution"
+    node = own.get("nodeAffinity") or {}
+    theirs = (node.get(required) or {}).get("nodeSelectorTerms") or [{}]
+    terms = [
+        {
+            **one,
+            "matchExpressions": [*other["matchExpressions"], *(one.get("matchExpressions") or ())],
+        }
+        for one in theirs
+        for other in ours["nodeAffinity"][required]["nodeSelectorTerms"]
+    ]
+    return {**own, "nodeAffinity": {**node, required: {"nodeSelectorTerms": terms}}}
+
+
+def annotations_of(policy: EffectivePolicy) -> dict[str, str]:
+    """What a template was made for, as annotations of its Deployment."""
+    return {
+        LOCATIONS_ANNOTATION: _text(policy.location.allowed),
+        FLAVORS_ANNOTATION: _text(policy.flavor.allowed),
+    }
+
+
+def _text(allowed: ValueSet | None) -> str:
+    return ANYTHING if allowed is None else " ".join(written(allowed))
+
+
+def policy_of(annotations: Mapping[str, str]) -> EffectivePolicy | None:
+    """The sets that annotations tell; None if they are not all there and well formed."""
+    sets = []
+    for name in (LOCATIONS_ANNOTATION, FLAVORS_ANNOTATION):
+        text = annotations.get(name, "")
+        values = [Value(*each.partition(":")[::2]) for each in text.split()]
+        if text != ANYTHING and not (values and all(value.name for value in values)):
+            return None
+        sets.append(Aspect(None if text == ANYTHING else frozenset(values), ()))
+    return EffectivePolicy(location=sets[0], flavor=sets[1])
+
+
+def allows_no_more(one: EffectivePolicy, other: EffectivePolicy, *, catalogue: Catalogue) -> bool:
+    """Whether `other` allows everything that `one` allows."""
+    location = parents(PolicyType.LOCATION, catalogue)
+    return all(
+        above is None or (below is not None and subset(below, above, parent))
+        for below, above, parent in (
+            (one.location.allowed, other.location.allowed, location),
+            (one.flavor.allowed, other.flavor.allowed, flat),
+        )
+    )
+
+
+def policy_to_place(
+    policy: EffectivePolicy,
+    *,
+    pod: Mapping[str, Any],
+    live: Mapping[str, Any] | None,
+    container: str,
+    requested: Sequence[Flavor],
+    catalogue: Catalogue,
+) -> EffectivePolicy:
+    """The sets to make the template for: those of the live Deployment where they may stay.
+
+    Args:
+        policy: what is allowed now.
+        pod: the pod spec before placement.
+        live: the revision's Deployment as it is in the cluster, if there is one.
+        container: the name of the serving container.
+        requested: the flavors the deployment asks for.
+        catalogue: what continents and countries contain.
+    """
+    if live is None or not has_replicas(live):
+        return policy
+    before = policy_of(live["metadata"].get("annotations") or {})
+    if before is None or not allows_no_more(before, policy, catalogue=catalogue):
+        return policy
+    kept = place(before, requested=requested, catalogue=catalogue)
+    if kept.forbidden or kept.problem:
+        return policy
+    should = placed(pod, kept, container=container)
+    found = live["spec"]["template"]["spec"]
+    same = all((found.get(each) or None) == (should.get(each) or None) for each in _PLACING)
+    return before if same else policy
+
+
+_PLACING: Iterable[str] = ("affinity", "tolerations")
+
+
+def has_replicas(deployment: Mapping[str, Any]) -> bool:
+    """Whether a Deployment has or wants pods."""
+    wanted = (deployment.get("spec") or {}).get("replicas")
+    # The API's default is 1, so an absent number is not zero.
+    return (1 if wanted is None else wanted) > 0 or bool(
+        (deployment.get("status") or {}).get("replicas")
+    )
