@@ -1,0 +1,162 @@
+"""The incremental protocol, one message at a time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from beamlit_operator.gateway.ads import AdsStream
+from beamlit_operator.gateway.protos import Cluster, DeltaRequest
+from beamlit_operator.gateway.resources import Resource, ResourceStore, ResourceType
+
+CLUSTER, ENDPOINTS = ResourceType.CLUSTER, ResourceType.ENDPOINTS
+LISTENER, ROUTES = ResourceType.LISTENER, ResourceType.ROUTES
+
+
+def resource(content: str) -> Resource:
+    return Resource.of(Cluster(name=content))
+
+
+class Envoy:
+    """Speaks the client's side."""
+
+    def __init__(self, store: ResourceStore) -> None:
+        self.store = store
+        self.stream = AdsStream(store)
+        store.subscribe(self.stream.changed)
+
+    def ask(self, type_: ResourceType, *names: str, **fields: Any) -> None:
+        self.stream.receive(
+            DeltaRequest(type_url=type_.value, resource_names_subscribe=names, **fields)
+        )
+
+    def answer(self, response: Any, *, refuse: str = "") -> Any:
+        detail = {"error_detail": {"message": refuse}} if refuse else {}
+        return self.stream.receive(
+            DeltaRequest(type_url=response.type_url, response_nonce=response.nonce, **detail)
+        )
+
+    def sent(self) -> list[tuple[str, list[str], list[str]]]:
+        """What comes now, not yet answered."""
+        self.responses = self.stream.next_responses()
+        return [
+            (
+                ResourceType(r.type_url).name,
+                [found.name for found in r.resources],
+                list(r.removed_resources),
+            )
+            for r in self.responses
+        ]
+
+    def accept_all(self) -> None:
+        while self.sent():
+            for response in self.responses:
+                self.answer(response)
+
+
+@pytest.fixture
+def store() -> ResourceStore:
+    store = ResourceStore()
+    store.apply(
+        {
+            CLUSTER: {"a": resource("a")},
+            ENDPOINTS: {"a": resource("a")},
+            LISTENER: {"main": resource("main")},
+            ROUTES: {"routes": resource("1")},
+        }
+    )
+    return store
+
+
+@pytest.fixture
+def envoy(store: ResourceStore) -> Envoy:
+    envoy = Envoy(store)
+    envoy.ask(CLUSTER)
+    envoy.ask(LISTENER)
+    envoy.ask(ENDPOINTS, "a")
+    envoy.ask(ROUTES, "routes")
+    envoy.accept_all()
+    assert envoy.stream.configured
+    return envoy
+
+
+def test_an_empty_store_is_answered_too() -> None:
+    envoy = Envoy(ResourceStore())
+    envoy.ask(CLUSTER)
+    assert envoy.sent() == [("CLUSTER", [], [])]
+    assert envoy.sent() == []
+
+
+def test_only_what_changed_is_sent(envoy: Envoy, store: ResourceStore) -> None:
+    store.apply({ENDPOINTS: {"a": resource("a2"), "other": resource("o")}})
+    assert envoy.sent() == [("ENDPOINTS", ["a"], [])]
+    assert envoy.sent() == []
+
+
+def test_routes_wait_for_new_clusters_and_their_endpoints(
+    envoy: Envoy, store: ResourceStore
+) -> None:
+    store.apply(
+        {
+            CLUSTER: {"b": resource("b")},
+            ENDPOINTS: {"b": resource("b")},
+            ROUTES: {"routes": resource("2")},
+        }
+    )
+    assert envoy.sent() == [("CLUSTER", ["b"], [])]
+    envoy.answer(envoy.responses[0])
+    assert envoy.sent() == []
+    envoy.ask(ENDPOINTS, "b")
+    assert envoy.sent() == [("ENDPOINTS", ["b"], [])]
+    envoy.answer(envoy.responses[0])
+    assert envoy.sent() == [("ROUTES", ["routes"], [])]
+
+
+def test_a_cluster_goes_away_only_after_the_routes_left_it(
+    envoy: Envoy, store: ResourceStore
+) -> None:
+    store.apply({CLUSTER: {"a": None}, ENDPOINTS: {"a": None}, ROUTES: {"routes": resource("2")}})
+    assert envoy.sent() == [("ROUTES", ["routes"], [])]
+    envoy.answer(envoy.responses[0])
+    assert envoy.sent() == [("CLUSTER", [], ["a"]), ("ENDPOINTS", [], ["a"])]
+
+
+def test_what_envoy_refused_is_reported_and_not_sent_again(
+    envoy: Envoy, store: ResourceStore
+) -> None:
+    store.apply({ROUTES: {"routes": resource("bad")}})
+    assert envoy.sent() == [("ROUTES", ["routes"], [])]
+    assert envoy.answer(envoy.responses[0], refuse="no such thing") == (ROUTES, "no such thing")
+    assert not envoy.stream.configured
+    assert envoy.sent() == []
+    store.apply({ROUTES: {"routes": resource("good")}})
+    envoy.accept_all()
+    assert envoy.stream.configured
+
+
+def test_routes_do_not_wait_for_a_cluster_that_was_refused(
+    envoy: Envoy, store: ResourceStore
+) -> None:
+    store.apply({CLUSTER: {"b": resource("b")}, ROUTES: {"routes": resource("2")}})
+    assert envoy.sent() == [("CLUSTER", ["b"], [])]
+    envoy.answer(envoy.responses[0], refuse="bad cluster")
+    assert envoy.sent() == [("ROUTES", ["routes"], [])]
+
+
+def test_an_envoy_that_reconnects_gets_only_what_it_misses(store: ResourceStore) -> None:
+    known = store[CLUSTER]["a"].version
+    store.apply({CLUSTER: {"b": resource("b")}})
+    envoy = Envoy(store)
+    envoy.ask(CLUSTER, initial_resource_versions={"a": known, "gone": "1"})
+    assert envoy.sent() == [("CLUSTER", ["b"], []), ("CLUSTER", [], ["gone"])]
+
+
+def test_a_name_that_is_asked_for_again_is_sent_again(envoy: Envoy) -> None:
+    envoy.ask(ENDPOINTS, "a")
+    assert envoy.sent() == [("ENDPOINTS", ["a"], [])]
+
+
+def test_a_name_that_does_not_exist_is_said_not_to(envoy: Envoy) -> None:
+    envoy.ask(ENDPOINTS, "nobody")
+    assert envoy.sent() == [("ENDPOINTS", [], ["nobody"])]

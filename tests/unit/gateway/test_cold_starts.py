@@ -1,0 +1,193 @@
+"""The queue of held requests, with a clock of its own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+from tests.support.gatewayobjects import endpoint_slice, model_deployment
+
+from beamlit_operator.gateway.catalog import Catalog
+from beamlit_operator.gateway.cold import STALE_FAILURE, ColdStarts, Outcome, Released
+from beamlit_operator.gateway.metrics import GatewayMetrics
+from beamlit_operator.gateway.names import DeploymentKey, RevisionKey, RevisionName, Workspace
+from beamlit_operator.gateway.replies import Reply
+from beamlit_operator.gateway.settings import GatewaySettings
+
+REVISION = RevisionKey(Workspace("demo"), "iris", RevisionName("iris-1"))
+SETTINGS = GatewaySettings(gateway_id="test", start_deadline=5.0, first_backoff=5.0)
+
+
+class RecordingWaker:
+    """Remembers who was woken."""
+
+    def __init__(self) -> None:
+        self.woken: list[tuple[RevisionKey, int]] = []
+
+    def trouble(self, revision: RevisionKey) -> str:
+        return ""
+
+    async def keep_awake(
+        self,
+        revision: RevisionKey,
+        replicas: int,
+        *,
+        asked_at: float,
+        checked: Callable[[RevisionKey], None],
+    ) -> None:
+        self.woken.append((revision, replicas))
+        await asyncio.Event().wait()
+
+
+class World:
+    """A queue, and what it sees."""
+
+    def __init__(self, settings: GatewaySettings = SETTINGS) -> None:
+        self.now = 1000.0
+        self.catalog = Catalog()
+        self.waker = RecordingWaker()
+        self.cold = ColdStarts(
+            self.catalog,
+            self.waker,  # type: ignore[arg-type]
+            settings=settings,
+            metrics=GatewayMetrics(),
+            clock=lambda: self.now,
+        )
+        self.deploy()
+
+    def deploy(self, **fields: object) -> None:
+        body = model_deployment("iris", **{"traffic": {"iris-1": 100}, **fields})  # type: ignore[arg-type]
+        self.catalog.put_deployment("demo", "iris", body)
+        self.cold.changed(REVISION.deployment_key)
+
+    def pods(self, *hosts: str) -> None:
+        pods = [(host, 80) for host in hosts]
+        self.catalog.put_slice("demo", "s", endpoint_slice("iris-1", pods, deployment="iris"))
+        self.cold.changed(REVISION.deployment_key)
+
+    async def ask(self, revision: RevisionKey = REVISION) -> asyncio.Task[Outcome]:
+        task = asyncio.create_task(self.cold.admit(revision))
+        # Lets the task, and the wake it starts, run up to where they wait.
+        for _ in range(3):
+            await asyncio.sleep(0)
+        return task
+
+
+async def refusal(task: asyncio.Task[Outcome]) -> Reply:
+    outcome = await task
+    assert isinstance(outcome, Reply)
+    return outcome
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+async def test_a_ready_pod_is_named_at_once_and_nothing_is_woken(world: World) -> None:
+    world.pods("127.0.0.1")
+    outcome = await (await world.ask())
+    assert isinstance(outcome, Released)
+    assert str(outcome.pod) == "127.0.0.1:80"
+    assert world.waker.woken == []
+
+
+async def test_holders_are_spread_over_the_pods_that_become_ready(world: World) -> None:
+    tasks = [await world.ask() for _ in range(4)]
+    assert world.waker.woken == [(REVISION, 1)]
+    assert world.cold.held() == {REVISION.deployment_key: 4}
+    world.pods("127.0.0.1", "127.0.0.2")
+    hosts = [outcome.pod.host for outcome in await asyncio.gather(*tasks)]
+    assert sorted(hosts) == ["127.0.0.1", "127.0.0.1", "127.0.0.2", "127.0.0.2"]
+    assert world.cold.held() == {}
+
+
+async def test_a_deployment_wakes_with_the_replicas_it_asks_for(world: World) -> None:
+    body = model_deployment("iris", traffic={"iris-1": 100})
+    body["spec"]["serverlessConfig"] = {"scaleUpMinimum": 3}
+    world.catalog.put_deployment("demo", "iris", body)
+    task = await world.ask()
+    assert world.waker.woken == [(REVISION, 3)]
+    task.cancel()
+
+
+async def test_failures_grow_the_pause_and_a_success_ends_it(world: World) -> None:
+    for count, pause in enumerate((5.0, 10.0, 20.0), start=1):
+        task = await world.ask()
+        assert len(world.waker.woken) == count
+        world.deploy(problem=("StartFailed", "boom"), since=f"t{count}")
+        reply = await refusal(task)
+        assert (reply.status, reply.reason, reply.message) == (503, "StartFailed", "boom")
+        world.deploy()
+        world.now += pause - 1
+        early = await refusal(await world.ask())
+        assert early.retry_after == pytest.approx(1.0)
+        world.now += 2
+    task = await world.ask()
+    world.pods("127.0.0.1")
+    assert isinstance(await task, Released)
+    world.pods()
+    task = await world.ask()
+    assert not task.done()
+    task.cancel()
+
+
+async def test_a_failure_of_an_earlier_start_does_not_end_a_new_one(world: World) -> None:
+    world.deploy(problem=("StartFailed", "boom"))
+    task = await world.ask()
+    world.deploy(problem=("StartFailed", "boom"), replicas=1)
+    assert not task.done()
+    # The operator had time to look, and still says so.
+    world.now += STALE_FAILURE + 1
+    world.deploy(problem=("StartFailed", "boom"), replicas=2)
+    assert (await refusal(task)).message == "boom"
+
+
+async def test_a_start_that_fails_right_now_is_not_waited_for(world: World) -> None:
+    world.deploy(problem=("StartFailed", "boom"), replicas=1)
+    assert (await refusal(await world.ask())).message == "boom"
+    world.deploy(problem=("NoPlacement", "no node in us"))
+    assert (await refusal(await world.ask())).reason == "NoPlacement"
+    assert world.waker.woken == []
+
+
+async def test_a_change_by_the_owner_ends_the_pause(world: World) -> None:
+    task = await world.ask()
+    world.deploy(problem=("StartFailed", "boom"), since="t1")
+    await task
+    world.deploy(generation=2)
+    world.cold.forget(DeploymentKey(Workspace("demo"), "iris"))
+    task = await world.ask()
+    assert not task.done()
+    task.cancel()
+
+
+async def test_a_deployment_that_is_deactivated_or_deleted_lets_its_callers_go() -> None:
+    for change in ({"enabled": False}, None):
+        world = World()
+        task = await world.ask()
+        if change is not None:
+            world.deploy(**change)
+        else:
+            world.catalog.put_deployment("demo", "iris", None)
+            world.cold.changed(REVISION.deployment_key)
+        assert (await refusal(task)).status == 404
+
+
+async def test_the_total_of_held_requests_is_limited() -> None:
+    world = World(replace(SETTINGS, max_held=1))
+    held = await world.ask()
+    assert (await refusal(await world.ask())).status == 429
+    held.cancel()
+
+
+async def test_a_caller_that_leaves_frees_its_place_and_the_last_one_ends_the_start(
+    world: World,
+) -> None:
+    task = await world.ask()
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert world.cold.held() == {}
+    assert list(world.cold.starting()) == []
