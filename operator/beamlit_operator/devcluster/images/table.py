@@ -44,7 +44,7 @@ class Image:
     fallback: bool = False
     command: tuple[str, ...] = ()
     args: tuple[str, ...] = ()
-    env: Mapping[str, str] = field(default_factory=dict)
+    env: Mapping[str, str] = field(default_factory=dict, hash=False)
 
 
 class ImageTable:
