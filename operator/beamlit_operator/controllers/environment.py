@@ -36,7 +36,7 @@ def decide(
         "conditions": conditions_of(verdict, old=old, generation=generation, now=now),
         "deployments": deployments,
     }
-    events = ()
+    events: tuple[Announcement, ...] = ()
     if changed(verdict, old) and not verdict.good:
         events = (Announcement("Warning", verdict.reason, verdict.message),)
     return Plan(status=status, events=events)

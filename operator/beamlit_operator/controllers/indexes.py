@@ -146,7 +146,7 @@ class Indexes:
             and other.parsed.spec.environment == spec.environment
         ]
 
-    def keys(self) -> list[Key]:
+    def all_keys(self) -> list[Key]:
         """Every object of ours."""
         return [
             Key(kind, Workspace(key.namespace), key.name) for kind in Kind for key in self._of(kind)
@@ -276,7 +276,7 @@ def _row_facts(item: Held[ModelDeployment] | None) -> object:
     if item is None or item.parsed is None:
         return None
     spec, status = item.parsed.spec, item.parsed.status
-    serving = status.revisions[0].version if status.revisions else None
+    serving = next((r.version for r in status.revisions if r.traffic), None)
     return (spec.model, spec.environment, spec.enabled, serving, status.phase, status.url)
 
 

@@ -46,6 +46,8 @@ class Options:
     """Objects reconciled at the same time."""
     origin_resync: float = 600.0
     """Seconds after which an origin is looked at again."""
+    hub_endpoint: str | None = None
+    """The Hugging Face Hub, when it is a mirror."""
     resync: float = 600.0
     """Seconds after which everything is compared with the API server once more."""
     log_format: Literal["text", "json"] = "text"
@@ -106,6 +108,12 @@ def parse(
         metavar="SECONDS",
     )
     parser.add_argument(
+        "--hub-endpoint",
+        default=env("HUB_ENDPOINT", environ.get("HF_ENDPOINT", "")),
+        metavar="URL",
+        help="the Hugging Face Hub, when it is a mirror",
+    )
+    parser.add_argument(
         "--resync",
         type=_seconds,
         default=float(env("RESYNC", str(usual.resync))),
@@ -131,6 +139,7 @@ def parse(
         identity=given.identity or f"{socket.gethostname()}-{os.getpid()}",
         workers=given.workers,
         origin_resync=given.origin_resync,
+        hub_endpoint=given.hub_endpoint or None,
         resync=given.resync,
         log_format=given.log_format,
         log_level=given.log_level,

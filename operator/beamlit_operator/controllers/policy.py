@@ -22,7 +22,7 @@ def decide(policy: Held[Policy], *, catalogue: Catalogue, now: datetime) -> Plan
         "observedGeneration": generation,
         "conditions": conditions_of(verdict, old=old, generation=generation, now=now),
     }
-    events = ()
+    events: tuple[Announcement, ...] = ()
     if changed(verdict, old) and not verdict.good:
         events = (Announcement("Warning", verdict.reason, verdict.message),)
     return Plan(status=status, events=events)

@@ -3,11 +3,13 @@
 | verdict         | Ready   | Reconciling | Stalled |
 |-----------------|---------|-------------|---------|
 | good            | True    | -           | -       |
+| changing        | True    | True        | -       |
+| held up         | True    | -           | True    |
 | on the way      | False   | True        | -       |
 | waiting         | False   | -           | -       |
 | stalled         | False   | -           | True    |
 
-kstatus then reads: Current, InProgress, InProgress (Ready is False) and Failed.
+kstatus then reads, in this order: Current, InProgress, Failed, InProgress, InProgress, Failed.
 """
 
 from __future__ import annotations
@@ -25,6 +27,10 @@ class State(Enum):
     """How an object is."""
 
     GOOD = "good"
+    CHANGING = "changing"
+    """All is well, and a change is under way."""
+    HELD_UP = "held up"
+    """What was asked for before works, but the change since then cannot be completed."""
     ON_THE_WAY = "on the way"
     """The operator or the cluster is at work; nobody needs to do anything."""
     WAITING = "waiting"
@@ -44,7 +50,7 @@ class Verdict:
     @property
     def good(self) -> bool:
         """Whether all is well."""
-        return self.state is State.GOOD
+        return self.state in (State.GOOD, State.CHANGING, State.HELD_UP)
 
 
 def conditions_of(
@@ -65,9 +71,9 @@ def conditions_of(
         )
 
     fresh = [make(conditions.READY, verdict.good, verdict.reason, verdict.message)]
-    if verdict.state is State.ON_THE_WAY:
+    if verdict.state in (State.ON_THE_WAY, State.CHANGING):
         fresh.append(make(conditions.RECONCILING, True, verdict.reason, verdict.message))
-    if verdict.state is State.STALLED:
+    if verdict.state in (State.STALLED, State.HELD_UP):
         fresh.append(make(conditions.STALLED, True, verdict.reason, verdict.message))
     fresh.extend(make(type_, True, reason, message) for type_, reason, message in more)
     return [condition.to_wire() for condition in conditions.merge(old, fresh)]

@@ -12,7 +12,6 @@ any later apply the field is handed to the autoscaler's manager with the value i
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
 from typing import Any
 
 from beamlit_operator.api import labels as names
@@ -36,16 +35,11 @@ from beamlit_operator.kube import (
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal(Exception):
+class RefusedError(Exception):
     """The API server refuses an object, and would again: the deployment's status must say so."""
 
-    kind: str
-    name: str
-    message: str
-
-    def __str__(self) -> str:
-        return f"{self.kind} {self.name} was refused by the API server: {self.message}"
+    def __init__(self, kind: str, name: str, message: str) -> None:
+        super().__init__(f"{kind} {name} was refused by the API server: {message}")
 
 
 class Writer:
@@ -71,7 +65,7 @@ class Writer:
         """Brings the cluster to the plan. ``live`` is the object as the plan saw it.
 
         Raises:
-            Refusal: a child was refused; the rest of the plan was not carried out.
+            RefusedError: a child was refused; the rest of the plan was not carried out.
             RetryError: the API server was not able to answer now.
         """
         try:
@@ -132,7 +126,7 @@ class Writer:
         if live is not None and self._settled.same(body, live):
             return
         if live is not None and not _ours(wanted, live):
-            raise Refusal(
+            raise RefusedError(
                 wanted["kind"],
                 metadata["name"],
                 "an object of this name exists and belongs to somebody else; rename or delete it",
@@ -143,8 +137,8 @@ class Writer:
             self.writes += 1
             answer = await self._client.apply(resource, body, field_manager=names.FIELD_MANAGER)
         except ApiError as error:
-            if error.status in (400, 403, 409, 422):
-                raise Refusal(wanted["kind"], metadata["name"], error.message) from error
+            if error.status in (400, 403, 422):
+                raise RefusedError(wanted["kind"], metadata["name"], error.message) from error
             raise
         known.wrote(answer)
         self._settled.remember(stamped(wanted), answer)
@@ -163,20 +157,29 @@ class Writer:
             # Reflected objects may be stale; who owns the field must be read fresh.
             live = await self._client.get(DEPLOYMENTS, name, namespace)
         if _owns_replicas(live, names.FIELD_MANAGER):
-            self.writes += 1
+            await self._hand_over_replicas(live)
+        return body
+
+    async def _hand_over_replicas(self, live: Json) -> None:
+        """Makes the autoscaler's manager own `spec.replicas`, with the value it has."""
+        metadata = live["metadata"]
+        self.writes += 1
+        try:
             await self._client.apply(
                 DEPLOYMENTS,
                 {
-                    "apiVersion": body["apiVersion"],
-                    "kind": body["kind"],
-                    "metadata": {"name": name, "namespace": namespace},
+                    "apiVersion": DEPLOYMENTS.api_version,
+                    "kind": DEPLOYMENTS.kind,
+                    "metadata": {"name": metadata["name"], "namespace": metadata["namespace"]},
                     "spec": {"replicas": live["spec"].get("replicas", 0)},
                 },
                 field_manager=names.AUTOSCALER_FIELD_MANAGER,
-                # Should somebody have scaled in between, the field is theirs already.
                 force=False,
             )
-        return body
+        except ApiError as error:
+            # Somebody scaled in between, so the field is theirs already.
+            if not error.conflict:
+                raise
 
     async def _delete(self, key: Key, deletion: Deletion) -> None:
         self.writes += 1

@@ -1,0 +1,147 @@
+"""The questions that stand between a ModelDeployment and its pods, asked in this order.
+
+Each looks at one thing and gives the verdict if the answer is bad; the first bad one counts. None
+of them touches what runs: it keeps serving while its policies let it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from beamlit_operator.api import Reason
+from beamlit_operator.controllers.snapshot import Rival, Snapshot
+from beamlit_operator.controllers.verdict import State, Verdict
+from beamlit_operator.origins import HubRef, OriginError
+from beamlit_operator.policy import EffectivePolicy
+from beamlit_operator.workloads.native import refused as workload_refused
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """What the checks look at."""
+
+    snapshot: Snapshot
+    policy: EffectivePolicy
+
+
+Check = Callable[[Case], Verdict | None]
+
+
+def duplicate(snapshot: Snapshot) -> Verdict | None:
+    """Is there an older deployment for the same endpoint? One being deleted does not count."""
+    mine = snapshot.deployment.metadata
+    me = Rival(mine.name, mine.uid, mine.creation_timestamp, False)
+    older = sorted((r for r in snapshot.rivals if not r.deleting and _age(r) < _age(me)), key=_age)
+    if not older:
+        return None
+    spec = snapshot.deployment.spec
+    return Verdict(
+        State.STALLED,
+        Reason.DUPLICATE,
+        f"ModelDeployment {older[0].name} already serves model {spec.model} in environment "
+        f"{spec.environment}: delete one of the two",
+    )
+
+
+def _age(rival: Rival) -> tuple[float, str]:
+    return (rival.created.timestamp() if rival.created else float("inf"), rival.uid)
+
+
+def model_missing(case: Case) -> Verdict | None:
+    """Does the Model exist?"""
+    if case.snapshot.model is not None:
+        return None
+    name = case.snapshot.deployment.spec.model
+    return Verdict(
+        State.WAITING,
+        Reason.MODEL_NOT_FOUND,
+        f"Model {name} does not exist in {case.snapshot.workspace}: create it, or correct "
+        f"spec.model",
+    )
+
+
+def unresolved(case: Case) -> Verdict | None:
+    """Do the Environment and all policies that hold exist? If not: fail closed."""
+    problems = case.policy.unresolved
+    if not problems:
+        return None
+    environment = any(problem.kind == "Environment" for problem in problems)
+    reason = Reason.ENVIRONMENT_NOT_FOUND if environment else Reason.POLICY_NOT_FOUND
+    return Verdict(State.WAITING, reason, "; ".join(problem.message for problem in problems))
+
+
+def refused(case: Case) -> Verdict | None:
+    """Does the spec ask for something that cannot or must not be made?"""
+    refusal = workload_refused(
+        case.snapshot.deployment, policy=case.policy, settings=case.snapshot.settings
+    )
+    return Verdict(State.STALLED, refusal.reason, refusal.message) if refusal else None
+
+
+def no_origin(case: Case) -> Verdict | None:
+    """Does the Model say where its files are?"""
+    if case.snapshot.question is not None or case.snapshot.model is None:
+        return None
+    name = case.snapshot.model.metadata.name
+    return Verdict(
+        State.STALLED,
+        Reason.ORIGIN_NOT_READY,
+        f"Model {name} names no origin, so there are no files to serve: set its spec.origin",
+    )
+
+
+def origin(case: Case) -> Verdict | None:
+    """Could the origin be looked at?"""
+    snapshot = case.snapshot
+    name = snapshot.deployment.spec.model
+    if isinstance(snapshot.question, OriginError):
+        return Verdict(
+            State.STALLED,
+            Reason.ORIGIN_NOT_READY,
+            f"the origin of Model {name} cannot be used: {snapshot.question.message}",
+        )
+    if snapshot.failed is not None:
+        failed = snapshot.failed
+        state = State.STALLED if failed.stalled else State.WAITING
+        if failed.reason == Reason.SECRET_NOT_FOUND:
+            return Verdict(state, Reason.SECRET_NOT_FOUND, failed.message)
+        message = f"the origin of Model {name} cannot be used ({failed.reason}): {failed.message}"
+        return Verdict(state, Reason.ORIGIN_NOT_READY, message)
+    if snapshot.found is None:
+        return Verdict(
+            State.ON_THE_WAY, Reason.RESOLVING, f"the origin of Model {name} is being looked at"
+        )
+    return None
+
+
+def pinned_version(case: Case) -> Verdict | None:
+    """A store of S3 holds one revision at a time: is it the one that is asked for?"""
+    snapshot = case.snapshot
+    version, found = snapshot.deployment.spec.version, snapshot.found
+    on_hub = snapshot.question is not None and (
+        not isinstance(snapshot.question, OriginError) and isinstance(snapshot.question.ref, HubRef)
+    )
+    if version is None or found is None or on_hub or version == found.revision:
+        return None
+    return Verdict(
+        State.STALLED,
+        Reason.INVALID_SPEC,
+        f"spec.version is {version}, but {found.uri} holds {found.revision}: put the files of "
+        f"that version at an origin of their own, or remove spec.version",
+    )
+
+
+BEFORE_PLACING: tuple[Check, ...] = (
+    model_missing,
+    unresolved,
+    refused,
+    no_origin,
+    origin,
+    pinned_version,
+)
+
+
+def first_problem(case: Case) -> Verdict | None:
+    """The first bad answer, if any."""
+    return next((v for check in BEFORE_PLACING if (v := check(case)) is not None), None)

@@ -1,0 +1,163 @@
+"""Which Secret opens an origin, and what it says.
+
+Secrets are not watched: that would keep every Secret of the cluster in memory and need the right to
+list them. The one an origin names is read when the origin is looked at, and while it is missing or
+wrong it is read again every few seconds. Only workspace integrations, found by their label, are
+followed, so that adding one is noticed at once.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from beamlit_operator.api import labels
+from beamlit_operator.api.model import Origin
+from beamlit_operator.kube import (
+    SECRETS,
+    ApiError,
+    Change,
+    Json,
+    KubeClient,
+    ObjectKey,
+    Reflector,
+)
+
+S3_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+S3_OPTIONAL_KEYS = ("AWS_SESSION_TOKEN",)
+HUB_KEY = "token"
+
+
+@dataclass(frozen=True, slots=True)
+class SecretUse:
+    """A Secret, and for the Hub the key that holds the token. Names only, never the contents."""
+
+    name: str
+    token_key: str = HUB_KEY
+    integration: bool = False
+    """Whether it is a workspace integration."""
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """The contents of a Secret, as `origins` wants them; never logged, shown or stored."""
+
+    version: str
+    values: Mapping[str, str]
+
+    def __repr__(self) -> str:
+        return f"Credentials(version={self.version!r})"
+
+
+class SecretProblemError(Exception):
+    """The Secret, or a key of it, is not there; the message says which and what to do."""
+
+
+class Integrations:
+    """The workspace integrations of all workspaces."""
+
+    def __init__(
+        self,
+        client: KubeClient,
+        *,
+        namespaces: Iterable[str | None] = (None,),
+        on_change: Callable[[str, str], None],
+    ) -> None:
+        """``on_change`` gets the workspace and the kind of integration."""
+        self._on_change = on_change
+        self._found: dict[tuple[str, str], dict[str, str]] = {}
+        self.reflectors = tuple(
+            Reflector(
+                client,
+                SECRETS,
+                namespace=namespace,
+                label_selector=labels.INTEGRATION,
+                on_change=self._changed,
+            )
+            for namespace in namespaces
+        )
+
+    def find(self, workspace: str, integration: str, subject: str) -> str | None:
+        """The name of the Secret that may be used for ``subject``, a repository or bucket.
+
+        The first by name whose annotation `beamlit.com/allowed` has a pattern that matches, or
+        that has no such annotation.
+        """
+        for name, allowed in sorted(self._found.get((workspace, integration), {}).items()):
+            patterns = [part.strip() for part in allowed.split(",") if part.strip()]
+            if not patterns or any(fnmatchcase(subject, pattern) for pattern in patterns):
+                return name
+        return None
+
+    def _changed(self, change: Change) -> None:
+        for item in (change.old, change.new):
+            if item is None:
+                continue
+            metadata = item["metadata"]
+            place = (change.key.namespace, metadata["labels"][labels.INTEGRATION])
+            names = self._found.setdefault(place, {})
+            names.pop(change.key.name, None)
+            if item is change.new:
+                annotations = metadata.get("annotations") or {}
+                names[change.key.name] = annotations.get(labels.ALLOWED, "")
+            self._on_change(*place)
+
+
+def secret_for(origin: Origin, *, workspace: str, integrations: Integrations) -> SecretUse | None:
+    """The Secret that opens an origin: its own, else the integration's, else none (anonymous)."""
+    if origin.s3 is not None:
+        own = origin.s3.credentials_secret_ref
+        if own is not None:
+            return SecretUse(own.name)
+        bucket = origin.s3.uri.removeprefix("s3://").partition("/")[0]
+        found = integrations.find(workspace, "s3", bucket)
+        return SecretUse(found, integration=True) if found else None
+    if origin.hugging_face is not None:
+        reference = origin.hugging_face.token_secret_ref
+        if reference is not None:
+            return SecretUse(reference.name, reference.key)
+        found = integrations.find(workspace, "huggingface", origin.hugging_face.repo)
+        return SecretUse(found, integration=True) if found else None
+    return None
+
+
+async def read_credentials(
+    client: KubeClient, key: ObjectKey, *, token_key: str | None
+) -> Credentials:
+    """Reads a Secret: the token under ``token_key`` for the Hub, the AWS keys when that is None.
+
+    Raises:
+        SecretProblemError: it, or a key, is missing or unreadable.
+        ApiError: the API server did not answer.
+    """
+    try:
+        secret = await client.get(SECRETS, key.name, key.namespace)
+    except ApiError as error:
+        if not error.not_found:
+            raise
+        raise SecretProblemError(
+            f"Secret {key.name} does not exist in {key.namespace}: create it"
+        ) from None
+    data: Json = secret.get("data") or {}
+    if token_key is not None:
+        values = {HUB_KEY: _value(data, token_key, key)}
+    else:
+        values = {name: _value(data, name, key) for name in S3_KEYS}
+        values |= {name: _value(data, name, key) for name in S3_OPTIONAL_KEYS if name in data}
+    return Credentials(str(secret["metadata"].get("resourceVersion", "")), values)
+
+
+def _value(data: Json, name: str, secret: ObjectKey) -> str:
+    if name not in data:
+        raise SecretProblemError(
+            f"Secret {secret.name} in {secret.namespace} has no key {name}: add it"
+        )
+    try:
+        return base64.b64decode(data[name], validate=True).decode().strip()
+    except (binascii.Error, ValueError):
+        raise SecretProblemError(
+            f"key {name} of Secret {secret.name} in {secret.namespace} is not base64 of a text"
+        ) from None

@@ -1,0 +1,124 @@
+"""Why do a revision's pods not start? Read from their statuses, told in one sentence.
+
+The first that applies, over the pods by name:
+
+| the pod                                                             | told as                    |
+|---------------------------------------------------------------------|----------------------------|
+| is being deleted, or is ready                                       | nothing                    |
+| PodScheduled is False, Unschedulable                                | the scheduler's message    |
+| a container waits for one of :data:`HOPELESS`                       | that, and its last exit    |
+| a container ended with a code other than 0 and was restarted before | how it ended               |
+| failed as a whole (evicted, ...)                                    | the kubelet's message      |
+
+A container that runs again after a crash still counts until the pod is ready: otherwise the state
+would flip with every restart. Messages name no pod and count nothing, so that they stay the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from beamlit_operator.api import labels
+from beamlit_operator.kube import Json
+
+HOPELESS = frozenset(
+    {
+        "CrashLoopBackOff",
+        "ErrImagePull",
+        "ImagePullBackOff",
+        "ErrImageNeverPull",
+        "InvalidImageName",
+        "CreateContainerConfigError",
+        "CreateContainerError",
+        "RunContainerError",
+    }
+)
+"""The kubelet's reasons for waiting that do not pass by themselves."""
+
+CONTAINER = "<container>"
+
+MAX_TEXT = 600
+"""Characters of a container's own words that are told: its last ones say what ended it."""
+
+
+def ready(pod: Json) -> bool:
+    """Whether the pod is ready and not on its way out."""
+    if pod["metadata"].get("deletionTimestamp"):
+        return False
+    conditions = (pod.get("status") or {}).get("conditions") or ()
+    return any(c.get("type") == "Ready" and c.get("status") == "True" for c in conditions)
+
+
+def why_not_started(pods: Iterable[Json]) -> str | None:
+    """Why no pod of a revision starts; None when one is ready or nothing speaks against it yet."""
+    present = sorted(
+        (p for p in pods if not p["metadata"].get("deletionTimestamp")),
+        key=lambda p: str(p["metadata"]["name"]),
+    )
+    if any(ready(pod) for pod in present):
+        return None
+    for pod in present:
+        for problem in _problems(pod):
+            return problem
+    return None
+
+
+def _problems(pod: Json) -> Iterator[str]:
+    status: Json = pod.get("status") or {}
+    for condition in status.get("conditions") or ():
+        if (
+            condition.get("type") == "PodScheduled"
+            and condition.get("status") == "False"
+            and condition.get("reason") == "Unschedulable"
+        ):
+            yield f"no node can take the pod: {_text(condition.get('message'))}"
+    where = _logs_hint(pod)
+    for group in ("initContainerStatuses", "containerStatuses"):
+        for container in status.get(group) or ():
+            problem = _container_problem(container)
+            if problem:
+                yield problem + where.replace(CONTAINER, container["name"])
+    if status.get("phase") == "Failed":
+        told = ": ".join(t for t in (status.get("reason"), _text(status.get("message"))) if t)
+        yield f"the pod failed: {told or 'no reason was given'}"
+
+
+def _container_problem(container: Json) -> str | None:
+    name = container.get("name")
+    state: Json = container.get("state") or {}
+    last: Json = (container.get("lastState") or {}).get("terminated") or {}
+    waiting: Json = state.get("waiting") or {}
+    if waiting.get("reason") in HOPELESS:
+        reason = waiting["reason"]
+        if reason == "CrashLoopBackOff" and last:
+            return f"container {name} keeps ending: {_exit(last)}"
+        text = _text(waiting.get("message"))
+        return f"container {name} cannot start: {reason}{f': {text}' if text else ''}"
+    ended: Json = state.get("terminated") or {}
+    restarted = int(container.get("restartCount") or 0) > 0
+    for exit_ in (ended, last):
+        if exit_ and exit_.get("exitCode", 0) != 0 and restarted:
+            return f"container {name} keeps ending: {_exit(exit_)}"
+    return None
+
+
+def _exit(terminated: Json) -> str:
+    text = _text(terminated.get("message"))
+    reason = terminated.get("reason")
+    named = f" ({reason})" if reason and reason not in ("Error", "Completed") else ""
+    return f"exit code {terminated.get('exitCode')}{named}{f': {text}' if text else ''}"
+
+
+def _logs_hint(pod: Json) -> str:
+    metadata = pod["metadata"]
+    revision = (metadata.get("labels") or {}).get(labels.REVISION)
+    if not revision:
+        return ""
+    namespace = metadata.get("namespace", "")
+    return f" (kubectl logs -n {namespace} -l {labels.REVISION}={revision} -c {CONTAINER})"
+
+
+def _text(value: object) -> str:
+    """The end of a container's words, in one line."""
+    line = " ".join(str(value or "").split())
+    return line if len(line) <= MAX_TEXT else "..." + line[-MAX_TEXT:]

@@ -1,0 +1,147 @@
+"""Model: what does its origin hold, and which deployments does it have?
+
+| origin                           | Ready                            | status.origin       |
+|----------------------------------|----------------------------------|---------------------|
+| none                             | True, NoOrigin                   | -                   |
+| cannot be right                  | False, InvalidReference, stalled | -                   |
+| not looked at yet                | False, Resolving, reconciling    | as before, same uri |
+| the same, after a restart        | as before                        | as before           |
+| found                            | True, OriginResolved             | what was found      |
+| failed, a person must act        | False, the origin's, stalled     | as before, same uri |
+| failed, may pass by itself       | False, the origin's              | as before, same uri |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Literal
+
+from beamlit_operator.api import Model, ModelDeployment, Reason
+from beamlit_operator.api.model import ModelStatus
+from beamlit_operator.controllers.objects import Held
+from beamlit_operator.controllers.originbook import Entry, Failed, Found, Question
+from beamlit_operator.controllers.plan import Announcement, Plan
+from beamlit_operator.controllers.verdict import State, Verdict, changed, conditions_of
+from beamlit_operator.kube import Json
+from beamlit_operator.origins import OriginError, format_uri
+
+MAX_ROWS = 256
+"""Rows the status may have."""
+
+
+def decide(
+    model: Held[Model],
+    *,
+    question: Question | OriginError | None,
+    entry: Entry | None,
+    deployments: Sequence[Held[ModelDeployment]],
+    now: datetime,
+) -> Plan:
+    """The status of a Model.
+
+    Args:
+        model: the Model.
+        question: what its origin means; an error when it cannot be right; None without an origin.
+        entry: what the book says to the question.
+        deployments: its deployments, by name.
+        now: the time of the decision.
+    """
+    if model.deleting:
+        return Plan()
+    old = model.parsed.status if model.parsed is not None else ModelStatus()
+    settled = old.conditions and old.observed_generation == model.metadata.generation
+    if settled and entry is not None and entry.answer is None:
+        # A fresh operator looks at every origin; what it finds is most likely what is written.
+        return Plan(requeue_after=entry.again_after)
+    verdict = _verdict(model, question, entry)
+    generation = model.metadata.generation
+    status: Json = {
+        "observedGeneration": generation,
+        "conditions": conditions_of(verdict, old=old.conditions, generation=generation, now=now),
+        "phase": "Deployed" if any(_enabled(d) for d in deployments) else "Created",
+        **_findings(old, question, entry),
+    }
+    rows = [_row(each) for each in deployments[:MAX_ROWS] if not each.deleting]
+    if rows:
+        status["deployments"] = rows
+    events: tuple[Announcement, ...] = ()
+    if changed(verdict, old.conditions) and verdict.reason != Reason.RESOLVING:
+        type_: Literal["Normal", "Warning"] = "Normal" if verdict.good else "Warning"
+        events = (Announcement(type_, verdict.reason, verdict.message),)
+    return Plan(
+        status=status, events=events, requeue_after=entry.again_after if entry is not None else None
+    )
+
+
+def _verdict(
+    model: Held[Model], question: Question | OriginError | None, entry: Entry | None
+) -> Verdict:
+    if model.parsed is None:
+        return Verdict(State.STALLED, Reason.INVALID_SPEC, model.problem)
+    if isinstance(question, OriginError):
+        return Verdict(State.STALLED, str(question.reason), f"spec.origin: {question.message}")
+    if question is None:
+        return Verdict(
+            State.GOOD, Reason.NO_ORIGIN, "no origin: deployments must bring spec.modelSourceRef"
+        )
+    answer = entry.answer if entry is not None else None
+    if answer is None:
+        return Verdict(State.ON_THE_WAY, Reason.RESOLVING, f"looking at {question.ref.place}")
+    if isinstance(answer, Failed):
+        state = State.STALLED if answer.stalled else State.WAITING
+        return Verdict(state, answer.reason, answer.message)
+    return Verdict(
+        State.GOOD,
+        Reason.ORIGIN_RESOLVED,
+        f"{question.ref.place} is at revision {answer.revision[:19]}",
+    )
+
+
+def _findings(
+    old: ModelStatus, question: Question | OriginError | None, entry: Entry | None
+) -> Json:
+    """`origin` and `suggestedRuntime`: what was found, now or before at the same place."""
+    if not isinstance(question, Question):
+        return {}
+    answer = entry.answer if entry is not None else None
+    if isinstance(answer, Found):
+        found: Json = {
+            "origin": {
+                "uri": answer.uri,
+                "revision": answer.revision,
+                "files": len(answer.paths),
+                "bytes": answer.bytes,
+            }
+        }
+        if answer.suggestion is not None:
+            type_, because = answer.suggestion
+            found["suggestedRuntime"] = {"type": type_, "because": because[:512]}
+        return found
+    if old.origin is None or old.origin.uri != format_uri(question.ref):
+        return {}
+    kept: Json = {"origin": old.origin.to_wire()}
+    if old.suggested_runtime is not None:
+        kept["suggestedRuntime"] = old.suggested_runtime.to_wire()
+    return kept
+
+
+def _enabled(deployment: Held[ModelDeployment]) -> bool:
+    parsed = deployment.parsed
+    return parsed is not None and parsed.spec.enabled and not deployment.deleting
+
+
+def _row(deployment: Held[ModelDeployment]) -> Json:
+    parsed = deployment.parsed
+    if parsed is None:
+        return {"name": deployment.metadata.name, "environment": ""}
+    status = parsed.status
+    row: Json = {"name": deployment.metadata.name, "environment": parsed.spec.environment}
+    serving = next((r.version for r in status.revisions if r.traffic), None)
+    if serving is not None:
+        row["version"] = serving
+    if status.phase is not None:
+        row["phase"] = status.phase
+    if status.url is not None:
+        row["url"] = status.url
+    return row

@@ -1,0 +1,316 @@
+"""ModelDeployment: what should be in the cluster for it, and what its status says.
+
+``decide`` is a pure function of a snapshot and the time. In order:
+
+1. it is being deleted: nothing (owner references clean up);
+2. an older deployment serves the endpoint: what it has is removed, Ready=False Duplicate;
+3. pods outside the policies are deleted, whatever else is so;
+4. it is not enabled: everything to zero, Ready=True Deactivated;
+5. a check fails (`checks`): what runs is left alone, except that under policies that cannot be
+   resolved nothing starts; Ready=False with the check's reason;
+6. else its revision's objects are applied, traffic moves (`traffic`), and the state of the pods is
+   told:
+
+| serving revision        | the current one is another | Ready | reason                          |
+|-------------------------|----------------------------|-------|---------------------------------|
+| has ready replicas      | no                         | True  | Serving                         |
+| ready, or wants none    | yes, starting              | True  | RollingOut, Reconciling         |
+| ready, or wants none    | yes, cannot start          | True  | RollingOut, Stalled             |
+| no node fits            |                            | False | NoPlacement                     |
+| wants none              | no                         | True  | Idle                            |
+| wants some, cannot start|                            | False | StartFailed                     |
+| wants some, starting    |                            | False | Starting                        |
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+from beamlit_operator.api import Reason, labels
+from beamlit_operator.controllers import checks, report, traffic
+from beamlit_operator.controllers.bounds import outside
+from beamlit_operator.controllers.diagnosis import why_not_started
+from beamlit_operator.controllers.objects import Held
+from beamlit_operator.controllers.originbook import Question
+from beamlit_operator.controllers.plan import Deletion, Plan, Scale
+from beamlit_operator.controllers.snapshot import Snapshot
+from beamlit_operator.controllers.verdict import State, Verdict
+from beamlit_operator.kube import Json, resource_of
+from beamlit_operator.origins import S3Ref
+from beamlit_operator.policy import EffectivePolicy, effective_policy
+from beamlit_operator.policy.placement import why_no_node
+from beamlit_operator.workloads.files import ModelFiles, hub_credentials, s3_credentials
+from beamlit_operator.workloads.native import Refusal, Workload, endpoint_service, workload
+
+__all__ = ["decide", "unreadable"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    """The part of a plan that is about children, and what it means."""
+
+    verdict: Verdict
+    phase: str
+    serving: str | None
+    plan: Plan = field(default_factory=Plan)
+    more: tuple[tuple[str, str, str], ...] = ()
+
+
+def decide(snapshot: Snapshot, now: datetime) -> Plan:
+    """The plan for a ModelDeployment."""
+    if snapshot.deployment.metadata.deletion_timestamp is not None:
+        return Plan()
+    policy = effective_policy(
+        snapshot.deployment,
+        snapshot.environment,
+        policies=snapshot.policies,
+        catalogue=snapshot.settings.catalogue,
+    )
+    evictions = outside(
+        snapshot.pods,
+        policy,
+        node_labels=snapshot.node_labels,
+        catalogue=snapshot.settings.catalogue,
+    )
+    outcome = _outcome(snapshot, policy)
+    plan = outcome.plan
+    removed = {deletion.uid for deletion in evictions}
+    settled = report.is_settled(snapshot)
+    if outcome.verdict.reason == Reason.RESOLVING and settled:
+        # A fresh operator has not looked at the origin yet. What is written holds until it has.
+        return replace(plan, delete=(*plan.delete, *evictions))
+    status, events = report.status(
+        snapshot,
+        policy,
+        verdict=outcome.verdict,
+        phase=outcome.phase,
+        serving=outcome.serving,
+        more=outcome.more,
+        without_pods=removed,
+        now=now,
+    )
+    return replace(
+        plan, status=status, events=(*plan.events, *events), delete=(*plan.delete, *evictions)
+    )
+
+
+def unreadable(deployment: Held, now: datetime) -> Plan:  # type: ignore[type-arg]
+    """The plan for one whose spec cannot be read: nothing but to say so."""
+    verdict = Verdict(State.STALLED, Reason.INVALID_SPEC, deployment.problem)
+    return report.bare(deployment, verdict, now=now)
+
+
+def _outcome(snapshot: Snapshot, policy: EffectivePolicy) -> _Outcome:
+    duplicate = checks.duplicate(snapshot)
+    if duplicate is not None:
+        because = "another deployment serves the endpoint"
+        gone = tuple(_deletion(child, because) for child in snapshot.children)
+        return _Outcome(duplicate, "Failed", None, Plan(delete=gone))
+    if not snapshot.deployment.spec.enabled:
+        verdict = Verdict(
+            State.GOOD,
+            Reason.DEACTIVATED,
+            "spec.enabled is false: nothing runs and nothing answers",
+        )
+        return _Outcome(verdict, "Deactivated", None, Plan(scale=_all_to_zero(snapshot)))
+    problem = checks.first_problem(checks.Case(snapshot, policy))
+    if problem is not None:
+        return _held_back(snapshot, policy, problem)
+    built = _build(snapshot, policy)
+    if isinstance(built, Refusal):
+        refusal = Verdict(State.STALLED, built.reason, built.message)
+        return _held_back(snapshot, policy, refusal)
+    return _placed(snapshot, policy, built)
+
+
+def _held_back(snapshot: Snapshot, policy: EffectivePolicy, verdict: Verdict) -> _Outcome:
+    """A check failed: what runs goes on; nothing starts while policies cannot be resolved."""
+    revisions = report.revisions(snapshot)
+    serving = next((r.name for r in revisions if r.traffic > 0), None)
+    passing = verdict.reason == Reason.ORIGIN_NOT_READY and verdict.state is State.WAITING
+    if passing and serving is not None:
+        # Only new replicas need the origin, and it may be back before one starts.
+        told = _told(snapshot, policy, serving, current=serving)
+        return replace(told, plan=Plan(requeue_after=_again(snapshot)))
+    scale = () if policy.resolved else _nothing_new(snapshot)
+    ready = any(r.ready for r in revisions)
+    phase = (
+        "Active"
+        if ready
+        else "Pending"
+        if verdict.state in (State.WAITING, State.ON_THE_WAY)
+        else "Failed"
+    )
+    return _Outcome(verdict, phase, serving, Plan(scale=scale, requeue_after=_again(snapshot)))
+
+
+def _placed(snapshot: Snapshot, policy: EffectivePolicy, built: Workload) -> _Outcome:
+    spec = snapshot.deployment.spec
+    minimum = spec.serverless_config.min_num_replicas if spec.serverless_config else 0
+    revisions = report.revisions(snapshot)
+    rollout = traffic.decide(
+        built.revision, revisions, minimum=minimum, unused_for=snapshot.unused_for
+    )
+    existing = {r.name: r for r in revisions}
+    scale = []
+    current = existing.get(built.revision)
+    if current is not None and current.replicas < rollout.start:
+        because = "the new revision has to be ready before it serves"
+        if rollout.start == minimum:
+            because = "spec.serverlessConfig.minNumReplicas"
+        scale.append(Scale(built.revision, rollout.start, because))
+    gone = [
+        _deletion(child, "another revision serves")
+        for child in snapshot.children
+        if (child["metadata"].get("labels") or {}).get(labels.REVISION) in rollout.remove
+    ]
+    waits = [w for w in (rollout.again_after, _again(snapshot)) if w is not None]
+    plan = Plan(
+        apply=(
+            endpoint_service(snapshot.deployment, snapshot.settings),
+            built.service,
+            with_version(built.deployment, built.version),
+        ),
+        first_replicas={built.revision: rollout.start},
+        scale=tuple(scale),
+        delete=tuple(gone),
+        requeue_after=min(waits) if waits else None,
+    )
+    return replace(_told(snapshot, policy, rollout.serving, current=built.revision), plan=plan)
+
+
+def _told(snapshot: Snapshot, policy: EffectivePolicy, serving: str, *, current: str) -> _Outcome:
+    """What the pods of the serving and of the current revision say."""
+    by_name = {r.name: r for r in report.revisions(snapshot)}
+    server = by_name.get(serving)
+    failure = why_not_started(_pods_of(snapshot, current))
+    active = server is not None and server.ready > 0
+    if serving != current:
+        phase = "Active" if active else "Idle"
+        if failure is None:
+            message = f"revision {current} starts; {serving} serves until it is ready"
+            return _Outcome(Verdict(State.CHANGING, Reason.ROLLING_OUT, message), phase, serving)
+        message = f"revision {current} cannot start, {serving} goes on serving: {failure}"
+        verdict = Verdict(State.HELD_UP, Reason.ROLLING_OUT, message)
+        return _Outcome(verdict, phase, serving)
+    if active:
+        verdict = Verdict(State.GOOD, Reason.SERVING, "the endpoint answers")
+        return _Outcome(verdict, "Active", serving)
+    unplaced = _no_placement(snapshot, policy)
+    if unplaced is not None:
+        return _Outcome(Verdict(State.WAITING, Reason.NO_PLACEMENT, unplaced), "Failed", serving)
+    wanted = server.replicas if server is not None else _first_replicas(snapshot)
+    if wanted == 0:
+        message = "no replica runs; the first request starts one"
+        return _Outcome(Verdict(State.GOOD, Reason.IDLE, message), "Idle", serving)
+    if failure is not None:
+        return _Outcome(Verdict(State.STALLED, Reason.START_FAILED, failure), "Failed", serving)
+    message = "replicas start; none is ready yet"
+    return _Outcome(Verdict(State.ON_THE_WAY, Reason.STARTING, message), "Pending", serving)
+
+
+def _build(snapshot: Snapshot, policy: EffectivePolicy) -> Workload | Refusal:
+    """The objects of the revision that the spec asks for. All checks have passed."""
+    assert snapshot.model is not None
+    return workload(
+        snapshot.deployment,
+        snapshot.model,
+        policy=policy,
+        files=model_files(snapshot),
+        settings=snapshot.settings,
+        live={each["metadata"]["name"]: each for each in snapshot.workloads},
+    )
+
+
+def model_files(snapshot: Snapshot) -> ModelFiles:
+    """The origin as workloads want it: what was found, and how a pod gets at it."""
+    assert snapshot.found is not None
+    assert isinstance(snapshot.question, Question)
+    found, ref, secret = snapshot.found, snapshot.question.ref, snapshot.question.secret
+    if isinstance(ref, S3Ref):
+        return ModelFiles(
+            uri=found.uri,
+            revision=found.revision,
+            paths=found.paths,
+            bytes=found.bytes,
+            endpoint=ref.endpoint,
+            region=ref.region,
+            secrets=s3_credentials(secret.name) if secret else (),
+        )
+    return ModelFiles(
+        uri=f"hf://{ref.repo}",
+        revision=found.revision,
+        paths=found.paths,
+        bytes=found.bytes,
+        endpoint=ref.endpoint,
+        allow_patterns=ref.allow_patterns,
+        ignore_patterns=ref.ignore_patterns,
+        secrets=hub_credentials(secret.name, secret.token_key) if secret else (),
+    )
+
+
+def with_version(deployment: Json, version: str) -> Json:
+    """The Deployment with the origin's whole revision as an annotation, for the status."""
+    metadata = deployment["metadata"]
+    annotations = {**(metadata.get("annotations") or {}), report.VERSION: version}
+    return {**deployment, "metadata": {**metadata, "annotations": annotations}}
+
+
+def _first_replicas(snapshot: Snapshot) -> int:
+    config = snapshot.deployment.spec.serverless_config
+    return config.min_num_replicas if config is not None else 0
+
+
+def _no_placement(snapshot: Snapshot, policy: EffectivePolicy) -> str | None:
+    """Why no known node fits, if so."""
+    requested = snapshot.deployment.spec.flavors
+    catalogue = snapshot.settings.catalogue
+    kinds = [kind for kind, _ in snapshot.node_kinds]
+    if why_no_node(policy, kinds, requested=requested, catalogue=catalogue) is None:
+        return None
+    nodes = [kind for kind, count in snapshot.node_kinds for _ in range(count)]
+    return why_no_node(policy, nodes, requested=requested, catalogue=catalogue)
+
+
+def _pods_of(snapshot: Snapshot, revision: str) -> list[Json]:
+    return [
+        pod
+        for pod in snapshot.pods
+        if (pod["metadata"].get("labels") or {}).get(labels.REVISION) == revision
+    ]
+
+
+def _all_to_zero(snapshot: Snapshot) -> tuple[Scale, ...]:
+    return tuple(
+        Scale(each["metadata"]["name"], 0, "spec.enabled is false")
+        for each in snapshot.workloads
+        if report.replicas(each) > 0
+    )
+
+
+def _nothing_new(snapshot: Snapshot) -> tuple[Scale, ...]:
+    """While policies cannot be resolved, no Deployment may have more replicas than run already."""
+    scales = []
+    for each in snapshot.workloads:
+        name = each["metadata"]["name"]
+        running = [p for p in _pods_of(snapshot, name) if _runs(p)]
+        if report.replicas(each) > len(running):
+            because = "a policy or the environment is missing, so nothing new starts"
+            scales.append(Scale(name, len(running), because))
+    return tuple(scales)
+
+
+def _runs(pod: Json) -> bool:
+    phase = (pod.get("status") or {}).get("phase")
+    return phase == "Running" and not pod["metadata"].get("deletionTimestamp")
+
+
+def _again(snapshot: Snapshot) -> float | None:
+    return snapshot.entry.again_after if snapshot.entry is not None else None
+
+
+def _deletion(child: Json, because: str) -> Deletion:
+    metadata = child["metadata"]
+    resource = resource_of(child["apiVersion"], child["kind"])
+    return Deletion(resource, metadata["name"], metadata.get("uid", ""), because)

@@ -1,0 +1,229 @@
+"""The operator put together: what watches, what decides, what writes, and how it starts and ends.
+
+    kopf, reflectors ──► indexes ──► queue ──► reconcile (snapshot, decide, carry out)
+
+Only the leader reconciles; a follower watches too, so that it can take over at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from datetime import UTC, datetime
+from typing import Any
+
+from aiohttp import web
+
+from beamlit_operator.controllers.children import CHILD_RESOURCES, Children, Nodes
+from beamlit_operator.controllers.credentials import Integrations
+from beamlit_operator.controllers.drive import drive
+from beamlit_operator.controllers.events import Announcer
+from beamlit_operator.controllers.indexes import Indexes
+from beamlit_operator.controllers.keys import Key, Kind
+from beamlit_operator.controllers.leader import Elector
+from beamlit_operator.controllers.observe import Metrics, application
+from beamlit_operator.controllers.options import Options
+from beamlit_operator.controllers.originbook import OriginBook
+from beamlit_operator.controllers.queue import WorkQueue
+from beamlit_operator.controllers.reconcile import Reconciler
+from beamlit_operator.controllers.scaling import Scaling
+from beamlit_operator.controllers.writer import Writer
+from beamlit_operator.kube import ApiError, Json, KubeClient, ObjectKey
+from beamlit_operator.policy import built_in
+
+log = logging.getLogger(__name__)
+
+FIRST_AUDIT = 20.0
+"""Seconds after the start of the first audit: what was deleted while kopf began to watch."""
+
+Drive = Callable[..., Coroutine[Any, Any, None]]
+
+
+def utc_now() -> datetime:
+    """The wall clock, for statuses and events."""
+    return datetime.now(UTC)
+
+
+class Operator:
+    """One operator on one cluster. Use :meth:`run`; it ends only by cancellation or failure."""
+
+    def __init__(
+        self,
+        client: KubeClient,
+        options: Options,
+        *,
+        clock: Callable[[], datetime] = utc_now,
+        drive_events: Drive = drive,
+        own_signals: Callable[[], None] | None = None,
+    ) -> None:
+        """``own_signals`` installs the process's signal handlers."""
+        self.options = options
+        self._client = client
+        self._drive = drive_events
+        self._own_signals = own_signals
+        self._scopes: tuple[str | None, ...] = options.namespaces or (None,)
+        self.metrics = Metrics()
+        self.queue: WorkQueue[Key] = WorkQueue(
+            self._work, workers=options.workers, on_done=self.metrics.done
+        )
+        self.indexes = Indexes(self._enqueue)
+        self.children = {
+            resource: Children(
+                client,
+                resource,
+                namespaces=self._scopes,
+                on_change=self.indexes.child_changed,
+            )
+            for resource in CHILD_RESOURCES
+        }
+        self.nodes = Nodes(client, catalogue=built_in(), on_change=self.indexes.nodes_changed)
+        self.integrations = Integrations(
+            client, namespaces=self._scopes, on_change=self._integration_changed
+        )
+        self.book = OriginBook(client, on_answer=self.queue.add, resync=options.origin_resync)
+        self.writer = Writer(
+            client,
+            indexes=self.indexes,
+            children=self.children,
+            announcer=Announcer(client, identity=options.identity, clock=clock),
+        )
+        self._reconciler = Reconciler(
+            options=options,
+            indexes=self.indexes,
+            children=self.children,
+            nodes=self.nodes,
+            integrations=self.integrations,
+            book=self.book,
+            writer=self.writer,
+            clock=clock,
+        )
+        self.scaling = Scaling(
+            client, options=options, indexes=self.indexes, children=self.children
+        )
+        self._elector = Elector(
+            client, namespace=options.operator_namespace, identity=options.identity
+        )
+        self._listed = False
+        self.metrics.watch(
+            self.queue,
+            writes=lambda: self.writer.writes,
+            leading=lambda: not options.leader_election or self._elector.leading,
+        )
+
+    @property
+    def missing(self) -> str:
+        """What is not read yet, for readiness; empty when all is."""
+        if not self._listed:
+            return "the first listing is under way"
+        waiting = [r for r in self._reflectors() if not r.synced]
+        return f"{len(waiting)} watches have no first listing yet" if waiting else ""
+
+    async def run(self) -> None:
+        """Runs until cancelled.
+
+        Raises:
+            ExceptionGroup: a part ended; the process should end too and be started again.
+        """
+        server = await self._serve()
+        try:
+            async with asyncio.TaskGroup() as group:
+                for reflector in self._reflectors():
+                    group.create_task(reflector.run())
+                await self._first_listing()
+                group.create_task(
+                    self._drive(
+                        self._on_event,
+                        kubeconfig=self.options.kubeconfig,
+                        namespaces=self.options.namespaces,
+                        own_signals=self._own_signals,
+                    )
+                )
+                group.create_task(self._audits())
+                for reflector in self._reflectors():
+                    await reflector.wait_synced()
+                if self.options.leader_election:
+                    await self._elector.acquire()
+                    group.create_task(self._elector.hold())
+                group.create_task(self.queue.run())
+                group.create_task(self.scaling.run())
+        finally:
+            await self.book.close()
+            await self._elector.release()
+            if server is not None:
+                await server.cleanup()
+
+    # Events in.
+
+    def _on_event(self, kind: Kind, key: ObjectKey, item: Json, gone: bool) -> None:
+        if gone:
+            self.indexes.remove(kind, key, uid=item["metadata"].get("uid", ""))
+        else:
+            self.indexes.put(kind, item)
+
+    def _enqueue(self, key: Key, after: float) -> None:
+        if after > 0:
+            self.queue.add_after(key, after)
+        else:
+            self.queue.add(key)
+
+    def _integration_changed(self, workspace: str, integration: str) -> None:
+        self.indexes.integration_changed(workspace, integration)
+
+    async def _work(self, key: Key) -> float | None:
+        after = await self._reconciler.reconcile(key)
+        if after is None and not self._reconciler.exists(key):
+            self.queue.forget(key)
+        return after
+
+    # Listings.
+
+    async def _first_listing(self) -> None:
+        """Reads our kinds once before kopf does, so that the first plans know all there is."""
+        while True:
+            try:
+                await self._audit()
+            except ApiError as error:
+                log.warning("the first listing failed: %s", error)
+                await asyncio.sleep(error.retry_after or 2.0)
+            else:
+                self._listed = True
+                return
+
+    async def _audit(self) -> None:
+        """Compares what is held of our kinds with the API server: kopf misses some deletions."""
+        for kind in Kind:
+            for namespace in self._scopes:
+                listing = await self._client.list(kind.resource, namespace)
+                self.indexes.replace_all(kind, listing.items, namespace=namespace)
+
+    async def _audits(self) -> None:
+        """The slow resync: audits, and looks at every object again."""
+        pause = min(FIRST_AUDIT, self.options.resync)
+        while True:
+            await asyncio.sleep(pause)
+            pause = self.options.resync
+            try:
+                await self._audit()
+            except ApiError as error:
+                log.warning("the audit failed and is left for the next time: %s", error)
+                continue
+            for key in self.indexes.all_keys():
+                self.queue.add_after(key, 0.0)
+
+    def _reflectors(self) -> list[Any]:
+        return [
+            *(r for each in self.children.values() for r in each.reflectors),
+            self.nodes.reflector,
+            *self.integrations.reflectors,
+        ]
+
+    async def _serve(self) -> web.AppRunner | None:
+        if not self.options.listen:
+            return None
+        host, _, port = self.options.listen.rpartition(":")
+        app = application(self.metrics, queue=self.queue, ready=lambda: self.missing)
+        runner = web.AppRunner(app, access_log=None)
+        await runner.setup()
+        await web.TCPSite(runner, host or None, int(port)).start()
+        return runner

@@ -1,0 +1,251 @@
+"""What was last learned about every origin, and when to look again.
+
+Looking at an origin can take a minute, so it happens beside the reconciles: a reconcile asks the
+book, gets what is known (or "not yet"), and is called again when the answer changes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+
+from beamlit_operator.api import Reason
+from beamlit_operator.api.model import Origin
+from beamlit_operator.controllers.credentials import (
+    Credentials,
+    SecretProblemError,
+    SecretUse,
+    read_credentials,
+)
+from beamlit_operator.controllers.keys import Key
+from beamlit_operator.kube import ApiError, KubeClient, ObjectKey
+from beamlit_operator.origins import (
+    HubRef,
+    OriginError,
+    OriginRef,
+    ResolvedOrigin,
+    format_uri,
+    parse_uri,
+    resolve,
+)
+from beamlit_operator.workloads.detection import suggest_runtime
+
+log = logging.getLogger(__name__)
+
+AT_ONCE = 8
+"""Origins looked at at the same time."""
+
+MISSING_SECRET_RECHECK = 3.0
+"""Seconds between two looks for a Secret that does not exist."""
+
+FAILING_RECHECK = 15.0
+"""Seconds between two looks at the Secret of an origin that cannot be used."""
+
+Resolve = Callable[[OriginRef, Mapping[str, str]], Awaitable[ResolvedOrigin]]
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """An origin as seen from a workspace with certain credentials."""
+
+    workspace: str
+    ref: OriginRef
+    secret: SecretUse | None
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The origin's immutable revision and what it holds."""
+
+    uri: str
+    revision: str
+    paths: tuple[str, ...]
+    bytes: int
+    suggestion: tuple[str, str] | None = None
+    """The runtime that suits the files, and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The origin cannot be used: reason and sentence for the condition."""
+
+    reason: str
+    message: str
+    stalled: bool
+
+
+@dataclass(slots=True)
+class _Page:
+    """What is known of one question. Times are monotonic seconds."""
+
+    answer: Found | Failed | None = None
+    secret_version: str | None = None
+    due: float = 0.0
+    store_due: float = 0.0
+    """When the store itself may be asked again, should the Secret not change before."""
+    task: asyncio.Task[None] | None = None
+    waiting: set[Key] = field(default_factory=set)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What the book says: the latest answer (None: not looked at yet) and when it gets stale."""
+
+    answer: Found | Failed | None
+    again_after: float | None
+    """Seconds after which to ask again; None while a look is under way, which announces itself."""
+
+
+def reference(origin: Origin, *, revision: str | None = None, hub: str | None = None) -> OriginRef:
+    """The reference that an origin's spec stands for; ``revision`` overrides the Hub's.
+
+    Raises:
+        OriginError: it cannot be right.
+    """
+    if origin.hugging_face is not None:
+        spec = origin.hugging_face
+        return HubRef(
+            spec.repo,
+            revision or spec.revision,
+            endpoint=hub,
+            allow_patterns=spec.allow_patterns,
+            ignore_patterns=spec.ignore_patterns,
+        )
+    if origin.s3 is not None:
+        return parse_uri(origin.s3.uri, endpoint=origin.s3.endpoint, region=origin.s3.region)
+    raise ValueError("an origin without huggingFace or s3")
+
+
+def suggestion(resolved: ResolvedOrigin) -> tuple[str, str] | None:
+    """The runtime that suits the files, and why."""
+    found = suggest_runtime([file.path for file in resolved.files])
+    return (found.type, found.because) if found is not None else None
+
+
+class OriginBook:
+    """Looks at origins in the background and remembers the answers."""
+
+    def __init__(
+        self,
+        client: KubeClient,
+        *,
+        on_answer: Callable[[Key], None],
+        resync: float,
+        look: Resolve = resolve,
+        clock: Callable[[], float] = time.monotonic,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        """``on_answer`` gets the keys that asked; ``resync`` is in seconds."""
+        self._client = client
+        self._on_answer = on_answer
+        self._resync = resync
+        self._look = look
+        self._clock = clock
+        self._chance = chance
+        self._pages: dict[Question, _Page] = {}
+        self._asked: dict[Key, Question] = {}
+        self._slots = asyncio.Semaphore(AT_ONCE)
+
+    def ask(self, question: Question, by: Key) -> Entry:
+        """What is known; starts a look when that is too old."""
+        previous = self._asked.get(by)
+        if previous is not None and previous != question:
+            self.forget(by)
+        self._asked[by] = question
+        page = self._pages.setdefault(question, _Page())
+        page.waiting.add(by)
+        left = page.due - self._clock()
+        if page.task is None and left <= 0:
+            page.task = asyncio.create_task(self._turn(question, page))
+        return Entry(page.answer, None if page.task is not None else max(left, 0.0))
+
+    def forget(self, by: Key) -> None:
+        """The object is gone, or asks something else."""
+        question = self._asked.pop(by, None)
+        page = self._pages.get(question) if question is not None else None
+        if page is None or question is None:
+            return
+        page.waiting.discard(by)
+        if not page.waiting:
+            del self._pages[question]
+            if page.task is not None:
+                page.task.cancel()
+
+    def recheck(self, by: Key) -> None:
+        """Something the answer depends on may have changed: look again at the next question."""
+        question = self._asked.get(by)
+        if question is not None and question in self._pages:
+            page = self._pages[question]
+            page.due = page.store_due = 0.0
+
+    async def close(self) -> None:
+        """Ends the looks that are under way."""
+        tasks = [page.task for page in self._pages.values() if page.task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _turn(self, question: Question, page: _Page) -> None:
+        try:
+            async with self._slots:
+                await self._fill(question, page)
+        except Exception:
+            log.exception("looking at %s failed", question.ref.place)
+            page.answer = Failed(Reason.UNREACHABLE, "an internal error; see the log", False)
+            page.due = self._clock() + FAILING_RECHECK
+        finally:
+            page.task = None
+        for key in page.waiting:
+            self._on_answer(key)
+
+    async def _fill(self, question: Question, page: _Page) -> None:
+        """One look: the Secret first, then the store unless nothing has changed since it failed."""
+        try:
+            credentials = await self._credentials(question)
+        except SecretProblemError as problem:
+            page.answer = Failed(Reason.SECRET_NOT_FOUND, str(problem), False)
+            page.secret_version = None
+            page.store_due = 0.0
+            page.due = self._clock() + MISSING_SECRET_RECHECK
+            return
+        except ApiError as error:
+            log.warning("the Secret of %s could not be read: %s", question.ref.place, error)
+            if page.answer is None:
+                message = f"the Secret could not be read: {error.message}"
+                page.answer = Failed(Reason.UNREACHABLE, message, False)
+            page.due = self._clock() + FAILING_RECHECK
+            return
+        version = credentials.version if credentials else None
+        now = self._clock()
+        unchanged = isinstance(page.answer, Failed) and version == page.secret_version
+        if unchanged and now < page.store_due:
+            page.due = min(page.store_due, now + FAILING_RECHECK)
+            return
+        page.secret_version = version
+        try:
+            resolved = await self._look(question.ref, credentials.values if credentials else {})
+        except OriginError as error:
+            page.answer = Failed(str(error.reason), error.message, error.stalled)
+            page.store_due = self._clock() + error.retry_after_seconds
+            page.due = min(page.store_due, self._clock() + FAILING_RECHECK)
+            return
+        page.answer = Found(
+            uri=format_uri(question.ref),
+            revision=resolved.revision,
+            paths=tuple(file.path for file in resolved.files),
+            bytes=resolved.bytes,
+            suggestion=suggestion(resolved),
+        )
+        # Spread, so that origins looked at together are not always looked at together.
+        page.due = self._clock() + self._resync * (0.9 + 0.2 * self._chance())
+
+    async def _credentials(self, question: Question) -> Credentials | None:
+        if question.secret is None:
+            return None
+        token_key = question.secret.token_key if isinstance(question.ref, HubRef) else None
+        key = ObjectKey(question.workspace, question.secret.name)
+        return await read_credentials(self._client, key, token_key=token_key)

@@ -1,0 +1,233 @@
+"""One reconcile: gather what a decision needs, decide, carry out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import datetime
+
+from beamlit_operator.api import Model, ModelDeployment, Reason, conditions
+from beamlit_operator.controllers import environment, model, modeldeployment, policy
+from beamlit_operator.controllers.children import Children, Nodes
+from beamlit_operator.controllers.credentials import Integrations, secret_for
+from beamlit_operator.controllers.indexes import Indexes
+from beamlit_operator.controllers.keys import Key, Kind
+from beamlit_operator.controllers.objects import Held
+from beamlit_operator.controllers.options import Options
+from beamlit_operator.controllers.originbook import OriginBook, Question, reference
+from beamlit_operator.controllers.plan import Announcement, Plan
+from beamlit_operator.controllers.queue import RetryError
+from beamlit_operator.controllers.snapshot import Rival, Snapshot
+from beamlit_operator.controllers.verdict import State, Verdict, changed, conditions_of
+from beamlit_operator.controllers.writer import RefusedError, Writer
+from beamlit_operator.kube import DEPLOYMENTS, PODS, SERVICES, ObjectKey, Resource
+from beamlit_operator.origins import OriginError
+from beamlit_operator.policy import built_in
+from beamlit_operator.workloads.native import Settings
+
+
+class Reconciler:
+    """Brings one object at a time to what its spec says."""
+
+    def __init__(
+        self,
+        *,
+        options: Options,
+        indexes: Indexes,
+        children: dict[Resource, Children],
+        nodes: Nodes,
+        integrations: Integrations,
+        book: OriginBook,
+        writer: Writer,
+        clock: Callable[[], datetime],
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._options = options
+        self._indexes = indexes
+        self._children = children
+        self._nodes = nodes
+        self._integrations = integrations
+        self._book = book
+        self._writer = writer
+        self._clock = clock
+        self._monotonic = monotonic
+        self._settings = Settings(
+            image=options.image,
+            gateway_service=options.gateway_service,
+            engine=options.engine,
+            catalogue=built_in(),
+        )
+        # When each revision was first seen without traffic, by its ModelDeployment's uid.
+        self._unused_since: dict[str, dict[str, float]] = {}
+
+    def exists(self, key: Key) -> bool:
+        """Whether the object is there."""
+        return self._find(key) is not None
+
+    async def reconcile(self, key: Key) -> float | None:
+        """Reconciles one object; returns after how many seconds to come back, if at all.
+
+        Raises:
+            RetryError: it could not be done now.
+        """
+        found = self._find(key)
+        if found is None:
+            self._book.forget(key)
+            return None
+        plan = self._decide(key)
+        try:
+            await self._writer.carry_out(key, found.raw, plan)
+        except RefusedError as refusal:
+            await self._tell_refusal(key, refusal)
+            raise RetryError(str(refusal)) from refusal
+        return plan.requeue_after
+
+    def _find(self, key: Key) -> Held | None:  # type: ignore[type-arg]
+        place = ObjectKey(key.workspace, key.name)
+        if key.kind is Kind.MODEL:
+            return self._indexes.models.get(place)
+        if key.kind is Kind.MODEL_DEPLOYMENT:
+            return self._indexes.deployments.get(place)
+        if key.kind is Kind.ENVIRONMENT:
+            return self._indexes.environments.get(place)
+        return self._indexes.policies.get(place)
+
+    def _decide(self, key: Key) -> Plan:
+        place = ObjectKey(key.workspace, key.name)
+        now = self._clock()
+        if key.kind is Kind.MODEL:
+            return self._decide_model(key, self._indexes.models[place], now)
+        if key.kind is Kind.MODEL_DEPLOYMENT:
+            held = self._indexes.deployments[place]
+            if held.parsed is None:
+                return modeldeployment.unreadable(held, now)
+            return modeldeployment.decide(self._snapshot(key, held, held.parsed), now)
+        if key.kind is Kind.ENVIRONMENT:
+            held_environment = self._indexes.environments[place]
+            attached = held_environment.parsed.spec.policies if held_environment.parsed else ()
+            return environment.decide(
+                held_environment,
+                policies={
+                    each.name
+                    for each in attached
+                    if ObjectKey(key.workspace, each.name) in self._indexes.policies
+                },
+                deployments=len(self._indexes.deployments_in(place)),
+                now=now,
+            )
+        return policy.decide(
+            self._indexes.policies[place], catalogue=self._settings.catalogue, now=now
+        )
+
+    def _decide_model(self, key: Key, held: Held[Model], now: datetime) -> Plan:
+        question = self._question(held, version=None)
+        entry = self._book.ask(question, key) if isinstance(question, Question) else None
+        if entry is None:
+            self._book.forget(key)
+        return model.decide(
+            held,
+            question=question,
+            entry=entry,
+            deployments=self._indexes.deployments_of(held.key),
+            now=now,
+        )
+
+    def _question(self, held: Held[Model], *, version: str | None) -> Question | OriginError | None:
+        origin = held.parsed.spec.origin if held.parsed is not None else None
+        if origin is None or (origin.s3 is None and origin.hugging_face is None):
+            return None
+        workspace = held.key.namespace
+        try:
+            ref = reference(origin, revision=version, hub=self._options.hub_endpoint)
+        except OriginError as error:
+            return error
+        secret = secret_for(origin, workspace=workspace, integrations=self._integrations)
+        return Question(workspace, ref, secret)
+
+    def _snapshot(
+        self, key: Key, held: Held[ModelDeployment], deployment: ModelDeployment
+    ) -> Snapshot:
+        workspace = key.workspace
+        spec = deployment.spec
+        held_model = self._indexes.models.get(ObjectKey(workspace, spec.model))
+        question = None
+        if held_model is not None and not held.deleting and spec.enabled:
+            question = self._question(held_model, version=spec.version)
+        entry = self._book.ask(question, key) if isinstance(question, Question) else None
+        if entry is None:
+            self._book.forget(key)
+        held_environment = self._indexes.environments.get(ObjectKey(workspace, spec.environment))
+        place = ObjectKey(workspace, key.name)
+        pods = tuple(self._children[PODS].of(place))
+        nodes = {(pod.get("spec") or {}).get("nodeName") or "" for pod in pods}
+        known = {name: self._nodes.labels_of(name) for name in nodes if name}
+        environment_ = held_environment.parsed if held_environment is not None else None
+        names = {each.name for each in spec.policies} | {
+            each.name for each in (environment_.spec.policies if environment_ else ())
+        }
+        names |= {each.replaces for each in spec.policies if each.replaces}
+        workloads = self._children[DEPLOYMENTS].of(place)
+        return Snapshot(
+            deployment=deployment,
+            settings=self._settings,
+            gateway_url=self._options.gateway_url,
+            rivals=tuple(
+                Rival(
+                    each.metadata.name,
+                    each.metadata.uid,
+                    each.metadata.creation_timestamp,
+                    each.deleting,
+                )
+                for each in self._indexes.rivals(held)
+            ),
+            model=held_model.parsed if held_model is not None else None,
+            environment=environment_,
+            policies={
+                name: found.parsed
+                for name in names
+                if (found := self._indexes.policies.get(ObjectKey(workspace, name))) is not None
+                and found.parsed is not None
+            },
+            question=question,
+            entry=entry,
+            children=(*workloads, *self._children[SERVICES].of(place)),
+            pods=pods,
+            unused_for=self._unused_for(deployment, {w["metadata"]["name"] for w in workloads}),
+            node_kinds=tuple(self._nodes.kinds()),
+            node_labels={name: labels for name, labels in known.items() if labels is not None},
+        )
+
+    def _unused_for(self, deployment: ModelDeployment, existing: set[str]) -> dict[str, float]:
+        """For how long each revision that exists has been without traffic, as far as was seen."""
+        now = self._monotonic()
+        traffic = {r.name: r.traffic for r in deployment.status.revisions}
+        known = self._unused_since.get(deployment.metadata.uid, {})
+        unused = {name: known.get(name, now) for name in existing if not traffic.get(name)}
+        if unused:
+            self._unused_since[deployment.metadata.uid] = unused
+        else:
+            self._unused_since.pop(deployment.metadata.uid, None)
+        return {name: now - since for name, since in unused.items()}
+
+    async def _tell_refusal(self, key: Key, refusal: RefusedError) -> None:
+        """The status of a deployment whose child was refused: as it is, but not Ready."""
+        held = self._indexes.deployments.get(ObjectKey(key.workspace, key.name))
+        if key.kind is not Kind.MODEL_DEPLOYMENT or held is None or held.parsed is None:
+            return
+        old = held.parsed.status.conditions
+        overridden = conditions.find(old, conditions.POLICY_OVERRIDDEN)
+        verdict = Verdict(State.STALLED, Reason.APPLY_FAILED, str(refusal))
+        generation = held.metadata.generation
+        kept = [(overridden.type, overridden.reason, overridden.message)] if overridden else []
+        status = {
+            **(held.raw.get("status") or {}),
+            "observedGeneration": generation,
+            "phase": "Failed",
+            "conditions": conditions_of(
+                verdict, old=old, generation=generation, now=self._clock(), more=kept
+            ),
+        }
+        events: tuple[Announcement, ...] = ()
+        if changed(verdict, old):
+            events = (Announcement("Warning", verdict.reason, verdict.message),)
+        await self._writer.carry_out(key, held.raw, Plan(status=status, events=events))

@@ -1,0 +1,170 @@
+"""The status of a ModelDeployment, made from a verdict and from what its workloads say."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from datetime import datetime
+from typing import Any
+
+from beamlit_operator.api import Reason, conditions, labels
+from beamlit_operator.api.modeldeployment import ModelDeploymentStatus
+from beamlit_operator.controllers.objects import Held
+from beamlit_operator.controllers.plan import Announcement, Plan
+from beamlit_operator.controllers.snapshot import Snapshot
+from beamlit_operator.controllers.traffic import Revision
+from beamlit_operator.controllers.verdict import State, Verdict, changed, conditions_of
+from beamlit_operator.kube import Json
+from beamlit_operator.policy import EffectivePolicy, policy_status
+
+VERSION = "beamlit.com/version"
+"""Annotation on a revision's Deployment: the origin's whole revision, too long for a label."""
+
+QUIET = frozenset({Reason.RESOLVING, Reason.STARTING})
+"""Reasons that are passed through on the way; an Event for each would only be noise."""
+
+
+def replicas(workload: Json) -> int:
+    """The replicas a Deployment is set to."""
+    wanted = (workload.get("spec") or {}).get("replicas")
+    return 1 if wanted is None else int(wanted)
+
+
+def revisions(snapshot: Snapshot) -> list[Revision]:
+    """The revisions that exist, newest first, with the traffic that the status says."""
+    told = {r.name: r.traffic for r in snapshot.deployment.status.revisions}
+    found = []
+    for workload in snapshot.workloads:
+        metadata = workload["metadata"]
+        if metadata.get("deletionTimestamp"):
+            continue
+        name = metadata["name"]
+        found.append(
+            Revision(
+                name=name,
+                version=(metadata.get("annotations") or {}).get(VERSION, ""),
+                replicas=replicas(workload),
+                ready=int((workload.get("status") or {}).get("readyReplicas") or 0),
+                traffic=told.get(name, 0),
+            )
+        )
+    return found
+
+
+def is_settled(snapshot: Snapshot) -> bool:
+    """Whether the status was written for this generation of the spec."""
+    metadata, status = snapshot.deployment.metadata, snapshot.deployment.status
+    return bool(status.conditions) and status.observed_generation == metadata.generation
+
+
+def url(snapshot: Snapshot) -> str:
+    """The endpoint as consumers call it."""
+    spec = snapshot.deployment.spec
+    base = snapshot.gateway_url.rstrip("/")
+    return f"{base}/{snapshot.workspace}/models/{spec.model}?environment={spec.environment}"
+
+
+def status(
+    snapshot: Snapshot,
+    policy: EffectivePolicy,
+    *,
+    verdict: Verdict,
+    phase: str,
+    serving: str | None,
+    now: datetime,
+    more: Iterable[tuple[str, str, str]] = (),
+    without_pods: Collection[str] = (),
+) -> tuple[Json, tuple[Announcement, ...]]:
+    """The status, and the Events about what it changes.
+
+    Args:
+        snapshot: what the decision looked at.
+        policy: what the deployment is held to.
+        verdict: the state and its reason.
+        phase: the phase in one word.
+        serving: the revision that gets the requests; None for none.
+        now: the time of the decision.
+        more: further conditions that hold: type, reason, message.
+        without_pods: uids of pods that are being removed, which no longer count as ready.
+    """
+    deployment = snapshot.deployment
+    old = deployment.status
+    generation = deployment.metadata.generation
+    overridden = _overridden(policy)
+    extra = [*more]
+    if overridden is not None:
+        extra.append((conditions.POLICY_OVERRIDDEN, *overridden))
+    del without_pods
+    rows = [_row(each, serving) for each in revisions(snapshot)]
+    body: Json = {
+        "observedGeneration": generation,
+        "conditions": conditions_of(
+            verdict, old=old.conditions, generation=generation, now=now, more=extra
+        ),
+        "phase": phase,
+        "url": url(snapshot),
+        "replicas": sum(row["replicas"] for row in rows),
+        "readyReplicas": sum(row["readyReplicas"] for row in rows),
+        "selector": f"{labels.MODEL_DEPLOYMENT}={deployment.metadata.name}",
+        "effectivePolicy": policy_status(policy).to_wire(),
+    }
+    if rows:
+        body["revisions"] = rows[:32]
+    return body, tuple(_events(old, verdict, overridden))
+
+
+def bare(deployment: Held[Any], verdict: Verdict, *, now: datetime) -> Plan:
+    """The plan for an object of which nothing but the metadata can be read."""
+    generation = deployment.metadata.generation
+    old = _old_conditions(deployment.raw)
+    body: Json = {
+        "observedGeneration": generation,
+        "conditions": conditions_of(verdict, old=old, generation=generation, now=now),
+        "phase": "Failed",
+    }
+    events: tuple[Announcement, ...] = ()
+    if changed(verdict, old):
+        events = (Announcement("Warning", verdict.reason, verdict.message),)
+    return Plan(status=body, events=events)
+
+
+def _old_conditions(raw: Json) -> tuple[conditions.Condition, ...]:
+    try:
+        return ModelDeploymentStatus.model_validate(raw.get("status") or {}).conditions
+    except ValueError:
+        return ()
+
+
+def _row(revision: Revision, serving: str | None) -> Json:
+    return {
+        "name": revision.name,
+        "version": revision.version,
+        "replicas": revision.replicas,
+        "readyReplicas": revision.ready,
+        "traffic": 100 if revision.name == serving else 0,
+    }
+
+
+def _overridden(policy: EffectivePolicy) -> tuple[str, str] | None:
+    """Reason and message of `PolicyOverridden`: a policy without effect, or an attempt ignored."""
+    rows = [*policy.location.overridden(), *policy.flavor.overridden()]
+    sentences = [f"{row.name}: {row.because}" for row in rows]
+    sentences += [attempt.message for attempt in policy.ignored]
+    if not sentences:
+        return None
+    reason = Reason.POLICY_COLLISION if rows else Reason.MANDATORY_POLICY_KEPT
+    return str(reason), "; ".join(sentences)
+
+
+def _events(
+    old: ModelDeploymentStatus, verdict: Verdict, overridden: tuple[str, str] | None
+) -> Iterable[Announcement]:
+    if overridden is not None:
+        before = conditions.find(old.conditions, conditions.POLICY_OVERRIDDEN)
+        if before is None or before.reason != overridden[0]:
+            yield Announcement("Warning", overridden[0], overridden[1])
+    bad = verdict.state in (State.WAITING, State.STALLED, State.HELD_UP)
+    stalled_now = verdict.state is State.HELD_UP and (
+        conditions.find(old.conditions, conditions.STALLED) is None
+    )
+    if (changed(verdict, old.conditions) or stalled_now) and verdict.reason not in QUIET:
+        yield Announcement("Warning" if bad else "Normal", verdict.reason, verdict.message)
