@@ -41,6 +41,7 @@ class ScalingConfig:
         scale_down_delay_seconds: the highest wish of so long a time counts.
         scale_to_zero_grace_seconds: the last replica stays so long after the decision.
         last_pod_retention_seconds: the same, set per deployment; the longer one counts.
+        start_deadline_seconds: a start is not given up earlier, though nobody waits any more.
     """
 
     metric: Metric = "concurrency"
@@ -57,6 +58,7 @@ class ScalingConfig:
     scale_down_delay_seconds: float = 0.0
     scale_to_zero_grace_seconds: float = 30.0
     last_pod_retention_seconds: float = 0.0
+    start_deadline_seconds: float = 300.0
 
     @property
     def per_replica(self) -> float:
@@ -99,12 +101,14 @@ class State:
         panic_replicas: the most that was wanted during this panic.
         wishes: (when, replicas), falling: what the scale-down delay still has to honour.
         idle_seconds: since when zero replicas are wanted; ``None`` if they are not.
+        starting_seconds: since when there are replicas, but none that serves.
     """
 
     panic_seconds: float | None = None
     panic_replicas: int = 0
     wishes: tuple[tuple[float, int], ...] = ()
     idle_seconds: float | None = None
+    starting_seconds: float | None = None
 
 
 class DecisionReason(StrEnum):
@@ -124,6 +128,8 @@ class DecisionReason(StrEnum):
     """The averages ask for none, but a request is in progress."""
     WATCHING = "Watching"
     """No load yet, but it has not been watched for a whole stable window."""
+    STARTING = "Starting"
+    """No load, but the replica is on its way: whoever asked will most likely ask again."""
     LAST_REPLICA_RETAINED = "LastReplicaRetained"
     """No load; the last replica stays for the grace or retention period."""
     IDLE = "Idle"
@@ -177,8 +183,9 @@ def decide(
     | 4    | below minimum / above maximum                       | minimum / maximum            |
     | 5    | 0, and a request in progress or held                | 1                            |
     | 6    | 0, and not watched for a stable window              | 1 (0 if there are none)      |
-    | 7    | 0, wanted for less than grace or retention          | 1 (0 if there are none)      |
-    | 8    | 0, wanted for longer                                | 0                            |
+    | 7    | 0, and none serves yet, within the start deadline   | 1 (0 if there are none)      |
+    | 8    | 0, wanted for less than grace or retention          | 1 (0 if there are none)      |
+    | 9    | 0, wanted for longer                                | 0                            |
     """
     ready = max(1, seen.ready_replicas)
     stable = _wanted(config, seen.stable, ready)
@@ -201,14 +208,17 @@ def decide(
     if 0 < config.max_replicas < desired:
         desired, reason = config.max_replicas, DecisionReason.MAXIMUM
 
+    starting = _starting(seen, state, now=now_seconds)
     idle_seconds = None
     if desired == 0:
-        desired, reason, idle_seconds = _last(config, seen, state, now=now_seconds)
+        desired, reason, idle_seconds = _last(
+            config, seen, state, starting=starting, now=now_seconds
+        )
     return Decision(
         desired,
         reason,
         panic_seconds is not None,
-        State(panic_seconds, panic_replicas, wishes, idle_seconds),
+        State(panic_seconds, panic_replicas, wishes, idle_seconds, starting),
     )
 
 
@@ -248,15 +258,29 @@ def _wishes(
     return (*kept, (now, desired))
 
 
+def _starting(seen: Observation, state: State, *, now: float) -> float | None:
+    """Since when there are replicas but none that serves."""
+    if seen.replicas == 0 or seen.ready_replicas > 0:
+        return None
+    return now if state.starting_seconds is None else state.starting_seconds
+
+
 def _last(
-    config: ScalingConfig, seen: Observation, state: State, *, now: float
+    config: ScalingConfig,
+    seen: Observation,
+    state: State,
+    *,
+    starting: float | None,
+    now: float,
 ) -> tuple[int, DecisionReason, float | None]:
-    """Whether the last replica may go: rules 5 to 8."""
+    """Whether the last replica may go: rules 5 to 9."""
     if seen.busy:
         return 1, DecisionReason.BUSY, None
     remaining = min(seen.replicas, 1)
     if not seen.full_window:
         return remaining, DecisionReason.WATCHING, None
+    if starting is not None and now - starting < config.start_deadline_seconds:
+        return remaining, DecisionReason.STARTING, None
     idle_seconds = now if state.idle_seconds is None else state.idle_seconds
     retention = max(config.scale_to_zero_grace_seconds, config.last_pod_retention_seconds)
     if now - idle_seconds < retention:

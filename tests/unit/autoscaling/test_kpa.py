@@ -128,8 +128,23 @@ class TestTable:
         asleep = seen(0, full=False, ready=0)
         assert decide(TEN, asleep, State(), now_seconds=NOW).desired == 0
 
+    def test_rule_7_a_start_is_not_given_up_because_nobody_waits_any_more(self) -> None:
+        starting = seen(0, ready=0, replicas=1)
+        decision = decide(TEN, starting, State(), now_seconds=NOW)
+        assert outcome(decision) == (1, R.STARTING, False)
+        decision = decide(TEN, starting, decision.state, now_seconds=NOW + 299)
+        assert outcome(decision) == (1, R.STARTING, False)
+        served = decide(TEN, seen(0), decision.state, now_seconds=NOW + 300)
+        assert outcome(served) == (1, R.LAST_REPLICA_RETAINED, False)
+
+    def test_rule_7_a_start_that_never_ends_is_given_up_after_its_deadline(self) -> None:
+        starting = seen(0, ready=0, replicas=1)
+        state = decide(TEN, starting, State(), now_seconds=NOW).state
+        state = decide(TEN, starting, state, now_seconds=NOW + 300).state
+        assert decide(TEN, starting, state, now_seconds=NOW + 330).desired == 0
+
     @pytest.mark.parametrize(("retention", "stays"), [(0.0, 30.0), (90.0, 90.0)])
-    def test_rules_7_and_8_the_last_replica_stays_for_grace_or_retention(
+    def test_rules_8_and_9_the_last_replica_stays_for_grace_or_retention(
         self, retention: float, stays: float
     ) -> None:
         config = replace(TEN, last_pod_retention_seconds=retention)
@@ -140,7 +155,7 @@ class TestTable:
         decision = decide(config, seen(0), decision.state, now_seconds=NOW + stays)
         assert outcome(decision)[:2] == (0, R.IDLE)
 
-    def test_rule_7_a_request_starts_the_wait_anew(self) -> None:
+    def test_rule_8_a_request_starts_the_wait_anew(self) -> None:
         state = State(idle_seconds=NOW - 29)
         state = decide(TEN, seen(0.01), state, now_seconds=NOW).state
         assert state.idle_seconds is None
