@@ -1,0 +1,465 @@
+"""The API over HTTP: finds out what a request wants, asks the verbs, and writes the answer."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import json
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, Final
+
+from aiohttp import web
+
+from beamlit_operator.devcluster.apiserver import discovery, openapi, reviews, scaling
+from beamlit_operator.devcluster.apiserver.answers import (
+    Form,
+    form_of,
+    list_body,
+    object_body,
+    watch_lines,
+)
+from beamlit_operator.devcluster.apiserver.api import Api
+from beamlit_operator.devcluster.apiserver.bodies import decoded
+from beamlit_operator.devcluster.apiserver.errors import (
+    bad_request,
+    no_such_path,
+    not_allowed,
+    not_implemented,
+    status_body,
+)
+from beamlit_operator.devcluster.apiserver.listing import page
+from beamlit_operator.devcluster.apiserver.paths import Target, segments_of, target_of
+from beamlit_operator.devcluster.apiserver.preparing import Options
+from beamlit_operator.devcluster.apiserver.removing import Deletion
+from beamlit_operator.devcluster.apiserver.selectors import (
+    Matcher,
+    both,
+    field_matcher,
+    label_matcher,
+)
+from beamlit_operator.devcluster.apiserver.served import Served
+from beamlit_operator.devcluster.apiserver.store import Entry, Key, encode
+from beamlit_operator.devcluster.apiserver.watch import Watch
+from beamlit_operator.kube import ApiError, Json
+
+log = logging.getLogger(__name__)
+
+LARGEST_BODY: Final = 3 * 1024 * 1024
+"""Bytes, as in Kubernetes."""
+
+LogProvider = Callable[..., AsyncIterator[bytes] | Awaitable[AsyncIterator[bytes]]]
+"""``(namespace, pod, container, follow, tail_lines, previous, timestamps)`` → the log's bytes."""
+
+_UNSUPPORTED: Final = frozenset(
+    ("exec", "attach", "portforward", "proxy", "ephemeralcontainers", "resize", "token")
+)
+
+
+class Frontend:
+    """The aiohttp handler of the API server."""
+
+    def __init__(self, api: Api, token: str) -> None:
+        self._api = api
+        self._token = token.encode()
+        self._documents = openapi.Documents(api.registry)
+        self.log_provider: LogProvider | None = None
+
+    def application(self) -> web.Application:
+        """The application to serve."""
+        app = web.Application(client_max_size=LARGEST_BODY)
+        app.router.add_route("*", "/{tail:.*}", self.handle)
+        return app
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        """Answers one request; every failure becomes a Status."""
+        try:
+            return await self._answer(request)
+        except ApiError as error:
+            return _failure(error)
+        except web.HTTPRequestEntityTooLarge:
+            return _failure(
+                ApiError(
+                    413,
+                    "RequestEntityTooLarge",
+                    f"Request entity too large: limit is {LARGEST_BODY}",
+                )
+            )
+        except (ConnectionError, asyncio.CancelledError):
+            raise
+        except Exception:
+            log.exception("%s %s failed", request.method, request.rel_url.raw_path)
+            return _failure(
+                ApiError(
+                    500, "InternalError", "an internal error occurred; the server's log says why"
+                )
+            )
+
+    async def _answer(self, request: web.Request) -> web.StreamResponse:
+        segments = segments_of(request.rel_url.raw_path)
+        if segments and segments[0] in ("healthz", "livez", "readyz"):
+            return web.Response(text="ok")
+        self._authenticate(request)
+        if not segments:
+            return _json(openapi.root_paths(self._api.registry))
+        if segments[0] in ("api", "apis") and len(segments) > (2 if segments[0] == "api" else 3):
+            return await self._resource(request, target_of(segments))
+        if request.method not in ("GET", "HEAD"):
+            raise not_allowed(f"{request.method} on {request.path}")
+        return self._document(request, segments)
+
+    def _authenticate(self, request: web.Request) -> None:
+        kind, _, token = request.headers.get("Authorization", "").partition(" ")
+        given = token.strip().encode("utf-8", "surrogateescape")
+        if kind.lower() != "bearer" or not hmac.compare_digest(given, self._token):
+            raise ApiError(401, "Unauthorized", "Unauthorized")
+
+    def _document(self, request: web.Request, segments: list[str]) -> web.Response:
+        accept = request.headers.get("Accept", "")
+        registry = self._api.registry
+        document: Json | None
+        match segments:
+            case ["version"]:
+                document = discovery.version()
+            case ["api" | "apis"] if "g=apidiscovery.k8s.io" in accept and "v=v2;" in accept + ";":
+                found = discovery.aggregated(registry, core=segments[0] == "api")
+                kind = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
+                return _json(found, media_type=kind)
+            case ["api"]:
+                document = discovery.core_versions()
+            case ["apis"]:
+                document = discovery.group_list(registry)
+            case ["api", version]:
+                document = discovery.resource_list(registry, "", version)
+            case ["apis", group]:
+                document = discovery.one_group(registry, group)
+            case ["apis", group, version]:
+                document = discovery.resource_list(registry, group, version)
+            case ["openapi", "v3"]:
+                document = self._documents.index()
+            case ["openapi", "v3", *rest]:
+                text = self._documents.of("/".join(rest))
+                if text is None:
+                    raise no_such_path()
+                return web.Response(body=text, content_type="application/json")
+            case ["openapi", "v2"]:
+                if "json" not in accept and "*/*" not in accept and accept:
+                    raise ApiError(
+                        406, "NotAcceptable", "only application/json is served; use /openapi/v3"
+                    )
+                return web.Response(body=self._documents.v2(), content_type="application/json")
+            case _:
+                document = None
+        if document is None:
+            raise no_such_path()
+        return _json(document)
+
+    async def _resource(self, request: web.Request, target: Target) -> web.StreamResponse:
+        if (target.group, target.version) in discovery.REVIEWS:
+            return await self._review(request, target)
+        served = self._api.registry.find(target.group, target.version, target.plural)
+        if target.subresource in _UNSUPPORTED:
+            raise not_implemented(f"the subresource {served.plural}/{target.subresource}")
+        if target.subresource and served.resource in ("pods", "namespaces"):
+            special = await self._special(request, served, target)
+            if special is not None:
+                return special
+        self._api.subresource(served, target.subresource)
+        if target.name and served.namespaced and not target.namespace:
+            raise no_such_path()
+        if target.namespace and not served.namespaced:
+            raise no_such_path()
+        method = request.method
+        if not target.name:
+            if method == "GET" or method == "HEAD":
+                return await self._collection(request, served, target)
+            if method == "POST":
+                return await self._create(request, served, target)
+            if method == "DELETE":
+                return await self._delete_collection(request, served, target)
+        elif method in ("GET", "HEAD"):
+            return self._get(request, served, target)
+        elif method == "PUT":
+            return await self._put(request, served, target)
+        elif method == "PATCH":
+            return await self._patch(request, served, target)
+        elif method == "DELETE" and not target.subresource:
+            return await self._delete(request, served, target)
+        raise not_allowed(f"{method} on {request.path}")
+
+    # One method per verb.
+
+    def _get(self, request: web.Request, served: Served, target: Target) -> web.Response:
+        entry = self._api.get(served, Key(target.namespace, target.name))
+        return self._object(request, served, entry, target.subresource, [], 200)
+
+    async def _collection(
+        self, request: web.Request, served: Served, target: Target
+    ) -> web.StreamResponse:
+        query = request.query
+        matcher = self._matcher(request, served)
+        namespace = target.namespace or None
+        form = form_of(request.headers.get("Accept", ""), query)
+        if query.get("watch") in ("true", "1"):
+            return await self._watch(request, served, namespace, matcher, form)
+        found = page(
+            self._api.store,
+            self._api.collection(served),
+            namespace=namespace,
+            matcher=matcher,
+            limit=_number(query.get("limit"), "limit"),
+            token=query.get("continue", ""),
+        )
+        _number(query.get("resourceVersion"), "resourceVersion")
+        body = list_body(served, found, form)
+        return web.Response(body=body, content_type="application/json")
+
+    async def _watch(
+        self,
+        request: web.Request,
+        served: Served,
+        namespace: str | None,
+        matcher: Matcher | None,
+        form: Form,
+    ) -> web.StreamResponse:
+        query = request.query
+        version = _number(query.get("resourceVersion"), "resourceVersion")
+        streamed_list = query.get("sendInitialEvents") == "true"
+        if version > self._api.store.version:
+            raise ApiError(
+                504,
+                "Timeout",
+                f"Too large resource version: {version}, current: {self._api.store.version}",
+                retry_after=1.0,
+            )
+        watch = Watch(
+            self._api.store,
+            self._api.collection(served),
+            namespace=namespace,
+            matcher=matcher,
+            version=None if streamed_list else version or None,
+            timeout=_number(query.get("timeoutSeconds"), "timeoutSeconds") or 1800,
+            bookmarks=query.get("allowWatchBookmarks") in ("true", "1"),
+            initial_bookmark=streamed_list,
+        )
+        response = web.StreamResponse(headers={"Content-Type": "application/json"})
+        try:
+            await response.prepare(request)
+            first = True
+            async for batch in watch.batches():
+                await response.write(watch_lines(served, batch, form, headers=first))
+                first = False
+            await response.write_eof()
+        except ConnectionError:
+            log.debug("a watcher of %s went away", served.resource)
+        finally:
+            watch.close()
+        return response
+
+    async def _create(self, request: web.Request, served: Served, target: Target) -> web.Response:
+        options = _options(request)
+        body = await _body(request)
+        entry = await self._api.create(served, target.namespace, body, options)
+        return self._object(request, served, entry, "", options.warnings, 201)
+
+    async def _put(self, request: web.Request, served: Served, target: Target) -> web.Response:
+        options = _options(request)
+        entry = await self._api.update(
+            served,
+            Key(target.namespace, target.name),
+            await _body(request),
+            options,
+            subresource=target.subresource,
+        )
+        return self._object(request, served, entry, target.subresource, options.warnings, 200)
+
+    async def _patch(self, request: web.Request, served: Served, target: Target) -> web.Response:
+        options = _options(request)
+        media_type = request.content_type
+        if media_type == "application/apply-patch+yaml" and not request.query.get("fieldManager"):
+            raise bad_request(
+                "PatchOptions.meta.k8s.io is invalid: fieldManager: Required value: "
+                "is required for apply patch"
+            )
+        entry, created = await self._api.patch(
+            served,
+            Key(target.namespace, target.name),
+            decoded(await request.read(), media_type),
+            media_type,
+            options,
+            subresource=target.subresource,
+        )
+        status = 201 if created else 200
+        return self._object(request, served, entry, target.subresource, options.warnings, status)
+
+    async def _delete(self, request: web.Request, served: Served, target: Target) -> web.Response:
+        deletion = Deletion.parse(await _body(request, empty={}), request.query)
+        options = _options(request)
+        entry, gone = await self._api.delete(
+            served, Key(target.namespace, target.name), deletion, options
+        )
+        if not gone:
+            return self._object(request, served, entry, "", options.warnings, 200)
+        details = {
+            "name": target.name,
+            "group": served.group,
+            "kind": served.plural,
+            "uid": entry.obj["metadata"]["uid"],
+        }
+        return _json(
+            {
+                "kind": "Status",
+                "apiVersion": "v1",
+                "metadata": {},
+                "status": "Success",
+                "details": {key: value for key, value in details.items() if value},
+            }
+        )
+
+    async def _delete_collection(
+        self, request: web.Request, served: Served, target: Target
+    ) -> web.Response:
+        if served.namespaced and not target.namespace:
+            raise not_allowed(f"deleting {served.plural} of all namespaces at once")
+        deletion = Deletion.parse(await _body(request, empty={}), request.query)
+        found = page(
+            self._api.store,
+            self._api.collection(served),
+            namespace=target.namespace or None,
+            matcher=self._matcher(request, served),
+            limit=0,
+            token="",
+        )
+        await self._api.delete_all(served, found.entries, deletion, _options(request))
+        form = form_of("", {})
+        return web.Response(body=list_body(served, found, form), content_type="application/json")
+
+    async def _special(
+        self, request: web.Request, served: Served, target: Target
+    ) -> web.StreamResponse | None:
+        """Subresources that only pods and namespaces have; None when it is none of these."""
+        key = Key(target.namespace, target.name)
+        match served.plural, target.subresource, request.method:
+            case "pods", "log", "GET":
+                return await self._logs(request, self._api.get(served, key))
+            case "pods", "binding", "POST":
+                return _json(await reviews.bind(self._api, served, key, await _body(request)), 201)
+            case "pods", "eviction", "POST":
+                return _json(await reviews.evict(self._api, served, key, await _body(request)), 201)
+            case "namespaces", "finalize", "PUT":
+                options = _options(request)
+                entry = await self._api.update(served, key, await _body(request), options)
+                return self._object(request, served, entry, "", options.warnings, 200)
+            case _:
+                return None
+
+    async def _logs(self, request: web.Request, entry: Entry) -> web.StreamResponse:
+        if self.log_provider is None:
+            raise not_implemented("pod logs: no kubelet runs in this process")
+        query = request.query
+        container = reviews.log_container(entry.obj, query.get("container", ""))
+        tail = query.get("tailLines")
+        stream = self.log_provider(
+            entry.key.namespace,
+            entry.key.name,
+            container,
+            query.get("follow") in ("true", "1"),
+            None if tail is None else _number(tail, "tailLines"),
+            query.get("previous") in ("true", "1"),
+            query.get("timestamps") in ("true", "1"),
+        )
+        chunks = await stream if isinstance(stream, Awaitable) else stream
+        response = web.StreamResponse(headers={"Content-Type": "text/plain"})
+        await response.prepare(request)
+        try:
+            async for chunk in chunks:
+                await response.write(chunk)
+            await response.write_eof()
+        except ConnectionError:
+            log.debug("a reader of the log of %s went away", entry.key.name)
+        return response
+
+    async def _review(self, request: web.Request, target: Target) -> web.Response:
+        if request.method != "POST":
+            raise not_allowed(f"{request.method} on {request.path}")
+        body = await _body(request)
+        return _json(reviews.answer(target, body, self._token.decode()), 201)
+
+    # What the verbs share.
+
+    def _matcher(self, request: web.Request, served: Served) -> Matcher | None:
+        labels = request.query.get("labelSelector", "")
+        fields = request.query.get("fieldSelector", "")
+        return both(
+            label_matcher(labels) if labels else None,
+            field_matcher(fields, served.resource, served.selectable) if fields else None,
+        )
+
+    def _object(
+        self,
+        request: web.Request,
+        served: Served,
+        entry: Entry,
+        subresource: str,
+        warnings: list[str],
+        status: int,
+    ) -> web.Response:
+        form = form_of(request.headers.get("Accept", ""), request.query)
+        if subresource == "scale":
+            body = encode(scaling.scale_of(entry, served))
+        else:
+            body = object_body(served, entry, form)
+        response = web.Response(body=body, status=status, content_type="application/json")
+        for warning in dict.fromkeys(warnings):
+            text = json.dumps(warning, ensure_ascii=True)
+            response.headers.add("Warning", f"299 - {text}")
+        return response
+
+
+def _failure(error: ApiError) -> web.Response:
+    response = _json(status_body(error), error.status or 500)
+    if error.retry_after is not None:
+        response.headers["Retry-After"] = str(max(1, int(error.retry_after)))
+    return response
+
+
+def _json(
+    document: Json, status: int = 200, *, media_type: str = "application/json"
+) -> web.Response:
+    return web.Response(body=encode(document), status=status, headers={"Content-Type": media_type})
+
+
+async def _body(request: web.Request, *, empty: Any = None) -> Any:
+    raw = await request.read()
+    if not raw and empty is not None:
+        return empty
+    media_type = "" if request.content_type == "application/octet-stream" else request.content_type
+    return decoded(raw, media_type)
+
+
+def _options(request: web.Request) -> Options:
+    query = request.query
+    dry_run = query.getall("dryRun", [])
+    if any(value != "All" for value in dry_run):
+        raise bad_request(f'dryRun: Unsupported value: {dry_run}: supported values: "All"')
+    validation = query.get("fieldValidation", "") or "Warn"
+    if validation not in ("Strict", "Warn", "Ignore"):
+        raise bad_request(f"fieldValidation: Unsupported value: {validation!r}")
+    agent = request.headers.get("User-Agent", "").split("/", 1)[0] or "unknown"
+    manager = query.get("fieldManager") or agent
+    if len(manager) > 128 or not manager.isprintable():
+        raise bad_request("fieldManager must be printable and at most 128 characters long")
+    return Options(
+        manager=manager,
+        dry_run=bool(dry_run),
+        validation=validation,  # type: ignore[arg-type]
+        force=query.get("force") == "true",
+    )
+
+
+def _number(text: str | None, name: str) -> int:
+    if not text:
+        return 0
+    if not text.isascii() or not text.isdigit() or len(text) > 18:
+        raise bad_request(f"{name}: Invalid value: {text!r}: must be a non-negative integer")
+    return int(text)

@@ -1,0 +1,353 @@
+"""From what a client sent to what would be stored: decoding, defaulting, checking, ownership.
+
+Pure but for the clock: every function takes the old object and the new one, and returns or
+completes the new one, or raises the refusal a client gets.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from beamlit_operator.devcluster.apiserver import managers
+from beamlit_operator.devcluster.apiserver.builtin_rules import (
+    builtin_causes,
+    set_builtin_defaults,
+)
+from beamlit_operator.devcluster.apiserver.cel import rule_causes
+from beamlit_operator.devcluster.apiserver.crds import crd_causes
+from beamlit_operator.devcluster.apiserver.errors import (
+    Cause,
+    bad_request,
+    bad_value,
+    conflict,
+    invalid,
+    required,
+)
+from beamlit_operator.devcluster.apiserver.metadata import (
+    check_shape,
+    keep_server_fields,
+    metadata_causes,
+    name_causes,
+    now_text,
+    stamp_new,
+)
+from beamlit_operator.devcluster.apiserver.served import Served, wrong_kind
+from beamlit_operator.devcluster.apiserver.store import Entry
+from beamlit_operator.devcluster.apiserver.structural import prune, set_defaults
+from beamlit_operator.devcluster.apiserver.validating import causes_of
+from beamlit_operator.kube import Json
+
+FieldValidation = Literal["Strict", "Warn", "Ignore"]
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How a client wants its write done.
+
+    Attributes:
+        manager: the field manager.
+        dry_run: answer as if it were stored, and store nothing.
+        validation: what to do about unknown fields.
+        force: take fields that other appliers own.
+        warnings: collects what the client should be told.
+        user: who asks, for admission webhooks.
+    """
+
+    manager: str = "unknown"
+    dry_run: bool = False
+    validation: FieldValidation = "Warn"
+    force: bool = False
+    warnings: list[str] = field(default_factory=list)
+    user: str = "devcluster:admin"
+
+
+def checked_body(served: Served, body: Any) -> Json:
+    """``body`` as an object of ``served`` with sound metadata.
+
+    Raises:
+        ApiError: 400.
+    """
+    if not isinstance(body, dict):
+        raise bad_request(f"the body must be a {served.kind} object")
+    error = wrong_kind(served, body)
+    if error is not None:
+        raise error
+    body["apiVersion"] = served.api_version
+    body["kind"] = served.kind
+    if body.get("metadata") is None:
+        body["metadata"] = {}
+    check_shape(body["metadata"])
+    return body
+
+
+def decode(served: Served, item: Json, options: Options, *, creating: bool) -> None:
+    """Prunes, fills in constant defaults, and brings ``item`` into the stored form, in place.
+
+    Raises:
+        ApiError: 400 for unknown fields under strict validation, 400 or 422 for a built-in type
+            that breaks its schema.
+    """
+    item.setdefault("metadata", {})
+    unknown = prune(item, served.root, nulls=not served.custom)
+    if unknown and options.validation != "Ignore":
+        texts = [f'unknown field "{path}"' for path in unknown]
+        if options.validation == "Strict":
+            raise bad_request(_strict(served, ", ".join(texts)))
+        options.warnings.extend(texts)
+    set_defaults(item, served.root)
+    item["apiVersion"] = served.stored_api_version
+    if not served.custom:
+        _check_builtin(served, item)
+        set_builtin_defaults(served.resource, item, creating=creating)
+
+
+def _strict(served: Served, problem: str) -> str:
+    text = f"strict decoding error: {problem}"
+    if served.custom:
+        return f'{served.kind} in version "{served.version}" cannot be handled: {text}'
+    return (
+        f'{served.kind} in version "{served.version}" cannot be handled as a {served.kind}: {text}'
+    )
+
+
+def _check_builtin(served: Served, item: Json) -> None:
+    checker = served.checker
+    causes = causes_of(checker, item) if checker is not None else []
+    types = [c for c in causes if c.reason == "FieldValueTypeInvalid"]
+    if types:
+        # A real API server cannot even decode this into its Go types.
+        raise bad_request(
+            f'{served.kind} in version "{served.version}" cannot be handled as a {served.kind}: '
+            + "; ".join(f"{c.field}: {c.message.removeprefix('Invalid value: ')}" for c in types)
+        )
+    if causes:
+        raise invalid(served.group, served.kind, item["metadata"].get("name", ""), causes)
+
+
+def check(served: Served, item: Json, old: Json | None, *, more: list[Cause] | None = None) -> None:
+    """Refuses ``item`` if it breaks a rule.
+
+    Raises:
+        ApiError: 422 with all causes.
+    """
+    metadata = item["metadata"]
+    causes = list(more or ())
+    causes += name_causes(served, metadata["name"]) if old is None else []
+    if old is None or old["metadata"] is not metadata:
+        causes += metadata_causes(metadata)
+    if served.custom:
+        checker = served.checker
+        if checker is not None:
+            causes += causes_of(checker, item)
+        causes += _list_map_causes(served, item) if not causes else []
+        if not causes:
+            causes += rule_causes(item, old, served.root)
+    else:
+        causes += builtin_causes(served.resource, item, old)
+        if served.plural == "customresourcedefinitions":
+            causes += crd_causes(item, old)
+    if causes:
+        raise invalid(served.group, served.kind, metadata["name"], causes)
+
+
+def _list_map_causes(served: Served, item: Json) -> list[Cause]:
+    """Duplicate keys in list maps; sets are checked by the schema itself."""
+    causes: list[Cause] = []
+
+    def walk(value: Any, node: Any, path: str) -> None:
+        if isinstance(value, dict):
+            for name, entry in value.items():
+                child = node.child(name)
+                if child is not None and isinstance(entry, (dict, list)):
+                    walk(entry, child, f"{path}.{name}" if path else name)
+        elif isinstance(value, list) and node.items is not None:
+            seen: list[Any] = []
+            for index, entry in enumerate(value):
+                if node.keys and isinstance(entry, dict):
+                    key = node.key_of(entry)
+                    if key in seen:
+                        text = ",".join(f'"{k}":"{v}"' for k, v in zip(node.keys, key, strict=True))
+                        causes.append(
+                            Cause(
+                                "FieldValueDuplicate",
+                                f"Duplicate value: {{{text}}}",
+                                f"{path}[{index}]",
+                            )
+                        )
+                    seen.append(key)
+                if isinstance(entry, (dict, list)):
+                    walk(entry, node.items, f"{path}[{index}]")
+
+    for name, child in served.root.properties.items():
+        if name not in ("metadata", "apiVersion", "kind") and name in item:
+            walk(item[name], child, name)
+    return causes
+
+
+def new_object(served: Served, item: Json, options: Options) -> None:
+    """Completes a decoded ``item`` for its creation: what the server sets, and ownership."""
+    stamp_new(item)
+    if served.status and (served.custom or served.resource in _STATUS_FROM_SERVER):
+        item.pop("status", None)
+    if served.generation:
+        item["metadata"]["generation"] = 1
+
+
+_STATUS_FROM_SERVER = frozenset(
+    (
+        "deployments.apps",
+        "replicasets.apps",
+        "horizontalpodautoscalers.autoscaling",
+        "ingresses.networking.k8s.io",
+        "poddisruptionbudgets.policy",
+        "customresourcedefinitions.apiextensions.k8s.io",
+    )
+)
+"""Types whose ``status`` in a create is dropped; nodes keep theirs, others get an initial one."""
+
+
+def own_created(served: Served, item: Json, options: Options) -> None:
+    """Records the creator as the owner of all that it set."""
+    writer = managers.Writer(options.manager, "", served.api_version, now_text())
+    item["metadata"].pop("managedFields", None)
+    found = managers.updated(None, item, served.root, writer=writer)
+    if found:
+        item["metadata"]["managedFields"] = managers.written(found)
+
+
+def changed_object(
+    served: Served,
+    entry: Entry,
+    new: Json,
+    options: Options,
+    *,
+    subresource: str,
+    managed: list[Json] | None = None,
+) -> Json | None:
+    """Completes ``new``, a private copy, as the successor of ``entry``; None if nothing changes.
+
+    ``managed`` is its managedFields when they are known already (from an apply).
+
+    Raises:
+        ApiError: 400, 409 or 422.
+    """
+    old = entry.obj
+    checked_body(served, new)
+    before, after = old["metadata"], new["metadata"]
+    _same_identity(served, before, after)
+    version = after.get("resourceVersion")
+    if version not in (None, "", before["resourceVersion"]):
+        if not version.isdigit():
+            raise invalid(
+                served.group,
+                served.kind,
+                before["name"],
+                [bad_value("metadata.resourceVersion", version, "must be specified for an update")],
+            )
+        raise conflict(served.group, served.plural, before["name"])
+    reset = after.get("managedFields") in ([{}],)
+    causes = keep_server_fields(old, new)
+    if subresource == "status":
+        new = {**old, "status": new.get("status"), "apiVersion": served.api_version}
+        if new["status"] is None:
+            del new["status"]
+        new["metadata"] = {**before}
+    elif served.status:
+        new.pop("status", None)
+        if "status" in old:
+            new["status"] = old["status"]
+    new["metadata"]["resourceVersion"] = before["resourceVersion"]
+    decode(served, new, options, creating=False)
+    if served.generation and subresource != "status" and _spec_changed(served, old, new):
+        new["metadata"]["generation"] = before.get("generation", 0) + 1
+    if causes:
+        raise invalid(served.group, served.kind, before["name"], causes)
+    if managed is not None:
+        new["metadata"]["managedFields"] = managed
+    else:
+        _own_changed(served, old, new, options, subresource, reset=reset)
+    if new == old:
+        return None
+    return new
+
+
+def _own_changed(
+    served: Served, old: Json, new: Json, options: Options, subresource: str, *, reset: bool
+) -> None:
+    metadata = new["metadata"]
+    writer = managers.Writer(options.manager, subresource, served.api_version, now_text())
+    metadata.pop("managedFields", None)
+    found = {} if reset else managers.updated(old, new, served.root, writer=writer)
+    if found:
+        metadata["managedFields"] = managers.written(found)
+
+
+def _same_identity(served: Served, before: Json, after: Json) -> None:
+    if after.setdefault("name", before["name"]) != before["name"]:
+        raise bad_request(
+            f"the name of the object ({after['name']}) does not match the name on the URL "
+            f"({before['name']})"
+        )
+    namespace = before.get("namespace", "")
+    if after.get("namespace", namespace) != namespace:
+        raise bad_request(
+            "the namespace of the provided object does not match the namespace sent on the request"
+        )
+
+
+def _spec_changed(served: Served, old: Json, new: Json) -> bool:
+    """Whether anything but metadata (and, where it is a subresource, status) differs."""
+    skipped = {"metadata", "apiVersion", "kind"} | ({"status"} if served.status else set())
+    return {k: v for k, v in old.items() if k not in skipped} != {
+        k: v for k, v in new.items() if k not in skipped
+    }
+
+
+def applied_object(
+    served: Served, live: Json, config: Json, options: Options, *, subresource: str
+) -> tuple[Json, list[Json]]:
+    """Server-side apply: the merged object (sharing with ``live``) and its managedFields.
+
+    Raises:
+        ApiError: 400, or 409 for fields that others own.
+    """
+    checked_body(served, config)
+    if config["metadata"].pop("managedFields", None):
+        raise bad_request("metadata.managedFields must be nil")
+    if options.validation != "Ignore" and served.root.properties:
+        unknown = prune(config, served.root, nulls=not served.custom)
+        if unknown and options.validation == "Strict":
+            texts = ", ".join(f"{path}: field not declared in schema" for path in unknown)
+            raise bad_request(
+                f"failed to create typed patch object ({config['metadata'].get('name', '')}; "
+                f"{served.api_version}, Kind={served.kind}): {texts}"
+            )
+        options.warnings.extend(f'unknown field "{path}"' for path in unknown)
+    writer = managers.Writer(options.manager, subresource, served.api_version, now_text())
+    merged, found = managers.applied(
+        live,
+        config,
+        served.root,
+        writer=writer,
+        force=options.force,
+        has_status=served.status,
+    )
+    return merged, managers.written(found)
+
+
+def need_name(served: Served, item: Json) -> str:
+    """The object's name.
+
+    Raises:
+        ApiError: 422, it has none.
+    """
+    name = item["metadata"].get("name")
+    if not name:
+        raise invalid(
+            served.group,
+            served.kind,
+            "",
+            [required("metadata.name", "name or generateName is required")],
+        )
+    return str(name)
