@@ -27,6 +27,7 @@ from typing import Any
 
 from beamlit_operator.gateway import names
 from beamlit_operator.gateway.catalog import DEFAULT_ENVIRONMENT, Deployment
+from beamlit_operator.gateway.names import DeploymentKey
 from beamlit_operator.gateway.protos import (
     Matcher,
     Message,
@@ -62,31 +63,100 @@ _RETRY: dict[str, Any] = {
 }
 
 
-def route_table(deployments: Iterable[Deployment], *, settings: GatewaySettings) -> Message:
-    """The whole route table. Equal input gives an equal message, in any order of deployments."""
-    # The older deployment owns a path or a host, as it owns the endpoint.
-    ordered = sorted(deployments, key=lambda d: (d.duplicate, d.created, d.key))
-    return RouteConfiguration(
-        name=names.ROUTES,
-        ignore_port_in_host_matching=True,
-        max_direct_response_body_size_bytes={"value": 16_384},
-        request_headers_to_add=[
-            {
-                "header": {"key": names.REVISION_HEADER, "value": "%UPSTREAM_CLUSTER%"},
-                "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
-            }
-        ],
-        response_headers_to_remove=[names.RETRY_HEADER],
-        virtual_hosts=[
-            VirtualHost(
-                name="paths", domains=["*"], retry_policy=_RETRY, **_path_lookup(_by_model(ordered))
-            ),
-            *_host_lookup(ordered, settings=settings),
-        ],
-    )
-
-
 Models = dict[tuple[str, str], list[Deployment]]
+
+
+class RouteTable:
+    """Builds the route table, again and again; what did not change is taken from the last time."""
+
+    def __init__(self, settings: GatewaySettings) -> None:
+        self._settings = settings
+        self._models: dict[tuple[str, str], tuple[list[Deployment], Message]] = {}
+        self._hosts: dict[DeploymentKey, tuple[Deployment, list[str], Message]] = {}
+
+    def build(self, deployments: Iterable[Deployment]) -> Message:
+        """The whole route table. Equal input gives an equal message, in any order."""
+        # The older deployment owns a path or a host, as it owns the endpoint.
+        ordered = sorted(deployments, key=lambda d: (d.duplicate, d.created, d.key))
+        return RouteConfiguration(
+            name=names.ROUTES,
+            ignore_port_in_host_matching=True,
+            max_direct_response_body_size_bytes={"value": 16_384},
+            request_headers_to_add=[
+                {
+                    "header": {"key": names.REVISION_HEADER, "value": "%UPSTREAM_CLUSTER%"},
+                    "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
+                }
+            ],
+            response_headers_to_remove=[names.RETRY_HEADER],
+            virtual_hosts=[
+                VirtualHost(
+                    name="paths",
+                    domains=["*"],
+                    retry_policy=_RETRY,
+                    **self._path_lookup(_by_model(ordered)),
+                ),
+                *self._host_lookup(ordered),
+            ],
+        )
+
+    def _path_lookup(self, models: Models) -> dict[str, Any]:
+        if not models:
+            # A prefix map may not be empty.
+            return {"routes": _unmatched()}
+        self._models = {key: self._model(key, group) for key, group in models.items()}
+        prefixes = {
+            f"/{workspace}/models/": _on_match([_unknown_model(workspace)])
+            for workspace in {workspace for workspace, _ in models}
+        }
+        for (workspace, model), (_, routes) in self._models.items():
+            prefixes[f"/{workspace}/models/{model}"] = routes
+        return {
+            "matcher": Matcher(
+                matcher_tree={
+                    "input": {
+                        "name": "path",
+                        "typed_config": packed(RequestHeaderInput(header_name=":path")),
+                    },
+                    "prefix_match_map": {"map": prefixes},
+                },
+                on_no_match=_on_match(_unmatched()),
+            )
+        }
+
+    def _model(
+        self, key: tuple[str, str], group: list[Deployment]
+    ) -> tuple[list[Deployment], Message]:
+        known = self._models.get(key)
+        if known is not None and known[0] == group:
+            return known
+        return group, _on_match(_model_routes(*key, group))
+
+    def _host_lookup(self, ordered: Sequence[Deployment]) -> list[Message]:
+        # One domain twice and Envoy refuses the table: who is first in order has it.
+        taken: set[str] = set()
+        hosts: dict[DeploymentKey, tuple[Deployment, list[str], Message]] = {}
+        for deployment in ordered:
+            domains = [d for d in _domains(deployment, settings=self._settings) if d not in taken]
+            taken.update(domains)
+            if domains:
+                hosts[deployment.key] = self._host(deployment, domains)
+        self._hosts = hosts
+        return [hosts[key][2] for key in sorted(hosts)]
+
+    def _host(
+        self, deployment: Deployment, domains: list[str]
+    ) -> tuple[Deployment, list[str], Message]:
+        known = self._hosts.get(deployment.key)
+        if known is not None and known[:2] == (deployment, domains):
+            return known
+        host = VirtualHost(
+            name=str(deployment.key),
+            domains=domains,
+            routes=[_serve({"prefix": "/"}, deployment, rewrite=False)],
+            retry_policy=_RETRY,
+        )
+        return deployment, domains, host
 
 
 def _by_model(ordered: Sequence[Deployment]) -> Models:
@@ -98,8 +168,8 @@ def _by_model(ordered: Sequence[Deployment]) -> Models:
     return {key: [group[env] for env in sorted(group)] for key, group in sorted(found.items())}
 
 
-def _path_lookup(models: Models) -> dict[str, Any]:
-    unmatched = [
+def _unmatched() -> list[Message]:
+    return [
         _reply(
             {"safe_regex": {"regex": "/[^/]+/models/[^/].*"}},
             _not_found(ErrorReason.UNKNOWN_WORKSPACE, "no workspace of this name has a deployment"),
@@ -113,33 +183,11 @@ def _path_lookup(models: Models) -> dict[str, Any]:
             ),
         ),
     ]
-    if not models:
-        # A prefix map may not be empty.
-        return {"routes": unmatched}
-    prefixes = {
-        f"/{workspace}/models/": _on_match([_unknown_model(workspace)])
-        for workspace in {workspace for workspace, _ in models}
-    }
-    prefixes.update(
-        (f"/{workspace}/models/{model}", _on_match(_model_routes(workspace, model, group)))
-        for (workspace, model), group in models.items()
-    )
-    return {
-        "matcher": Matcher(
-            matcher_tree={
-                "input": {
-                    "name": "path",
-                    "typed_config": packed(RequestHeaderInput(header_name=":path")),
-                },
-                "prefix_match_map": {"map": prefixes},
-            },
-            on_no_match=_on_match(unmatched),
-        )
-    }
 
 
-def _on_match(routes: list[Message]) -> dict[str, Any]:
-    return {"action": {"name": "routes", "typed_config": packed(RouteList(routes=routes))}}
+def _on_match(routes: list[Message]) -> Message:
+    action = {"name": "routes", "typed_config": packed(RouteList(routes=routes))}
+    return Matcher.OnMatch(action=action)
 
 
 def _model_routes(workspace: str, model: str, group: list[Deployment]) -> list[Message]:
@@ -225,24 +273,6 @@ def refusal_of(deployment: Deployment) -> Reply | None:
             NOT_READY_RETRY,
         )
     return Reply(503, problem.reason, f"{name} in {where}: {problem.message}", NOT_READY_RETRY)
-
-
-def _host_lookup(ordered: Sequence[Deployment], *, settings: GatewaySettings) -> list[Message]:
-    # One domain twice and Envoy refuses the table: who is first in order has it.
-    taken: set[str] = set()
-    hosts: list[Message] = []
-    for deployment in ordered:
-        domains = [d for d in _domains(deployment, settings=settings) if d not in taken]
-        taken.update(domains)
-        hosts.append(
-            VirtualHost(
-                name=str(deployment.key),
-                domains=domains,
-                routes=[_serve({"prefix": "/"}, deployment, rewrite=False)],
-                retry_policy=_RETRY,
-            )
-        )
-    return sorted((h for h in hosts if h.domains), key=lambda h: str(h.name))
 
 
 def _domains(deployment: Deployment, *, settings: GatewaySettings) -> list[str]:

@@ -16,7 +16,7 @@ from beamlit_operator.gateway.clusters import revision_cluster, revision_endpoin
 from beamlit_operator.gateway.listeners import cold_listener, main_listener
 from beamlit_operator.gateway.names import DeploymentKey, RevisionKey
 from beamlit_operator.gateway.resources import Delta, Resource, ResourceType
-from beamlit_operator.gateway.routes import refusal_of, route_table
+from beamlit_operator.gateway.routes import RouteTable, refusal_of
 from beamlit_operator.gateway.settings import GatewaySettings
 
 
@@ -39,7 +39,9 @@ def full_state(catalog: Catalog, *, settings: GatewaySettings) -> Delta:
             for key in revisions
         },
         ResourceType.LISTENER: _listeners(settings),
-        ResourceType.ROUTES: {names.ROUTES: _routes(catalog, settings=settings)},
+        ResourceType.ROUTES: {
+            names.ROUTES: Resource.of(RouteTable(settings).build(map(_routing_view, catalog)))
+        },
     }
 
 
@@ -48,10 +50,6 @@ def _listeners(settings: GatewaySettings) -> dict[str, Resource]:
         names.MAIN_LISTENER: Resource.of(main_listener(settings)),
         names.COLD_LISTENER: Resource.of(cold_listener(settings)),
     }
-
-
-def _routes(catalog: Catalog, *, settings: GatewaySettings) -> Resource:
-    return Resource.of(route_table(catalog, settings=settings))
 
 
 def _routing_view(deployment: Deployment) -> Deployment:
@@ -72,6 +70,7 @@ class Translator:
     def __init__(self, catalog: Catalog, *, settings: GatewaySettings) -> None:
         self._catalog = catalog
         self._settings = settings
+        self._routes = RouteTable(settings)
         self._views: dict[DeploymentKey, Deployment] = {}
 
     def start(self) -> Delta:
@@ -119,8 +118,8 @@ class Translator:
             ResourceType.ENDPOINTS: endpoints,
         }
         if rerouted:
-            routes = _routes(self._catalog, settings=self._settings)
-            delta[ResourceType.ROUTES] = {names.ROUTES: routes}
+            routes = self._routes.build(self._views.values())
+            delta[ResourceType.ROUTES] = {names.ROUTES: Resource.of(routes)}
         return delta
 
     def _is_routed(self, key: RevisionKey) -> bool:
