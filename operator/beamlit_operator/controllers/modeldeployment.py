@@ -8,7 +8,7 @@
 4. it is not enabled: everything to zero, Ready=True Deactivated;
 5. a check fails (`checks`): what runs is left alone, except that under policies that cannot be
    resolved nothing starts; Ready=False with the check's reason;
-6. else its revision's objects are applied, traffic moves (`traffic`), and the state of the pods is
+6. else its revision's objects are applied, traffic moves (`rollout`), and the state of the pods is
    told:
 
 | serving revision        | the current one is another | Ready | reason                          |
@@ -25,10 +25,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from beamlit_operator.api import Reason, labels
-from beamlit_operator.controllers import checks, report, traffic
+from beamlit_operator.api.modeldeployment import ServerlessConfig
+from beamlit_operator.controllers import checks, report
 from beamlit_operator.controllers.bounds import outside
 from beamlit_operator.controllers.diagnosis import why_not_started
 from beamlit_operator.controllers.objects import Held
@@ -40,6 +41,8 @@ from beamlit_operator.kube import Json, resource_of
 from beamlit_operator.origins import S3Ref
 from beamlit_operator.policy import EffectivePolicy, effective_policy
 from beamlit_operator.policy.placement import why_no_node
+from beamlit_operator.rollout import RevisionState, RolloutPlan, Scaling
+from beamlit_operator.rollout import decide as decide_rollout
 from beamlit_operator.workloads.files import ModelFiles, hub_credentials, s3_credentials
 from beamlit_operator.workloads.native import Refusal, Workload, endpoint_service, workload
 
@@ -73,11 +76,9 @@ def decide(snapshot: Snapshot, now: datetime) -> Plan:
         node_labels=snapshot.node_labels,
         catalogue=snapshot.settings.catalogue,
     )
-    outcome = _outcome(snapshot, policy)
+    outcome = _outcome(snapshot, policy, now)
     plan = outcome.plan
-    removed = {deletion.uid for deletion in evictions}
-    settled = report.is_settled(snapshot)
-    if outcome.verdict.reason == Reason.RESOLVING and settled:
+    if outcome.verdict.reason == Reason.RESOLVING and report.is_settled(snapshot):
         # A fresh operator has not looked at the origin yet. What is written holds until it has.
         return replace(plan, delete=(*plan.delete, *evictions))
     status, events = report.status(
@@ -87,7 +88,6 @@ def decide(snapshot: Snapshot, now: datetime) -> Plan:
         phase=outcome.phase,
         serving=outcome.serving,
         more=outcome.more,
-        without_pods=removed,
         now=now,
     )
     return replace(
@@ -101,7 +101,7 @@ def unreadable(deployment: Held, now: datetime) -> Plan:  # type: ignore[type-ar
     return report.bare(deployment, verdict, now=now)
 
 
-def _outcome(snapshot: Snapshot, policy: EffectivePolicy) -> _Outcome:
+def _outcome(snapshot: Snapshot, policy: EffectivePolicy, now: datetime) -> _Outcome:
     duplicate = checks.duplicate(snapshot)
     if duplicate is not None:
         because = "another deployment serves the endpoint"
@@ -121,7 +121,7 @@ def _outcome(snapshot: Snapshot, policy: EffectivePolicy) -> _Outcome:
     if isinstance(built, Refusal):
         refusal = Verdict(State.STALLED, built.reason, built.message)
         return _held_back(snapshot, policy, refusal)
-    return _placed(snapshot, policy, built)
+    return _placed(snapshot, policy, built, now=now)
 
 
 def _held_back(snapshot: Snapshot, policy: EffectivePolicy, verdict: Verdict) -> _Outcome:
@@ -145,55 +145,76 @@ def _held_back(snapshot: Snapshot, policy: EffectivePolicy, verdict: Verdict) ->
     return _Outcome(verdict, phase, serving, Plan(scale=scale, requeue_after=_again(snapshot)))
 
 
-def _placed(snapshot: Snapshot, policy: EffectivePolicy, built: Workload) -> _Outcome:
-    spec = snapshot.deployment.spec
-    minimum = spec.serverless_config.min_num_replicas if spec.serverless_config else 0
-    revisions = report.revisions(snapshot)
-    rollout = traffic.decide(
-        built.revision, revisions, minimum=minimum, unused_for=snapshot.unused_for
+def _placed(
+    snapshot: Snapshot, policy: EffectivePolicy, built: Workload, *, now: datetime
+) -> _Outcome:
+    config = snapshot.deployment.spec.serverless_config or ServerlessConfig()
+    rollout = decide_rollout(
+        [_state(snapshot, each, now) for each in report.revisions(snapshot)],
+        built.revision,
+        now=now,
+        scaling=Scaling(config.min_num_replicas, config.max_num_replicas),
     )
-    existing = {r.name: r for r in revisions}
-    scale = []
-    current = existing.get(built.revision)
-    if current is not None and current.replicas < rollout.start:
-        because = "the new revision has to be ready before it serves"
-        if rollout.start == minimum:
-            because = "spec.serverlessConfig.minNumReplicas"
-        scale.append(Scale(built.revision, rollout.start, because))
+    exists = any(each["metadata"]["name"] == built.revision for each in snapshot.workloads)
+    scale = [
+        Scale(name, replicas, "minNumReplicas, or a new revision that has to be ready first")
+        for name, replicas in rollout.scale.items()
+        if exists or name != built.revision
+    ]
     gone = [
         _deletion(child, "another revision serves")
         for child in snapshot.children
-        if (child["metadata"].get("labels") or {}).get(labels.REVISION) in rollout.remove
+        if (child["metadata"].get("labels") or {}).get(labels.REVISION) in rollout.delete
     ]
-    waits = [w for w in (rollout.again_after, _again(snapshot)) if w is not None]
+    waits = [_again(snapshot)]
+    if rollout.requeue_after is not None:
+        waits.append(rollout.requeue_after.total_seconds())
     plan = Plan(
         apply=(
             endpoint_service(snapshot.deployment, snapshot.settings),
             built.service,
             with_version(built.deployment, built.version),
         ),
-        first_replicas={built.revision: rollout.start},
+        first_replicas={built.revision: rollout.scale.get(built.revision, config.min_num_replicas)},
         scale=tuple(scale),
         delete=tuple(gone),
-        requeue_after=min(waits) if waits else None,
+        requeue_after=min((w for w in waits if w is not None), default=None),
     )
-    return replace(_told(snapshot, policy, rollout.serving, current=built.revision), plan=plan)
+    told = _told(snapshot, policy, rollout.serving, current=built.revision, rollout=rollout)
+    return replace(told, plan=plan)
 
 
-def _told(snapshot: Snapshot, policy: EffectivePolicy, serving: str, *, current: str) -> _Outcome:
+def _state(snapshot: Snapshot, revision: report.Revision, now: datetime) -> RevisionState:
+    unused = snapshot.unused_for.get(revision.name)
+    # One that never got ready has nothing to drain.
+    drains = unused is not None and revision.ready > 0
+    return RevisionState(
+        name=revision.name,
+        replicas=revision.replicas,
+        ready=revision.ready,
+        traffic=revision.traffic,
+        retired_at=now - timedelta(seconds=unused) if drains and unused is not None else None,
+        failure=why_not_started(_pods_of(snapshot, revision.name)),
+    )
+
+
+def _told(
+    snapshot: Snapshot,
+    policy: EffectivePolicy,
+    serving: str,
+    *,
+    current: str,
+    rollout: RolloutPlan | None = None,
+) -> _Outcome:
     """What the pods of the serving and of the current revision say."""
     by_name = {r.name: r for r in report.revisions(snapshot)}
     server = by_name.get(serving)
     failure = why_not_started(_pods_of(snapshot, current))
     active = server is not None and server.ready > 0
-    if serving != current:
-        phase = "Active" if active else "Idle"
-        if failure is None:
-            message = f"revision {current} starts; {serving} serves until it is ready"
-            return _Outcome(Verdict(State.CHANGING, Reason.ROLLING_OUT, message), phase, serving)
-        message = f"revision {current} cannot start, {serving} goes on serving: {failure}"
-        verdict = Verdict(State.HELD_UP, Reason.ROLLING_OUT, message)
-        return _Outcome(verdict, phase, serving)
+    if rollout is not None and rollout.progressing:
+        state = State.HELD_UP if rollout.stalled else State.CHANGING
+        verdict = Verdict(state, Reason.ROLLING_OUT, rollout.message)
+        return _Outcome(verdict, "Active" if active else "Idle", serving)
     if active:
         verdict = Verdict(State.GOOD, Reason.SERVING, "the endpoint answers")
         return _Outcome(verdict, "Active", serving)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -11,7 +12,6 @@ from beamlit_operator.api.modeldeployment import ModelDeploymentStatus
 from beamlit_operator.controllers.objects import Held
 from beamlit_operator.controllers.plan import Announcement, Plan
 from beamlit_operator.controllers.snapshot import Snapshot
-from beamlit_operator.controllers.traffic import Revision
 from beamlit_operator.controllers.verdict import State, Verdict, changed, conditions_of
 from beamlit_operator.kube import Json
 from beamlit_operator.policy import EffectivePolicy, policy_status
@@ -21,6 +21,17 @@ VERSION = "beamlit.com/version"
 
 QUIET = frozenset({Reason.RESOLVING, Reason.STARTING})
 """Reasons that are passed through on the way; an Event for each would only be noise."""
+
+
+@dataclass(frozen=True, slots=True)
+class Revision:
+    """One revision as it is in the cluster. ``traffic`` is what the status says, in percent."""
+
+    name: str
+    version: str
+    replicas: int
+    ready: int
+    traffic: int = 0
 
 
 def replicas(workload: Json) -> int:
@@ -72,7 +83,6 @@ def status(
     serving: str | None,
     now: datetime,
     more: Iterable[tuple[str, str, str]] = (),
-    without_pods: Collection[str] = (),
 ) -> tuple[Json, tuple[Announcement, ...]]:
     """The status, and the Events about what it changes.
 
@@ -84,7 +94,6 @@ def status(
         serving: the revision that gets the requests; None for none.
         now: the time of the decision.
         more: further conditions that hold: type, reason, message.
-        without_pods: uids of pods that are being removed, which no longer count as ready.
     """
     deployment = snapshot.deployment
     old = deployment.status
@@ -93,7 +102,6 @@ def status(
     extra = [*more]
     if overridden is not None:
         extra.append((conditions.POLICY_OVERRIDDEN, *overridden))
-    del without_pods
     rows = [_row(each, serving) for each in revisions(snapshot)]
     body: Json = {
         "observedGeneration": generation,
