@@ -18,7 +18,7 @@ class FlakyStore:
         cut_at: the next transfers break off after so many bytes, one entry each.
         refuse: the next requests get these status codes, one entry each.
         spoil: called with (number of the get, body): the body to send instead.
-        before_get: called before each object is read.
+        before_get: called with the number of the get, before the object is read.
         ignore_if_match: like stores that do not know the header.
     """
 
@@ -27,7 +27,7 @@ class FlakyStore:
         self.cut_at: list[int] = []
         self.refuse: list[int] = []
         self.spoil: Callable[[int, bytes], bytes] = lambda number, body: body
-        self.before_get: Callable[[], None] = lambda: None
+        self.before_get: Callable[[int], object] = lambda number: None
         self.ignore_if_match = False
         self.endpoint = ""
         self._store = store
@@ -67,11 +67,10 @@ class FlakyStore:
         if self.refuse:
             code = self.refuse.pop(0)
             return web.Response(status=code, text="<Error><Code>SlowDown</Code></Error>")
-        is_get = "list-type" not in request.query
+        is_get, number = "list-type" not in request.query, 0
         if is_get:
-            self.gets += 1
-            await asyncio.to_thread(self.before_get)
-        number = self.gets
+            self.gets = number = self.gets + 1
+            await asyncio.to_thread(self.before_get, number)
         headers = dict(request.headers)
         if self.ignore_if_match:
             headers.pop("If-Match", None)

@@ -64,8 +64,8 @@ def test_a_store_that_asks_to_slow_down_is_asked_again(flaky: FlakyStore, tmp_pa
 def test_an_object_written_during_the_fetch_is_not_stitched_together(
     flaky: FlakyStore, s3: Any, tmp_path: Path, ignore_if_match: bool
 ) -> None:
-    def overwrite() -> None:
-        if flaky.gets == 2:
+    def overwrite(number: int) -> None:
+        if number == 2:
             s3.put_object(Bucket="models", Key="m/weights", Body=os.urandom(300_000))
 
     flaky.before_get = overwrite
@@ -78,7 +78,7 @@ def test_an_object_written_during_the_fetch_is_not_stitched_together(
 def test_an_object_removed_during_the_fetch_is_reported(
     flaky: FlakyStore, s3: Any, tmp_path: Path
 ) -> None:
-    flaky.before_get = lambda: s3.delete_object(Bucket="models", Key="m/weights")
+    flaky.before_get = lambda number: s3.delete_object(Bucket="models", Key="m/weights")
     assert failure(flaky, tmp_path).reason is OriginReason.CHANGED
 
 
