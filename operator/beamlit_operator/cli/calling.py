@@ -18,6 +18,10 @@ WARM_UP = 5
 """Calls before the first that counts, so that connections exist."""
 
 
+class TryAgainError(CommandError):
+    """The gateway asks to come back shortly."""
+
+
 @dataclass(frozen=True, slots=True)
 class Latencies:
     """Of calls one after the other, in seconds."""
@@ -40,6 +44,7 @@ async def infer(session: aiohttp.ClientSession, url: str, body: bytes) -> Json:
     """One inference.
 
     Raises:
+        TryAgainError: the gateway answered 503 with a ``Retry-After``.
         CommandError: the answer was not a success, or there was none; says which.
     """
     try:
@@ -48,7 +53,9 @@ async def infer(session: aiohttp.ClientSession, url: str, body: bytes) -> Json:
         ) as answer:
             text = await answer.text()
             if answer.status != 200:
-                raise CommandError(f"{url} answered {answer.status}: {text[:500]}")
+                asked_back = answer.status == 503 and "Retry-After" in answer.headers
+                kind = TryAgainError if asked_back else CommandError
+                raise kind(f"{url} answered {answer.status}: {text[:500]}")
             reply: Json = json.loads(text)
             return reply
     except (aiohttp.ClientError, TimeoutError, ValueError) as error:

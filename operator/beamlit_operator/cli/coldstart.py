@@ -20,6 +20,7 @@ from beamlit_operator.api import labels
 from beamlit_operator.kube import DEPLOYMENTS, PODS, Change, Json, KubeClient, Reflector
 
 REQUEST_IN = "request in"
+SCALED = "scaled up from zero"
 ANSWERED = "answered"
 
 
@@ -41,13 +42,15 @@ class ColdStart:
     def follow_deployment(self, change: Change) -> None:
         """Sees a revision's Deployment scaled up."""
         if change.new is not None and change.new.get("spec", {}).get("replicas", 0) > 0:
-            self.mark("scaled up from zero")
+            self.mark(SCALED)
 
     def follow_pod(self, change: Change) -> None:
         """Sees how far the pod is."""
         if change.new is None or "deletionTimestamp" in change.new["metadata"]:
             return
         self.pod = change.new
+        # Two watches may tell of cause and effect in either order.
+        self.mark(SCALED)
         for step in pod_steps(change.new):
             self.mark(step)
 

@@ -82,7 +82,8 @@ async def _demo(stage: Stage, folder: Path) -> None:
             step.done = "everything stopped, nothing is left running"
             await context.__aexit__(None, None, None)
     now = time.monotonic()
-    stage.show(Text(f"Done in {now - started:.0f} s, {now - set_up:.0f} s of it after set-up."))
+    after = f", {now - set_up:.0f} s of it after the pull" if seconds else ""
+    stage.show(Text(f"Done in {now - started:.0f} s{after}."))
 
 
 async def _tell(stage: Stage, cluster: DevCluster) -> None:

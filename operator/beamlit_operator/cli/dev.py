@@ -164,12 +164,9 @@ def _empty(folder: Path) -> None:
 
 def welcome(cluster: DevCluster, settings: DevSettings) -> Panel:
     """What a person needs to know to use it."""
-    kubeconfig = cluster.kubeconfig
-    if kubeconfig.is_relative_to(Path.cwd()):
-        kubeconfig = kubeconfig.relative_to(Path.cwd())
     text = Text()
     text.append("In another terminal:\n\n")
-    text.append(f"  export KUBECONFIG={shlex.quote(str(kubeconfig))}\n\n", style="bold")
+    text.append(f"  export KUBECONFIG={shlex.quote(str(cluster.kubeconfig))}\n\n", style="bold")
     text.append(f"Gateway   {cluster.gateway}\n")
     if cluster.store:
         text.append(f"S3 store  {cluster.store}, with the sample models in s3://models\n")

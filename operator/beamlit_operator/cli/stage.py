@@ -47,15 +47,19 @@ class Stage:
     def show(self, *what: RenderableType) -> None:
         """Prints tables and lines, indented below their section."""
         for each in what:
-            self._console.print(Padding(each, (0, 0, 0, 3)))
+            self._console.print(Padding(each, (0, 0, 0, 3), expand=False))
 
     @contextmanager
     def step(self, text: str) -> Iterator[Step]:
         """Shows that something is under way, and then how long it took."""
         started = time.monotonic()
         with self._console.status(Text(text)) as status:
-            step = Step(lambda now: status.update(Text(f"{text}: {now}")))
-            yield step
+            step = Step(lambda now: status.update(Text(now, no_wrap=True, overflow="ellipsis")))
+            try:
+                yield step
+            except BaseException:
+                self.show(Text("✗ ", style="red").append(text, style="default"))
+                raise
         seconds = time.monotonic() - started
         line = Text("✓ ", style="green").append(step.done or text, style="default")
         self.show(line.append(f"  {seconds:.1f} s", style="dim"))

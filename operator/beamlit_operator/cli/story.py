@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from pathlib import Path
@@ -10,10 +11,10 @@ import aiohttp
 from rich.table import Table
 from rich.text import Text
 
-from beamlit_operator.api import labels
+from beamlit_operator.api import Model, ModelDeployment, labels
 from beamlit_operator.api.conditions import READY, find
 from beamlit_operator.cli.applying import apply_folder
-from beamlit_operator.cli.calling import Json, compare, infer
+from beamlit_operator.cli.calling import Json, TryAgainError, compare, infer
 from beamlit_operator.cli.coldstart import ANSWERED, REQUEST_IN, ColdStart, timeline, watched
 from beamlit_operator.cli.errors import CommandError
 from beamlit_operator.cli.explain import EFFECT_STYLES
@@ -31,6 +32,8 @@ SPECIES = ("setosa", "versicolor", "virginica")
 
 READY_WITHIN = 30.0
 ANSWER_WITHIN = 120.0
+ATTEMPTS = 10
+RETRY_AFTER = 0.2
 WARM_CALLS = 50
 REST_WITHIN = 90.0
 """Seconds. Stable window 6 s and grace 30 s, then the pod has to end."""
@@ -63,29 +66,30 @@ class Story:
 
     async def _apply(self, kubeconfig: Path) -> None:
         self._stage.section("Apply the quickstart, the files one would apply to a real cluster")
-        with self._stage.step("applying"):
+        with self._stage.step("applying") as step:
+            step.done = "applied"
             command, lines = await apply_folder(self._samples, kubeconfig, workspace=WORKSPACE)
         self._stage.show(Text(f"$ {command}", style="bold"), *(Text(line) for line in lines))
-        with self._stage.step("model and deployment ready"):
+        with self._stage.step("waiting for the conditions") as step:
+            step.done = "model and deployment ready"
             await self._scene.until(
                 self._scene.is_ready, what="model and deployment ready", within=READY_WITHIN
             )
-        self._stage.show(self._conditions())
+        self._stage.show(self._conditions(self._scene.model, self._scene.deployment))
 
-    def _conditions(self) -> Table:
-        table = _table("RESOURCE", "PHASE", "CONDITION", "STATUS", "REASON")
-        table.add_column("MESSAGE", overflow="fold")
-        for item in (self._scene.model, self._scene.deployment):
+    def _conditions(self, *items: Model | ModelDeployment | None) -> Table:
+        table = Table(box=None, padding=(0, 3, 0, 0), show_header=False)
+        table.add_column(no_wrap=True)
+        table.add_column(overflow="fold")
+        for item in items:
             if item is None:
                 continue
-            named: Text | str = f"{item.kind} {item.metadata.name}"
+            phase = phase_text(item.status.phase)
+            table.add_row(Text(f"{item.kind} {item.metadata.name}", style="bold"), phase)
             for each in item.status.conditions:
                 style = READY_STYLES[each.status] if each.type == READY else "yellow"
-                table.add_row(
-                    *(named, phase_text(item.status.phase) if named else "", each.type),
-                    *(Text(each.status, style=style), each.reason, Text(each.message)),
-                )
-                named = ""
+                state = Text(f"  {each.type}={each.status}", style=style)
+                table.add_row(state, Text(f"{each.reason}: {each.message}"))
         return table
 
     def _policy(self) -> None:
@@ -113,19 +117,40 @@ class Story:
         await scene.until(scene.is_at_rest, what="nothing runs yet", within=READY_WITHIN)
         url = self._url()
         self._stage.show(Text("replicas 0, pods 0"), Text(f"POST {url}", style="bold"))
-        with self._stage.step("answered") as step:
+        with self._stage.step("waiting for the answer") as step:
+            step.done = "answered"
             async with watched(
-                self._client, workspace=WORKSPACE, deployment=DEPLOYMENT, on_step=step.say
+                self._client,
+                workspace=WORKSPACE,
+                deployment=DEPLOYMENT,
+                on_step=lambda seen: step.say(f"waiting for the answer: {seen}"),
             ) as start:
-                start.mark(REQUEST_IN)
-                reply = await infer(session, url, self._request)
-                start.mark(ANSWERED)
+                reply = await self._call_cold(session, url, start)
                 # The last news of the pod may still be on its way.
                 await scene.until(
                     lambda: "model server ready" in start.seen, what="pod ready", within=5
                 )
         self._stage.show(timeline(start), self._predictions(reply), self._place(start))
         return start
+
+    async def _call_cold(self, session: aiohttp.ClientSession, url: str, start: ColdStart) -> Json:
+        """The request that wakes it, again while the gateway has not heard of it yet.
+
+        It hears of a deployment when everybody else does: milliseconds after it became ready.
+        """
+        for attempt in range(ATTEMPTS):
+            start.seen.clear()
+            start.mark(REQUEST_IN)
+            try:
+                reply = await infer(session, url, self._request)
+            except TryAgainError:
+                if attempt == ATTEMPTS - 1:
+                    raise
+                await asyncio.sleep(RETRY_AFTER)
+            else:
+                start.mark(ANSWERED)
+                return reply
+        raise AssertionError("the loop returns or raises")
 
     def _predictions(self, reply: Json) -> Text:
         flowers = json.loads(self._request)["inputs"][0]["data"]
@@ -160,9 +185,14 @@ class Story:
         self._stage.show(table)
 
     async def _rest(self, last_request: float) -> None:
-        self._stage.section("No more requests: back to nothing")
         scene = self._scene
-        with self._stage.step("zero replicas, zero pods") as step:
+        config = scene.deployment.spec.serverless_config if scene.deployment else None
+        window = config.stable_window if config else None
+        self._stage.section(
+            f"No more requests: after an idle window of {window or '60s'} and 30 s of grace, zero"
+        )
+        with self._stage.step("waiting for zero") as step:
+            step.done = "zero replicas, zero pods"
 
             def at_rest() -> bool:
                 pods = len(scene.pods)
@@ -171,7 +201,7 @@ class Story:
                 return scene.is_at_rest()
 
             await scene.until(at_rest, what="back to zero replicas", within=REST_WITHIN)
-        self._stage.show(self._conditions())
+        self._stage.show(self._conditions(scene.deployment))
 
     def _url(self) -> str:
         deployment = self._scene.deployment
