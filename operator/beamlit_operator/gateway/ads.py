@@ -206,14 +206,16 @@ class AdsServer(AdsServicer):  # type: ignore[misc]
         metrics: GatewayMetrics,
         complete: asyncio.Event,
         on_configured: Callable[[bool], None],
+        on_refused: Callable[[str], None],
     ) -> None:
         """``complete`` is set once the store holds the whole cluster: an Envoy that was configured
         by an earlier agent must not be told that everything is gone. ``on_configured`` hears
-        whether an Envoy is connected and has taken all."""
+        whether an Envoy is connected and has taken all, ``on_refused`` what it did not take."""
         self._store = store
         self._metrics = metrics
         self._complete = complete
         self._on_configured = on_configured
+        self._on_refused = on_refused
 
     async def DeltaAggregatedResources(  # noqa: N802 (the name in the .proto)
         self, _requests: Any, context: Any
@@ -261,6 +263,7 @@ class AdsServer(AdsServicer):  # type: ignore[misc]
                     type_, message = refused
                     self._metrics.xds_refused(type_)
                     log.error("envoy refused %s: %s", type_.name.lower(), message)
+                    self._on_refused(f"Envoy refused {type_.name.lower()}: {message}")
                 wake.set()
         finally:
             wake.set()

@@ -61,6 +61,7 @@ class Agent:
         )
         self._complete = asyncio.Event()
         self._configured = False
+        self._refused = ""
         self._dirty_deployments: set[DeploymentKey] = set()
         self._dirty_revisions: set[RevisionKey] = set()
         self._flush_at: asyncio.TimerHandle | None = None
@@ -92,18 +93,26 @@ class Agent:
         if not self._complete.is_set():
             return "the API server was not read yet"
         if not self._configured:
-            return "Envoy has not taken its first full configuration yet"
+            return self._refused or "Envoy has not taken its first full configuration yet"
         return ""
 
     @contextlib.asynccontextmanager
     async def _grpc(self) -> AsyncIterator[None]:
-        server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
+        server = grpc.aio.server(
+            options=[
+                # A port that is taken is an error, not shared.
+                ("grpc.so_reuseport", 0),
+                # An Envoy that reconnects names all it has.
+                ("grpc.max_receive_message_length", -1),
+            ]
+        )
         add_ads(
             AdsServer(
                 self.store,
                 metrics=self.metrics,
                 complete=self._complete,
                 on_configured=self._on_configured,
+                on_refused=self._on_refused,
             ),
             server,
         )
@@ -149,6 +158,10 @@ class Agent:
         if configured and not self._configured:
             log.info("envoy has taken the full configuration")
         self._configured = configured
+        self._refused = ""
+
+    def _on_refused(self, what: str) -> None:
+        self._refused = what
 
     def _awake(self) -> set[RevisionKey]:
         return {*self.catalog.awake(), *self.cold.starting(), *self.book.revisions()}

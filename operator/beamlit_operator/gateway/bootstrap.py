@@ -55,6 +55,15 @@ def bootstrap(settings: GatewaySettings) -> dict[str, Any]:
             }
         },
         "static_resources": {"clusters": [_json(_agent_cluster(settings)), _json(_pod_cluster())]},
+        "stats_config": {
+            # Thousands of clusters with a hundred statistics each are most of Envoy's memory. What
+            # is needed by revision comes in load reports, which count apart from statistics.
+            "stats_matcher": {
+                "exclusion_list": {
+                    "patterns": [{"safe_regex": {"regex": "cluster\\.[^.]+/.*"}}],
+                }
+            }
+        },
         "overload_manager": {
             "resource_monitors": [
                 {

@@ -238,6 +238,7 @@ class ColdStarts:
 
     def changed(self, key: DeploymentKey) -> None:
         """The deployment, or its pods, changed: let go whom that concerns."""
+        self._forgive(key)
         for start in [s for s in self._starts.values() if s.revision.deployment_key == key]:
             self._evaluate(start)
 
@@ -318,6 +319,15 @@ class ColdStarts:
         self._metrics.cold_starts.labels(*key, how).inc()
         if how == "ready":
             self._metrics.cold_start_seconds.labels(*key).observe(self._clock() - start.began)
+
+    def _forgive(self, key: DeploymentKey) -> None:
+        """There is a place to run now: nothing was wrong with the deployment itself."""
+        deployment = self._catalog.get(key)
+        problem = deployment.problem if deployment is not None else None
+        if problem is None or problem.reason != Reason.NO_PLACEMENT:
+            for revision, failures in list(self._failures.items()):
+                if revision.deployment_key == key and failures.reply.reason == Reason.NO_PLACEMENT:
+                    del self._failures[revision]
 
     def forget(self, key: DeploymentKey) -> None:
         """A deployment is gone, or was changed by its owner: its failures say nothing any more."""

@@ -43,9 +43,12 @@ def main_listener(settings: GatewaySettings) -> Message:
             "route_config_name": names.ROUTES,
             "config_source": {"ads": {}, "resource_api_version": "V3"},
         },
-        # The caller's address is put in X-Forwarded-For, and x-envoy-* of strangers is dropped.
+        # The caller's address is put in X-Forwarded-For. Everybody is a stranger, wherever the call
+        # comes from (no address is in this range): their x-envoy-* headers steer nothing here.
         use_remote_address={"value": True},
-        internal_address_config={},
+        internal_address_config={
+            "cidr_ranges": [{"address_prefix": "255.255.255.255", "prefix_len": {"value": 32}}]
+        },
         # Nothing about a request's id or its trace is ours to change.
         preserve_external_request_id=True,
         always_set_request_id_in_response=True,

@@ -192,3 +192,33 @@ async def test_http2_callers_are_served(gateway: Gateway, server: ModelServer) -
     frame = await asyncio.wait_for(reader.readexactly(9), 5)
     writer.close()
     assert frame[3] == 4
+
+
+async def test_callers_cannot_steer_envoy_by_its_own_headers(
+    gateway: Gateway, server: ModelServer
+) -> None:
+    name = await gateway.cluster.deploy("iris")
+    await gateway.cluster.ready(f"{name}-1", server)
+    await gateway.routed()
+    steering = {"x-envoy-upstream-rq-timeout-ms": "1", "x-envoy-internal": "true"}
+    _, body = await gateway.get("/demo/models/iris", headers=steering)
+    assert [key for key in body["headers"] if key.startswith("x-envoy")] == []
+
+
+async def test_envoy_takes_whatever_names_kubernetes_allows(gateway: Gateway) -> None:
+    longest = "a" + "b" * 61 + "c"
+    for number, (model, environment) in enumerate(
+        [("a", "b-c"), ("a-b", "c"), (longest, longest), ("x.y", "production"), ("0", "0")]
+    ):
+        await gateway.cluster.deploy(model, environment=environment, name=f"md-{number}.x")
+        await gateway.cluster.deploy(model, environment=environment, name=f"again-{number}")
+    await gateway.cluster.deploy("off", enabled=False)
+
+    async def taken() -> bool:
+        return (await gateway.get("/demo/models/off"))[1]["error"]["reason"] == "Deactivated"
+
+    await until(taken, what="Envoy has the table")
+    assert gateway.agent.not_ready() == ""
+    async with gateway.http.get(f"http://{gateway.settings.admin}/metrics") as response:
+        text = await response.text()
+    assert "beamlit_gateway_xds_refused_total{" not in text

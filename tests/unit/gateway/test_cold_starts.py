@@ -153,6 +153,16 @@ async def test_a_start_that_fails_right_now_is_not_waited_for(world: World) -> N
     assert world.waker.woken == []
 
 
+async def test_a_place_that_opens_up_ends_the_pause_at_once(world: World) -> None:
+    task = await world.ask()
+    world.deploy(problem=("NoPlacement", "no node in us"), since="t1")
+    assert (await refusal(task)).reason == "NoPlacement"
+    world.deploy()
+    task = await world.ask()
+    assert not task.done()
+    task.cancel()
+
+
 async def test_a_change_by_the_owner_ends_the_pause(world: World) -> None:
     task = await world.ask()
     world.deploy(problem=("StartFailed", "boom"), since="t1")
