@@ -50,6 +50,8 @@ def within(value: Value, allowed: ValueSet | None, parent: Parent) -> bool:
 def reduced(values: Iterable[Value], parent: Parent) -> ValueSet:
     """The same set without the values that lie within another of it."""
     everything = frozenset(values)
+    if len(everything) < 2:
+        return everything
     return frozenset(
         value
         for value in everything
@@ -64,6 +66,8 @@ def union(sets: Iterable[ValueSet], parent: Parent) -> ValueSet:
 
 def intersection(left: ValueSet, right: ValueSet, parent: Parent) -> ValueSet:
     """What both sets allow: of each pair of which one lies within the other, the smaller."""
+    if left == right:
+        return left
     return reduced(
         [value for value in left if within(value, right, parent)]
         + [value for value in right if within(value, left, parent)],
