@@ -10,6 +10,7 @@ from beamlit_operator.gateway.protos import (
     HttpConnectionManager,
     Listener,
     Message,
+    RequestIds,
     Router,
     packed,
 )
@@ -51,6 +52,9 @@ def main_listener(settings: GatewaySettings) -> Message:
         },
         # Nothing about a request's id or its trace is ours to change.
         preserve_external_request_id=True,
+        request_id_extension={
+            "typed_config": packed(RequestIds(pack_trace_reason={"value": False}))
+        },
         always_set_request_id_in_response=True,
         local_reply_config=_local_replies(),
         **_common(settings),

@@ -44,6 +44,7 @@ Router = _type("envoy.extensions.filters.http.router.v3.router_pb2", "Router")
 HttpProtocolOptions = _type(
     "envoy.extensions.upstreams.http.v3.http_protocol_options_pb2", "HttpProtocolOptions"
 )
+RequestIds = _type("envoy.extensions.request_id.uuid.v3.uuid_pb2", "UuidRequestIdConfig")
 PreviousHosts = _type(
     "envoy.extensions.retry.host.previous_hosts.v3.previous_hosts_pb2", "PreviousHostsPredicate"
 )

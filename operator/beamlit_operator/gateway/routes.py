@@ -88,6 +88,8 @@ class RouteTable:
                     "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
                 }
             ],
+            # X-Forwarded-For says the same.
+            request_headers_to_remove=["x-envoy-external-address"],
             response_headers_to_remove=[names.RETRY_HEADER],
             virtual_hosts=[
                 VirtualHost(
