@@ -47,12 +47,12 @@ def _verdict(environment: Held[Environment], policies: Container[str]) -> Verdic
         return Verdict(State.STALLED, Reason.INVALID_SPEC, environment.problem)
     missing = sorted(p.name for p in environment.parsed.spec.policies if p.name not in policies)
     if missing:
-        some = "Policy" if len(missing) == 1 else "Policies"
+        named = ", ".join(missing)
         return Verdict(
             State.WAITING,
             Reason.POLICIES_UNRESOLVED,
-            f"spec.policies names {some} {', '.join(missing)} that do not exist in "
-            f"{environment.metadata.namespace}: nothing new is placed in this environment. "
-            f"Create what is missing or remove it from spec.policies",
+            f"spec.policies names what does not exist in {environment.metadata.namespace}: "
+            f"{named}. Nothing new is placed in this environment until it is created, or removed "
+            f"from spec.policies",
         )
     return Verdict(State.GOOD, Reason.READY, "every policy of the environment exists")

@@ -29,8 +29,7 @@ from datetime import datetime, timedelta
 
 from beamlit_operator.api import Reason, labels
 from beamlit_operator.api.modeldeployment import ServerlessConfig
-from beamlit_operator.controllers import checks, report
-from beamlit_operator.controllers.bounds import outside
+from beamlit_operator.controllers import bounds, checks, report
 from beamlit_operator.controllers.diagnosis import why_not_started
 from beamlit_operator.controllers.objects import Held
 from beamlit_operator.controllers.originbook import Question
@@ -57,7 +56,6 @@ class _Outcome:
     phase: str
     serving: str | None
     plan: Plan = field(default_factory=Plan)
-    more: tuple[tuple[str, str, str], ...] = ()
 
 
 def decide(snapshot: Snapshot, now: datetime) -> Plan:
@@ -70,28 +68,45 @@ def decide(snapshot: Snapshot, now: datetime) -> Plan:
         policies=snapshot.policies,
         catalogue=snapshot.settings.catalogue,
     )
-    evictions = outside(
+    evictions = bounds.outside(
         snapshot.pods,
         policy,
         node_labels=snapshot.node_labels,
         catalogue=snapshot.settings.catalogue,
     )
     outcome = _outcome(snapshot, policy, now)
-    plan = outcome.plan
+    plan = _within_bounds(snapshot, outcome.plan, evictions)
     if outcome.verdict.reason == Reason.RESOLVING and report.is_settled(snapshot):
         # A fresh operator has not looked at the origin yet. What is written holds until it has.
-        return replace(plan, delete=(*plan.delete, *evictions))
+        return plan
     status, events = report.status(
         snapshot,
         policy,
         verdict=outcome.verdict,
         phase=outcome.phase,
         serving=outcome.serving,
-        more=outcome.more,
         now=now,
     )
+    return replace(plan, status=status, events=events)
+
+
+def _within_bounds(snapshot: Snapshot, plan: Plan, evictions: list[Deletion]) -> Plan:
+    """The plan with the evictions, and with what keeps evicted pods from coming back."""
+    evicted = bounds.per_revision(snapshot.pods, evictions)
+    live = {each["metadata"]["name"]: each for each in snapshot.workloads}
+    applied = tuple(
+        bounds.yielding(each, live.get(each["metadata"]["name"]), evicted[each["metadata"]["name"]])
+        if each["kind"] == "Deployment"
+        else each
+        for each in plan.apply
+    )
+    decided = {each["metadata"]["name"] for each in plan.apply} | {s.name for s in plan.scale}
+    shrunk = bounds.shrunk(snapshot.workloads, evicted, rebuilt=decided)
     return replace(
-        plan, status=status, events=(*plan.events, *events), delete=(*plan.delete, *evictions)
+        plan,
+        apply=applied,
+        scale=(*plan.scale, *shrunk),
+        delete=(*plan.delete, *evictions),
     )
 
 
@@ -133,7 +148,7 @@ def _held_back(snapshot: Snapshot, policy: EffectivePolicy, verdict: Verdict) ->
         # Only new replicas need the origin, and it may be back before one starts.
         told = _told(snapshot, policy, serving, current=serving)
         return replace(told, plan=Plan(requeue_after=_again(snapshot)))
-    scale = () if policy.resolved else _nothing_new(snapshot)
+    scale = () if policy.resolved else _nothing_new(snapshot, policy)
     ready = any(r.ready for r in revisions)
     phase = (
         "Active"
@@ -310,15 +325,26 @@ def _all_to_zero(snapshot: Snapshot) -> tuple[Scale, ...]:
     )
 
 
-def _nothing_new(snapshot: Snapshot) -> tuple[Scale, ...]:
+def _nothing_new(snapshot: Snapshot, policy: EffectivePolicy) -> tuple[Scale, ...]:
     """While policies cannot be resolved, no Deployment may have more replicas than run already."""
+    gone = {
+        each.uid
+        for each in bounds.outside(
+            snapshot.pods,
+            policy,
+            node_labels=snapshot.node_labels,
+            catalogue=snapshot.settings.catalogue,
+        )
+    }
     scales = []
     for each in snapshot.workloads:
         name = each["metadata"]["name"]
-        running = [p for p in _pods_of(snapshot, name) if _runs(p)]
-        if report.replicas(each) > len(running):
+        stay = [
+            p for p in _pods_of(snapshot, name) if _runs(p) and p["metadata"]["uid"] not in gone
+        ]
+        if report.replicas(each) > len(stay):
             because = "a policy or the environment is missing, so nothing new starts"
-            scales.append(Scale(name, len(running), because))
+            scales.append(Scale(name, len(stay), because))
     return tuple(scales)
 
 

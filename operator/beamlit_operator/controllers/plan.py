@@ -43,7 +43,7 @@ _NONE: Mapping[str, int] = MappingProxyType({})
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to do about one object, in this order: apply, delete, scale, status, events."""
+    """What to do about one object, in this order: apply, scale, delete, status, events."""
 
     status: Json | None = None
     """The whole status as it should be; None leaves it alone."""
@@ -51,8 +51,8 @@ class Plan:
     """Children to bring to this form by server-side apply, without `spec.replicas`."""
     first_replicas: Mapping[str, int] = field(default_factory=lambda: _NONE)
     """By name of a Deployment in `apply`: the replicas it starts with if it does not exist yet."""
-    delete: tuple[Deletion, ...] = ()
     scale: tuple[Scale, ...] = ()
+    delete: tuple[Deletion, ...] = ()
     events: tuple[Announcement, ...] = ()
     requeue_after: float | None = None
     """Seconds after which to look again, for what no event announces."""

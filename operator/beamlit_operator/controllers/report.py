@@ -82,7 +82,6 @@ def status(
     phase: str,
     serving: str | None,
     now: datetime,
-    more: Iterable[tuple[str, str, str]] = (),
 ) -> tuple[Json, tuple[Announcement, ...]]:
     """The status, and the Events about what it changes.
 
@@ -93,20 +92,17 @@ def status(
         phase: the phase in one word.
         serving: the revision that gets the requests; None for none.
         now: the time of the decision.
-        more: further conditions that hold: type, reason, message.
     """
     deployment = snapshot.deployment
     old = deployment.status
     generation = deployment.metadata.generation
     overridden = _overridden(policy)
-    extra = [*more]
-    if overridden is not None:
-        extra.append((conditions.POLICY_OVERRIDDEN, *overridden))
+    more = [(conditions.POLICY_OVERRIDDEN, *overridden)] if overridden is not None else []
     rows = [_row(each, serving) for each in revisions(snapshot)]
     body: Json = {
         "observedGeneration": generation,
         "conditions": conditions_of(
-            verdict, old=old.conditions, generation=generation, now=now, more=extra
+            verdict, old=old.conditions, generation=generation, now=now, more=more
         ),
         "phase": phase,
         "url": url(snapshot),

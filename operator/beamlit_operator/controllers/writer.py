@@ -12,6 +12,8 @@ any later apply the field is handed to the autoscaler's manager with the value i
 from __future__ import annotations
 
 import logging
+import time
+from collections import OrderedDict
 from typing import Any
 
 from beamlit_operator.api import labels as names
@@ -33,6 +35,9 @@ from beamlit_operator.kube import (
 )
 
 log = logging.getLogger(__name__)
+
+DELETE_AGAIN = 5.0
+"""Seconds after which an object that is still there is deleted once more."""
 
 
 class RefusedError(Exception):
@@ -58,6 +63,8 @@ class Writer:
         self._children = children
         self._announcer = announcer
         self._settled = Settled()
+        self._clock = time.monotonic
+        self._deleting: OrderedDict[str, float] = OrderedDict()
         self.writes = 0
         """API requests made so far that could change something."""
 
@@ -71,10 +78,10 @@ class Writer:
         try:
             for wanted in plan.apply:
                 await self._apply(wanted, plan.first_replicas.get(wanted["metadata"]["name"]))
-            for deletion in plan.delete:
-                await self._delete(key, deletion)
             for scale in plan.scale:
                 await self._scale(key, scale)
+            for deletion in plan.delete:
+                await self._delete(key, deletion)
             if plan.status is not None:
                 await self.write_status(key, live, plan.status)
         except ApiError as error:
@@ -182,6 +189,8 @@ class Writer:
                 raise
 
     async def _delete(self, key: Key, deletion: Deletion) -> None:
+        if not self._asks_again(deletion.uid):
+            return
         self.writes += 1
         try:
             await self._client.delete(
@@ -195,13 +204,24 @@ class Writer:
             if error.status not in (404, 409):
                 raise
         else:
-            log.info("%s: deleted %s: %s", key, deletion.name, deletion.because)
+            kind = deletion.resource.kind
+            log.info("%s: deleted %s %s: %s", key, kind, deletion.name, deletion.because)
         self._settled.forget(deletion.uid)
+
+    def _asks_again(self, uid: str) -> bool:
+        """Whether a deletion is due: not while the watch has not told of the last one yet."""
+        now = self._clock()
+        while self._deleting and next(iter(self._deleting.values())) < now - DELETE_AGAIN:
+            self._deleting.popitem(last=False)
+        if uid in self._deleting:
+            return False
+        self._deleting[uid] = now
+        return True
 
     async def _scale(self, key: Key, scale: Scale) -> None:
         self.writes += 1
         try:
-            await self._client.merge_patch(
+            answer = await self._client.merge_patch(
                 DEPLOYMENTS,
                 scale.name,
                 {"spec": {"replicas": scale.replicas}},
@@ -211,8 +231,15 @@ class Writer:
         except ApiError as error:
             if not error.not_found:
                 raise
-        else:
-            log.info("%s: scaled %s to %d: %s", key, scale.name, scale.replicas, scale.because)
+            return
+        log.info("%s: scaled %s to %d: %s", key, scale.name, scale.replicas, scale.because)
+        known = self._children[DEPLOYMENTS]
+        live = known.get(ObjectKey(key.workspace, scale.name))
+        version = (answer.get("metadata") or {}).get("resourceVersion")
+        if live is not None and version:
+            metadata = {**live["metadata"], "resourceVersion": version}
+            spec = {**live["spec"], "replicas": scale.replicas}
+            known.wrote({**live, "metadata": metadata, "spec": spec})
 
 
 def _ours(wanted: Json, live: Json) -> bool:
