@@ -83,9 +83,10 @@ class DevCluster:
     """A Kubernetes for laptops. ``async with`` starts and stops it."""
 
     def __init__(self, options: Options) -> None:
+        """Raises for a nodes file or image table that cannot be used."""
         self.options = options
         self._api = ApiServer(data_dir=options.data_dir)
-        self._workloads: Workloads | None = None
+        self.workloads = Workloads(self._api.client, options)
         self._running: asyncio.Task[None] | None = None
 
     @property
@@ -104,7 +105,7 @@ class DevCluster:
         """Returns when the cluster can be used; the kubeconfig is there then."""
         await self._api.start(self.options.host, self.options.port)
         try:
-            workloads = self._workloads = Workloads(self.client, self.options)
+            workloads = self.workloads
             self._api.set_log_provider(workloads.kubelet.logs)
             await workloads.register_nodes()
             running = self._running = asyncio.create_task(workloads.run())

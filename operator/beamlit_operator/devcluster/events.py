@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import uuid
+import time
 from collections import OrderedDict
 from typing import Literal
 
@@ -92,7 +92,8 @@ class EventRecorder:
                 "apiVersion": "v1",
                 "kind": "Event",
                 "metadata": {
-                    "name": f"{metadata['name'][:230]}.{uuid.uuid4().hex[:16]}",
+                    # As client-go names them: a list in name order is in order of time.
+                    "name": f"{metadata['name'][:230]}.{time.time_ns():x}",
                     "namespace": namespace,
                 },
                 "involvedObject": {k: v for k, v in involved.items() if v},

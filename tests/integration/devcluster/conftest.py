@@ -99,9 +99,7 @@ class Lab:
         await self.until(f"deployment {name} available", check, seconds=seconds)
 
     async def log(self, pod: str, **options: Any) -> str:
-        workloads = self.cluster._workloads
-        assert workloads is not None
-        stream = await workloads.kubelet.logs("default", pod, **options)
+        stream = await self.cluster.workloads.kubelet.logs("default", pod, **options)
         return b"".join([part async for part in stream]).decode()
 
 

@@ -16,7 +16,7 @@ import sys
 import time
 
 MARK = "BEAMLIT_CLUSTER_PROCESS"
-"""Environment variable with the cluster's token in every process of a pod."""
+"""Environment variable in every process of a pod: the cluster's token, then the container's."""
 
 
 class Guard:
@@ -64,9 +64,9 @@ def kill_group(group: int, signal_number: int = signal.SIGKILL) -> None:
         os.killpg(group, signal_number)
 
 
-def kill_marked(token: str) -> int:
-    """Kills every process with the mark; returns how many there were."""
-    needle = f"{MARK}={token}".encode()
+def kill_marked(mark: str) -> int:
+    """Kills every process whose mark begins with ``mark``; returns how many there were."""
+    needle = f"{MARK}={mark}".encode()
     found = 0
     try:
         entries = os.listdir("/proc")
@@ -77,7 +77,7 @@ def kill_marked(token: str) -> int:
             continue
         try:
             with open(f"/proc/{entry}/environ", "rb") as file:
-                if needle not in file.read().split(b"\0"):
+                if not any(part.startswith(needle) for part in file.read().split(b"\0")):
                     continue
             os.kill(int(entry), signal.SIGKILL)
             found += 1

@@ -3,30 +3,70 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
+import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from beamlit_operator.devcluster.kubelet.guard import MARK, Guard, kill_group
+from beamlit_operator.devcluster.kubelet.guard import MARK, Guard, kill_group, kill_marked
 from beamlit_operator.devcluster.kubelet.logs import ContainerLog
 
 READ_SIZE = 64 * 1024
+
+DRAIN_TIMEOUT = 1.0
+"""Seconds the rest of the output may take after the end of the program."""
 
 
 class StartError(Exception):
     """The program could not be started; the text is what the runtime would say."""
 
 
+class Output:
+    """Copies what comes out of a pipe to a log."""
+
+    def __init__(self, descriptor: int, log: ContainerLog) -> None:
+        self._descriptor = descriptor
+        self._log = log
+        self._done = asyncio.Event()
+        os.set_blocking(descriptor, False)
+        asyncio.get_running_loop().add_reader(descriptor, self._readable)
+
+    def _readable(self) -> None:
+        try:
+            data = os.read(self._descriptor, READ_SIZE)
+        except BlockingIOError:
+            return
+        if data:
+            self._log.write(data)
+        else:
+            self._close()
+
+    def _close(self) -> None:
+        if not self._done.is_set():
+            asyncio.get_running_loop().remove_reader(self._descriptor)
+            os.close(self._descriptor)
+            self._log.close()
+            self._done.set()
+
+    async def finish(self) -> None:
+        """Reads what is left; gives up on a pipe that somebody out of reach holds open."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._done.wait(), DRAIN_TIMEOUT)
+        self._close()
+
+
 class ContainerProcess:
     """A running program whose output goes to a log. Create it with :meth:`start`."""
 
     def __init__(
-        self, process: asyncio.subprocess.Process, guard: Guard, drained: asyncio.Future[None]
+        self, process: asyncio.subprocess.Process, guard: Guard, output: Output, mark: str
     ) -> None:
         self._process = process
         self._guard = guard
-        self._drained = drained
+        self._output = output
+        self._mark = mark
         self._ended: asyncio.Task[int] = asyncio.create_task(self._wait())
 
     @classmethod
@@ -44,12 +84,12 @@ class ContainerProcess:
         Raises:
             StartError: there is no such program, or it cannot be run.
         """
-        loop = asyncio.get_running_loop()
+        mark = f"{guard.token}.{uuid.uuid4().hex}"
         reading, writing = os.pipe()
         try:
             process = await asyncio.create_subprocess_exec(
                 *command,
-                env={**environment, MARK: guard.token},
+                env={**environment, MARK: mark},
                 cwd=folder,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=writing,
@@ -62,25 +102,7 @@ class ContainerProcess:
         finally:
             os.close(writing)
         guard.watch(process.pid)
-        drained: asyncio.Future[None] = loop.create_future()
-        os.set_blocking(reading, False)
-
-        def readable() -> None:
-            try:
-                data = os.read(reading, READ_SIZE)
-            except BlockingIOError:
-                return
-            if data:
-                log.write(data)
-                return
-            loop.remove_reader(reading)
-            os.close(reading)
-            log.close()
-            if not drained.done():
-                drained.set_result(None)
-
-        loop.add_reader(reading, readable)
-        return cls(process, guard, drained)
+        return cls(process, guard, Output(reading, log), mark)
 
     @property
     def pid(self) -> int:
@@ -102,10 +124,12 @@ class ContainerProcess:
 
     async def _wait(self) -> int:
         code = await self._process.wait()
-        # Like process 1 of a container: when it ends, so does everything else in there.
+        # Like process 1 of a container: when it ends, so does everything else in there, also what
+        # left its group.
         kill_group(self._process.pid)
+        await asyncio.to_thread(kill_marked, self._mark)
         self._guard.forget(self._process.pid)
-        await self._drained
+        await self._output.finish()
         return code if code >= 0 else 128 - code
 
 

@@ -6,20 +6,26 @@ itself at start when its folder is on PYTHONPATH. It covers sockets bound from P
 uvloop; programs that bind in C (gRPC) must be told their address by environment or argument.
 """
 
+from __future__ import annotations
+
 import os
 import sys
+
+TYPE_CHECKING = False  # Every Python program of a pod pays for what is imported here.
+if TYPE_CHECKING:
+    from typing import Any
 
 _ADDRESS = os.environ.get("BEAMLIT_BIND_ADDRESS", "")
 _ANY = ("", "0.0.0.0", "::", None)  # noqa: S104
 
 
-def _patch_socket():
+def _patch_socket() -> None:
     import socket
 
     plain_bind = socket.socket.bind
     plain_getaddrinfo = socket.getaddrinfo
 
-    def bind(self, address):
+    def bind(self: Any, address: Any) -> None:
         if isinstance(address, tuple) and len(address) >= 2 and address[0] in _ANY:
             if self.family == socket.AF_INET:
                 address = (_ADDRESS, address[1])
@@ -27,22 +33,24 @@ def _patch_socket():
                 # An IPv6 socket reaches an IPv4 address in its mapped form.
                 self.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
                 address = ("::ffff:" + _ADDRESS, *address[1:])
-        return plain_bind(self, address)
+        plain_bind(self, address)
 
-    def getaddrinfo(host, port, family=0, type=0, proto=0, flags=0):
+    def getaddrinfo(
+        host: Any, port: Any, family: int = 0, type: int = 0, proto: int = 0, flags: int = 0
+    ) -> Any:
         # Asked in order to listen: answer with one address, else servers bind it twice.
         if flags & socket.AI_PASSIVE and host in _ANY:
             host, family = _ADDRESS, socket.AF_INET
         return plain_getaddrinfo(host, port, family, type, proto, flags)
 
-    socket.socket.bind = bind
+    socket.socket.bind = bind  # type: ignore[method-assign]
     socket.getaddrinfo = getaddrinfo
 
 
 class _UvloopFinder:
     """Wraps ``uvloop.Loop.create_server`` once uvloop is imported: it binds in C."""
 
-    def find_spec(self, name, path=None, target=None):
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
         if name != "uvloop":
             return None
         sys.meta_path.remove(self)
@@ -53,22 +61,24 @@ class _UvloopFinder:
             return spec
         execute = spec.loader.exec_module
 
-        def exec_module(module):
+        def exec_module(module: Any) -> None:
             execute(module)
             plain = module.Loop.create_server
 
-            def create_server(self, factory, host=None, port=None, **options):
+            def create_server(
+                self: Any, factory: Any, host: Any = None, port: Any = None, **options: Any
+            ) -> Any:
                 if host in _ANY and not any(options.get(k) for k in ("sock", "fd")):
                     host = _ADDRESS if port is not None else host
                 return plain(self, factory, host, port, **options)
 
             module.Loop.create_server = create_server
 
-        spec.loader.exec_module = exec_module
+        spec.loader.exec_module = exec_module  # type: ignore[method-assign]
         return spec
 
 
-def _run_next():
+def _run_next() -> None:
     """Another sitecustomize further down the path, which this one hides, still gets its turn."""
     import importlib.machinery
     import importlib.util
