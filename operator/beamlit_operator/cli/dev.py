@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.panel import Panel
 from rich.text import Text
 
 from beamlit_operator.cli.errors import BAD_INPUT, CommandError
@@ -57,7 +56,7 @@ async def _run(settings: DevSettings, supervisor: Supervisor, *, console: Consol
             settings, supervisor, report=reporter(console, status.update)
         ) as cluster:
             status.stop()
-            console.print(welcome(cluster, settings))
+            console.print(welcome(cluster, settings), soft_wrap=True)
             await supervisor.while_running(asyncio.Event().wait())
     finally:
         status.stop()
@@ -162,19 +161,21 @@ def _empty(folder: Path) -> None:
                 entry.unlink()
 
 
-def welcome(cluster: DevCluster, settings: DevSettings) -> Panel:
-    """What a person needs to know to use it."""
-    text = Text()
-    text.append("In another terminal:\n\n")
+def welcome(cluster: DevCluster, settings: DevSettings) -> Text:
+    """What a person needs to know to use it; without a frame, so that it can be copied."""
+    text = Text("\nready", style="bold green")
+    text.append(f" in {cluster.seconds:.1f} s\n\nIn another terminal:\n\n", style="default")
     text.append(f"  export KUBECONFIG={shlex.quote(str(cluster.kubeconfig))}\n\n", style="bold")
-    text.append(f"Gateway   {cluster.gateway}\n")
+    text.append(f"Gateway   {cluster.gateway}\n", style="default")
     if cluster.store:
-        text.append(f"S3 store  {cluster.store}, with the sample models in s3://models\n")
-    text.append(f"Logs      {cluster.logs}\n\nThings to try:\n\n")
+        text.append(f"S3 store  {cluster.store}, the sample models are in s3://models\n", "default")
+    text.append(f"Logs      {cluster.logs}\n\nThings to try:\n\n", style="default")
     for command in _things_to_try(settings):
         text.append(f"  {command}\n", style="bold")
-    text.append("\nFor laptops, demos and tests, never for production. Ctrl-C ends all of it.")
-    return Panel(text, title=f"ready in {cluster.seconds:.1f} s", title_align="left", expand=False)
+    text.append(
+        "\nFor laptops, demos and tests, never for production. Ctrl-C ends all of it.", "dim"
+    )
+    return text
 
 
 def _things_to_try(settings: DevSettings) -> tuple[str, ...]:

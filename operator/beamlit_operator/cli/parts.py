@@ -29,7 +29,7 @@ FIELD_MANAGER = "beamlit-dev"
 START_TIMEOUT = 60.0
 """Seconds one part may take until it can be used; a slow laptop needs about five."""
 
-STORE_PORT = 9000
+STORE_PORT = 9900
 """The address of the sample store stands in the sample manifests, so it is fixed."""
 
 

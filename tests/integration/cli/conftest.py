@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from tests.support.samplestore import sample_store_address
 
 from beamlit_operator.cli.processes import descendants
 
@@ -129,8 +128,7 @@ def running_dev(folder: Path, *flags: str) -> Iterator[Dev]:
 @pytest.fixture
 def sample_store() -> Iterator[None]:
     """The right to use the sample store's address: there is one on a machine."""
-    with Path(tempfile.gettempdir(), "beamlit-sample-store.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with sample_store_address():
         yield
 
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
+from tests.support.samplestore import sample_store_address
 
 WITHIN = 180.0
 """Seconds: the two minutes it promises, and a slow machine. The image is pulled before."""
@@ -36,8 +34,7 @@ PROMISED = (
 @pytest.fixture
 def sample_store() -> Iterator[None]:
     """The right to use the sample store's address: there is one on a machine."""
-    with Path(tempfile.gettempdir(), "beamlit-sample-store.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with sample_store_address():
         yield
 
 
