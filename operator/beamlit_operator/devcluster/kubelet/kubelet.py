@@ -7,6 +7,7 @@ import logging
 import shutil
 import uuid
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import aiohttp
@@ -55,38 +56,34 @@ class Kubelet:
 
     async def run(self) -> None:
         """Works until cancelled; then ends every process it started before it returns."""
-        guard = Guard(uuid.uuid4().hex)
-        addresses = Addresses()
-        await guard.start()
-        await asyncio.to_thread(self._folder.mkdir, parents=True, exist_ok=True)
-        # Probes go to many short-lived addresses: a connection kept is a connection wasted.
-        connector = aiohttp.TCPConnector(force_close=True, limit=0)
-        try:
-            async with aiohttp.ClientSession(connector=connector) as session:
-                self._machine = Machine(
-                    self._client,
-                    self._events,
-                    self._table,
-                    self._store,
-                    addresses,
-                    guard,
-                    session,
-                    self._folder,
-                    self._allocatable,
-                    self._settings,
-                )
-                try:
-                    async with asyncio.TaskGroup() as group:
-                        group.create_task(self._events.run())
-                        group.create_task(self._orphans.run())
-                        group.create_task(self._take_over())
-                finally:
-                    await self._stop_all()
-        finally:
-            self._machine = None
-            await guard.stop()
-            addresses.close()
-            await self._store.close()
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(self._store.close)
+            addresses = Addresses()
+            stack.callback(addresses.close)
+            guard = Guard(uuid.uuid4().hex)
+            stack.push_async_callback(guard.stop)
+            await guard.start()
+            await asyncio.to_thread(self._folder.mkdir, parents=True, exist_ok=True)
+            # Probes go to many short-lived addresses: a connection kept is a connection wasted.
+            connector = aiohttp.TCPConnector(force_close=True, limit=0)
+            session = await stack.enter_async_context(aiohttp.ClientSession(connector=connector))
+            self._machine = Machine(
+                self._client,
+                self._events,
+                self._table,
+                self._store,
+                addresses,
+                guard,
+                session,
+                self._folder,
+                self._allocatable,
+                self._settings,
+            )
+            stack.push_async_callback(self._stop_all)
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._events.run())
+                group.create_task(self._orphans.run())
+                group.create_task(self._take_over())
 
     async def _take_over(self) -> None:
         """Starts with what the API holds; removes folders of pods that are gone."""
@@ -100,6 +97,7 @@ class Kubelet:
             self._consider(pod)
 
     async def _stop_all(self) -> None:
+        self._machine = None
         tasks = list(self._tasks.values())
         for task in tasks:
             task.cancel()
