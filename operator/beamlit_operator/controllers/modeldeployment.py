@@ -56,6 +56,7 @@ class _Outcome:
     phase: str
     serving: str | None
     plan: Plan = field(default_factory=Plan)
+    expected: report.Revision | None = None
 
 
 def decide(snapshot: Snapshot, now: datetime) -> Plan:
@@ -86,6 +87,7 @@ def decide(snapshot: Snapshot, now: datetime) -> Plan:
         phase=outcome.phase,
         serving=outcome.serving,
         now=now,
+        expected=outcome.expected,
     )
     return replace(plan, status=status, events=events)
 
@@ -184,19 +186,21 @@ def _placed(
     waits = [_again(snapshot)]
     if rollout.requeue_after is not None:
         waits.append(rollout.requeue_after.total_seconds())
+    first = rollout.scale.get(built.revision, config.min_num_replicas)
     plan = Plan(
         apply=(
             endpoint_service(snapshot.deployment, snapshot.settings),
             built.service,
             with_version(built.deployment, built.version),
         ),
-        first_replicas={built.revision: rollout.scale.get(built.revision, config.min_num_replicas)},
+        first_replicas={built.revision: first},
         scale=tuple(scale),
         delete=tuple(gone),
         requeue_after=min((w for w in waits if w is not None), default=None),
     )
     told = _told(snapshot, policy, rollout.serving, current=built.revision, rollout=rollout)
-    return replace(told, plan=plan)
+    expected = report.Revision(built.revision, built.version, first, 0)
+    return replace(told, plan=plan, expected=expected)
 
 
 def _state(snapshot: Snapshot, revision: report.Revision, now: datetime) -> RevisionState:

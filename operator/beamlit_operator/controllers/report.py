@@ -82,6 +82,7 @@ def status(
     phase: str,
     serving: str | None,
     now: datetime,
+    expected: Revision | None = None,
 ) -> tuple[Json, tuple[Announcement, ...]]:
     """The status, and the Events about what it changes.
 
@@ -92,13 +93,18 @@ def status(
         phase: the phase in one word.
         serving: the revision that gets the requests; None for none.
         now: the time of the decision.
+        expected: the revision that the plan makes, in case it does not exist yet.
     """
     deployment = snapshot.deployment
     old = deployment.status
     generation = deployment.metadata.generation
     overridden = _overridden(policy)
     more = [(conditions.POLICY_OVERRIDDEN, *overridden)] if overridden is not None else []
-    rows = [_row(each, serving) for each in revisions(snapshot)]
+    there = revisions(snapshot)
+    if expected is not None and all(each.name != expected.name for each in there):
+        # Told in the same write instead of in another one right after.
+        there.insert(0, expected)
+    rows = [_row(each, serving) for each in there]
     body: Json = {
         "observedGeneration": generation,
         "conditions": conditions_of(
