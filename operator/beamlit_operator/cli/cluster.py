@@ -38,18 +38,31 @@ async def connection(target: Target) -> AsyncIterator[HttpClient]:
     """
     from kubernetes.aio.config import ConfigException
 
+    _require_configuration(target.kubeconfig)
     try:
         client = await connect(target.kubeconfig)
     except (ConfigException, OSError, yaml.YAMLError) as error:
-        raise CommandError(
-            f"no cluster to talk to: {error}\nSet KUBECONFIG or give --kubeconfig;"
-            " `beamlit dev` starts a cluster on this machine."
-        ) from error
+        raise _no_cluster(str(error)) from error
     async with client:
         try:
             yield client
         except ApiError as error:
             raise CommandError(explained(error)) from error
+
+
+def _require_configuration(kubeconfig: Path | None) -> None:
+    """Says which file is not there; the library would speak of what it misses in it."""
+    named = [str(kubeconfig)] if kubeconfig else (os.environ.get("KUBECONFIG") or "").split(":")
+    paths = [Path(name).expanduser() for name in named if name]
+    if paths and not any(path.exists() for path in paths):
+        raise _no_cluster(f"{', '.join(map(str, paths))} does not exist")
+
+
+def _no_cluster(reason: str) -> CommandError:
+    return CommandError(
+        f"no cluster to talk to: {reason}\nSet KUBECONFIG or give --kubeconfig;"
+        " `beamlit dev` starts a cluster on this machine."
+    )
 
 
 def explained(error: ApiError) -> str:

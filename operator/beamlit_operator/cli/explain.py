@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Literal
 
 from rich.console import Console
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -27,6 +28,7 @@ from beamlit_operator.api import Environment, ModelDeployment, Policy
 from beamlit_operator.cli.cluster import Target, connection
 from beamlit_operator.cli.errors import BAD_INPUT, FAILED, CommandError
 from beamlit_operator.cli.manifests import Workspace, read_manifests, read_workspace
+from beamlit_operator.cli.screen import text_console
 from beamlit_operator.kube import (
     ENVIRONMENTS,
     MODEL_DEPLOYMENTS,
@@ -74,7 +76,7 @@ async def explain_command(
     if output == "json":
         print(json.dumps(explain_json(deployment, result), indent=2))
     else:
-        _print(Console(), deployment, result=result, problems=problems)
+        _print(text_console(), deployment, result=result, problems=problems)
     return FAILED if problems else 0
 
 
@@ -135,7 +137,7 @@ def _print(
     if problems:
         console.print("not compliant", style="bold red")
         for problem in problems:
-            console.print(Text(f"  {problem}"))
+            console.print(Padding(Text(problem), (0, 0, 0, 2), expand=False))
     else:
         console.print("compliant", style="bold green")
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from beamlit_operator.api import Model, ModelDeployment
 from beamlit_operator.api.conditions import READY, find
 from beamlit_operator.cli.cluster import Target, connection
+from beamlit_operator.cli.screen import table_console
 from beamlit_operator.kube import MODEL_DEPLOYMENTS, MODELS
 
 VERSION_LENGTH = 12
@@ -32,7 +32,7 @@ async def show_models(target: Target, *, everywhere: bool) -> None:
     if not models:
         print(_nothing("models", namespace))
         return
-    Console().print(models_table(models, deployments, everywhere=everywhere))
+    table_console().print(models_table(models, deployments, everywhere=everywhere))
 
 
 def models_table(
@@ -72,7 +72,7 @@ async def show_deployments(target: Target, *, everywhere: bool) -> None:
     if not deployments:
         print(_nothing("deployments", namespace))
         return
-    Console().print(deployments_table(deployments, everywhere=everywhere))
+    table_console().print(deployments_table(deployments, everywhere=everywhere))
 
 
 def deployments_table(deployments: Iterable[ModelDeployment], *, everywhere: bool = False) -> Table:
@@ -80,7 +80,7 @@ def deployments_table(deployments: Iterable[ModelDeployment], *, everywhere: boo
     table = _table(everywhere)
     for column in ("NAME", "MODEL", "ENVIRONMENT", "READY", "PHASE", "REPLICAS"):
         table.add_column(column, no_wrap=True)
-    table.add_column("URL", overflow="fold")
+    table.add_column("URL", no_wrap=True)
     for each in sorted(deployments, key=lambda d: (d.metadata.namespace, d.metadata.name)):
         ready = find(each.status.conditions, READY)
         state = ready.status if ready else "Unknown"

@@ -116,7 +116,7 @@ async def _start(
         gateway=f"http://{LOOPBACK}:{gateway_port}",
         store=store,
         samples=samples,
-        logs=supervisor.log_of("cluster").parent,
+        logs=supervisor.log_of("cluster").parent.absolute(),
         seconds=time.monotonic() - started,
     )
 

@@ -10,8 +10,7 @@ from rich.console import Console, RenderableType
 from rich.padding import Padding
 from rich.text import Text
 
-WIDTH = 100
-"""Columns when the output is not a terminal, which has no width of its own."""
+from beamlit_operator.cli.screen import text_console
 
 
 class Step:
@@ -28,9 +27,7 @@ class Stage:
     """Prints the story: sections, steps with a spinner while they last, and what they gave."""
 
     def __init__(self, console: Console | None = None) -> None:
-        self._console = console or Console(highlight=False)
-        if not self._console.is_terminal:
-            self._console = Console(file=self._console.file, highlight=False, width=WIDTH)
+        self._console = console or text_console()
         self._section = 0
 
     def title(self, text: str, subtitle: str) -> None:

@@ -20,12 +20,13 @@ from beamlit_operator.cli.listing import (
     phase_text,
     short_version,
 )
+from beamlit_operator.cli.screen import table_console, text_console
 from beamlit_operator.kube import MODEL_DEPLOYMENTS, MODELS, ApiError, Json, KubeClient, Resource
 
 
 async def show_status(name: str, target: Target) -> int:
     """Prints the object's state; the exit status is 0 when it is ready."""
-    console = Console()
+    console = text_console()
     async with connection(target) as client:
         found = await _get(client, MODEL_DEPLOYMENTS, name, namespace=target.workspace)
         if found is not None:
@@ -102,7 +103,7 @@ def _print_model(console: Console, model: Model, deployments: list[ModelDeployme
         console.print(Text(f"runtime   {suggested.type}: {suggested.because}"))
     console.print(conditions_table(model.status.conditions))
     if deployments:
-        console.print(deployments_table(deployments))
+        table_console().print(deployments_table(deployments))
 
 
 def conditions_table(conditions: Iterable[Condition]) -> Table:

@@ -1,0 +1,96 @@
+"""What a person sees when something is not right: a sentence and an exit status."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from beamlit_operator import __version__
+from beamlit_operator.cli.main import main
+from beamlit_operator.cli.ports import LOOPBACK, free_ports
+
+KUBECONFIG = """
+apiVersion: v1
+kind: Config
+current-context: here
+contexts: [{{name: here, context: {{cluster: here, user: me, namespace: team-a}}}}]
+clusters: [{{name: here, cluster: {{server: "http://{host}:{port}"}}}}]
+users: [{{name: me, user: {{token: secret-token}}}}]
+"""
+
+
+@pytest.fixture
+def nobody_home(tmp_path: Path) -> str:
+    """A kubeconfig for an API server that does not run."""
+    path = tmp_path / "kubeconfig"
+    path.write_text(KUBECONFIG.format(host=LOOPBACK, port=free_ports(1)[0]))
+    return str(path)
+
+
+def test_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["version"]) == 0
+    assert capsys.readouterr().out.strip() == __version__
+
+
+@pytest.mark.parametrize(
+    "command", ["dev", "demo", "fetch", "get", "status", "invoke", "policy", "console", "pull"]
+)
+def test_help_names_every_command(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    assert f" {command} " in capsys.readouterr().out
+
+
+def test_an_unknown_command_is_misuse(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["frob"]) == 2
+    assert "frob" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["get", "models"],
+        ["get", "deployments", "-A"],
+        ["status", "iris"],
+        ["invoke", "iris", "-d", "{}"],
+        ["policy", "explain", "iris"],
+    ],
+)
+def test_a_cluster_that_does_not_answer_is_said(
+    arguments: list[str], nobody_home: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*arguments, "--kubeconfig", nobody_home]) == 1
+    err = capsys.readouterr().err
+    assert err.startswith("beamlit: the API server does not answer")
+    assert "secret-token" not in err
+
+
+def test_the_workspace_is_that_of_the_context(
+    nobody_home: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["get", "models", "--kubeconfig", nobody_home]) == 1
+    assert "/namespaces/team-a/" in capsys.readouterr().err
+
+
+def test_a_kubeconfig_that_is_not_there_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("KUBECONFIG", "/nowhere/config")
+    assert main(["get", "models"]) == 1
+    err = capsys.readouterr().err
+    assert "no cluster to talk to: /nowhere/config does not exist" in err
+    assert "beamlit dev" in err
+
+
+def test_a_request_body_that_is_not_there_is_bad_input(
+    nobody_home: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["invoke", "iris", "-d", "@/nowhere.json", "--kubeconfig", nobody_home]) == 2
+    assert "--data: /nowhere.json cannot be read" in capsys.readouterr().err
+
+
+def test_an_image_that_nothing_stands_for_is_bad_input(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["pull", "docker.io/library/nginx:1"]) == 2
+    assert "no local program stands for image" in capsys.readouterr().err
