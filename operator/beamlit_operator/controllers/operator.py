@@ -24,12 +24,13 @@ from beamlit_operator.controllers.keys import Key, Kind
 from beamlit_operator.controllers.leader import Elector
 from beamlit_operator.controllers.observe import Metrics, application
 from beamlit_operator.controllers.options import Options
-from beamlit_operator.controllers.originbook import OriginBook
+from beamlit_operator.controllers.originbook import OriginBook, Resolve
 from beamlit_operator.controllers.queue import WorkQueue
 from beamlit_operator.controllers.reconcile import Reconciler
 from beamlit_operator.controllers.scaling import Scaling
 from beamlit_operator.controllers.writer import Writer
 from beamlit_operator.kube import ApiError, Json, KubeClient, ObjectKey
+from beamlit_operator.origins import resolve
 from beamlit_operator.policy import built_in
 
 log = logging.getLogger(__name__)
@@ -56,8 +57,9 @@ class Operator:
         clock: Callable[[], datetime] = utc_now,
         drive_events: Drive = drive,
         own_signals: Callable[[], None] | None = None,
+        look: Resolve = resolve,
     ) -> None:
-        """``own_signals`` installs the process's signal handlers."""
+        """``own_signals`` installs the process's signal handlers; ``look`` looks at an origin."""
         self.options = options
         self._client = client
         self._drive = drive_events
@@ -81,7 +83,9 @@ class Operator:
         self.integrations = Integrations(
             client, namespaces=self._scopes, on_change=self._integration_changed
         )
-        self.book = OriginBook(client, on_answer=self.queue.add, resync=options.origin_resync)
+        self.book = OriginBook(
+            client, on_answer=self.queue.add, resync=options.origin_resync, look=look
+        )
         self.writer = Writer(
             client,
             indexes=self.indexes,
