@@ -1,6 +1,6 @@
 """Finds the manifests that this version of the project brings: its CRDs and its samples.
 
-In an installed package they stand in its folder ``shipped``; in a source tree, where they are kept.
+In an installed package they stand beside the code; in a source tree, where they are kept.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from beamlit_operator.kube import Json
 
 def _folder(name: str, *, source: str) -> Path:
     package = Path(beamlit_operator.__file__).parent
-    packaged, source_tree = package / "shipped" / name, package.parents[1] / source
+    packaged, source_tree = package / name, package.parents[1] / source
     for folder in (packaged, source_tree):
         if folder.is_dir():
             return folder
