@@ -186,55 +186,14 @@ FUNCTIONS: Final[dict[str, Callable[..., Any]]] = {
 }
 """By name; ``min`` and ``max`` of lists are the language's own."""
 
-LANGUAGE: Final = frozenset(
-    # fmt: off
-    (
-        "size",
-        "contains",
-        "startsWith",
-        "endsWith",
-        "matches",
-        "has",
-        "all",
-        "exists",
-        "exists_one",
-        "map",
-        "filter",
-        "int",
-        "uint",
-        "double",
-        "string",
-        "bool",
-        "bytes",
-        "type",
-        "dyn",
-        "duration",
-        "timestamp",
-        "max",
-        "min",
-        "getFullYear",
-        "getMonth",
-        "getDate",
-        "getDayOfMonth",
-        "getDayOfWeek",
-        "getDayOfYear",
-        "getHours",
-        "getMinutes",
-        "getSeconds",
-        "getMilliseconds",
-        "optional",
-        "none",
-        "of",
-        "ofNonZeroValue",
-        "hasValue",
-        "value",
-        "or",
-        "orValue",
-        "optMap",
-        "optFlatMap",
-        "first",
-        "last",
-    )
-    # fmt: on
-)
+# fmt: off
+LANGUAGE: Final = frozenset((
+    "size", "contains", "startsWith", "endsWith", "matches", "has", "all", "exists", "exists_one",
+    "map", "filter", "int", "uint", "double", "string", "bool", "bytes", "type", "dyn",
+    "duration", "timestamp", "max", "min", "getFullYear", "getMonth", "getDate", "getDayOfMonth",
+    "getDayOfWeek", "getDayOfYear", "getHours", "getMinutes", "getSeconds", "getMilliseconds",
+    "optional", "none", "of", "ofNonZeroValue", "hasValue", "value", "or", "orValue", "optMap",
+    "optFlatMap", "first", "last",
+))
+# fmt: on
 """Functions that the CEL implementation brings."""

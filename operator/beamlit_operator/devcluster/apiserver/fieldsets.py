@@ -13,7 +13,7 @@ from typing import Any
 
 from beamlit_operator.devcluster.apiserver.errors import bad_request
 from beamlit_operator.devcluster.apiserver.schemas import Node
-from beamlit_operator.kube import Json
+from beamlit_operator.kube import ApiError, Json
 
 Fields = dict[str, Any]
 """A set of fields."""
@@ -93,6 +93,17 @@ def _owned(value: Any, node: Node) -> Fields | None:
     return {}
 
 
+def _items(items: list[Any], node: Node) -> dict[str, Any] | None:
+    """As :func:`keyed`; None for an atomic list, and for one whose keys are wrong: that is found
+    and refused by validation, which says it better."""
+    if not (node.keys or node.unique):
+        return None
+    try:
+        return keyed(items, node)
+    except ApiError:
+        return None
+
+
 def everything(value: Any, node: Node) -> Fields:
     """``value`` and all that is in it, containers included."""
     found: Fields = {}
@@ -102,9 +113,9 @@ def everything(value: Any, node: Node) -> Fields:
                 found["f:" + name] = everything(entry, node.child(name) or ANY)
             else:
                 found["f:" + name] = {}
-    elif isinstance(value, list) and (node.keys or node.unique):
+    elif isinstance(value, list) and (items := _items(value, node)) is not None:
         inner = node.items or ANY
-        for key, item in keyed(value, node).items():
+        for key, item in items.items():
             found[key] = everything(item, inner) if node.keys else {}
     if found:
         found["."] = {}
@@ -119,7 +130,7 @@ def compare(old: Any, new: Any, node: Node) -> tuple[Fields, Fields]:
         before = {"f:" + name: entry for name, entry in old.items()}
         after = {"f:" + name: entry for name, entry in new.items()}
     else:
-        before, after = keyed(old, node), keyed(new, node)
+        before, after = _items(old, node) or {}, _items(new, node) or {}
     for key, entry in after.items():
         child = (node.child(key[2:]) if key[0] == "f" else node.items) or ANY
         if key not in before:
@@ -149,7 +160,7 @@ def _comparable(old: Any, new: Any, node: Node) -> bool:
     if isinstance(old, dict):
         return isinstance(new, dict)
     if isinstance(old, list) and isinstance(new, list):
-        return bool(node.keys) or node.unique
+        return _items(old, node) is not None and _items(new, node) is not None
     return False
 
 

@@ -64,6 +64,12 @@ class Frontend:
         self._token = token.encode()
         self._documents = openapi.Documents(api.registry)
         self.log_provider: LogProvider | None = None
+        self._watches: set[Watch] = set()
+
+    def end_watches(self) -> None:
+        """Ends all open watches, so that a stop does not wait for them."""
+        for watch in tuple(self._watches):
+            watch.end()
 
     def application(self) -> web.Application:
         """The application to serve."""
@@ -243,6 +249,7 @@ class Frontend:
             initial_bookmark=streamed_list,
         )
         response = web.StreamResponse(headers={"Content-Type": "application/json"})
+        self._watches.add(watch)
         try:
             await response.prepare(request)
             first = True
@@ -253,6 +260,7 @@ class Frontend:
         except ConnectionError:
             log.debug("a watcher of %s went away", served.resource)
         finally:
+            self._watches.discard(watch)
             watch.close()
         return response
 

@@ -74,10 +74,11 @@ class ApiServer:
         self._journal.open(self._store)
         self._definitions.load()
         self._store.observers += [
-            self._definitions.observe,
             self._collector.observe,
             self._lifecycle.observe,
             self._webhooks.observe,
+            # Last, because it commits: the others must see what happened in order.
+            self._definitions.observe,
         ]
         self._collector.load()
         await self._first_objects()
@@ -113,6 +114,8 @@ class ApiServer:
             with contextlib.suppress(asyncio.CancelledError):
                 await task
         self._tasks = []
+        if self._frontend is not None:
+            self._frontend.end_watches()
         if self._runner is not None:
             await self._runner.cleanup()
             self._runner = None

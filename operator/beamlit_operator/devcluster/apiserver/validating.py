@@ -44,29 +44,12 @@ _KEPT = (
     "maxProperties",
 )
 
-FORMATS = frozenset(
-    # fmt: off
-    (
-        "date-time",
-        "date",
-        "email",
-        "hostname",
-        "ipv4",
-        "ipv6",
-        "uri",
-        "uuid",
-        "byte",
-        "duration",
-        "int32",
-        "int64",
-        "float",
-        "double",
-        "cidr",
-        "mac",
-        "password",
-    )
-    # fmt: on
-)
+# fmt: off
+FORMATS = frozenset((
+    "date-time", "date", "email", "hostname", "ipv4", "ipv6", "uri", "uuid", "byte", "duration",
+    "int32", "int64", "float", "double", "cidr", "mac", "password",
+))
+# fmt: on
 
 
 class Checker(Protocol):

@@ -62,6 +62,7 @@ class Watch:
         self._bookmarks = bookmarks
         self._queue: deque[Seen] = deque()
         self._ready = asyncio.Event()
+        self._ended = False
         self.dropped = False
         if version is None:
             entries = [e for e in collection.select(namespace) if self._selects(e)]
@@ -77,6 +78,11 @@ class Watch:
     def close(self) -> None:
         """Stops listening; safe to call twice."""
         self._collection.listeners.discard(self._offer)
+
+    def end(self) -> None:
+        """Ends the stream now, as at its timeout."""
+        self._ended = True
+        self._ready.set()
 
     def _selects(self, entry: Entry | None) -> bool:
         return entry is not None and (self._matcher is None or self._matcher(entry.obj))
@@ -108,7 +114,7 @@ class Watch:
         end = time.monotonic() + self._timeout
         bookmark = time.monotonic() + BOOKMARKS
         try:
-            while not self.dropped:
+            while not self.dropped and not self._ended:
                 if self._queue:
                     batch = list(self._queue)
                     self._queue.clear()
