@@ -61,7 +61,7 @@ class Operator:
     ) -> None:
         """``own_signals`` installs the process's signal handlers; ``look`` looks at an origin."""
         self.options = options
-        self._client = client
+        self.client = client
         self._drive = drive_events
         self._own_signals = own_signals
         self._scopes: tuple[str | None, ...] = options.namespaces or (None,)
@@ -198,7 +198,7 @@ class Operator:
         """Compares what is held of our kinds with the API server: kopf misses some deletions."""
         for kind in Kind:
             for namespace in self._scopes:
-                listing = await self._client.list(kind.resource, namespace)
+                listing = await self.client.list(kind.resource, namespace)
                 self.indexes.replace_all(kind, listing.items, namespace=namespace)
 
     async def _audits(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ from beamlit_operator.kube import (
     CUSTOM_RESOURCE_DEFINITIONS,
     DEPLOYMENTS,
     EVENTS,
+    LEASES,
     MODEL_DEPLOYMENTS,
     NAMESPACES,
     NODES,
@@ -63,11 +65,61 @@ class Store:
 class Lab:
     """A cluster, a pretended store, and operators on it."""
 
-    client: KubeClient
+    server: ApiServer
+    data_dir: Path
     kubeconfig: Path
     store: Store
+    processes: list[asyncio.subprocess.Process] = field(default_factory=list)
     operator: Operator | None = None
     running: asyncio.Task[None] | None = None
+
+    @property
+    def client(self) -> KubeClient:
+        return self.server.client
+
+    async def restart_server(self) -> None:
+        """The API server goes away, and comes back at the same address."""
+        port = int(self.server.url.rpartition(":")[2])
+        await self.server.stop()
+        self.server = ApiServer(data_dir=self.data_dir)
+        await self.server.start(port=port)
+
+    async def process(self, identity: str, *flags: str) -> asyncio.subprocess.Process:
+        """An operator in a process of its own."""
+        started = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "beamlit_operator.controllers",
+            *("--kubeconfig", str(self.kubeconfig)),
+            *("--identity", identity, "--listen", "", "--log-level", "warning"),
+            *flags,
+        )
+        self.processes.append(started)
+        return started
+
+    async def holder(self) -> str:
+        """Who holds the Lease."""
+        try:
+            lease = await self.client.get(LEASES, "beamlit-operator", "beamlit-system")
+        except ApiError as error:
+            if error.not_found:
+                return ""
+            raise
+        return str(lease["spec"].get("holderIdentity") or "")
+
+    async def until_holder(self, identity: str) -> None:
+        async def held() -> bool:
+            return await self.holder() == identity
+
+        await self.until(held, f"{identity} leads")
+
+    async def close(self) -> None:
+        await self.stop_operator()
+        for process in self.processes:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+        await self.server.stop()
 
     async def start_operator(self) -> Operator:
         options = Options(
@@ -199,25 +251,22 @@ async def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[
     monkeypatch.setattr(originbook, "MISSING_SECRET_RECHECK", 0.2)
     server = ApiServer(data_dir=tmp_path / "cluster")
     await server.start()
+    lab = Lab(server, tmp_path / "cluster", server.kubeconfig(tmp_path / "kubeconfig"), Store())
     try:
-        client = server.client
-        for kind in KINDS:
-            await client.apply(CUSTOM_RESOURCE_DEFINITIONS, crd(kind), field_manager="test")
-        for name in (TEAM, "beamlit-system"):
-            body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
-            await client.apply(NAMESPACES, body, field_manager="test")
-        for name, region in (("us", "us-east-1"), ("eu", "eu-west-1")):
-            marks = {"topology.kubernetes.io/region": region, "kubernetes.io/arch": "amd64"}
-            node = {
-                "apiVersion": "v1",
-                "kind": "Node",
-                "metadata": {"name": name, "labels": marks},
-            }
-            await client.apply(NODES, node, field_manager="test")
-        lab = Lab(client, server.kubeconfig(tmp_path / "kubeconfig"), Store())
-        try:
-            yield lab
-        finally:
-            await lab.stop_operator()
+        await furnish(lab.client)
+        yield lab
     finally:
-        await server.stop()
+        await lab.close()
+
+
+async def furnish(client: KubeClient) -> None:
+    """CRDs, namespaces and two nodes."""
+    for kind in KINDS:
+        await client.apply(CUSTOM_RESOURCE_DEFINITIONS, crd(kind), field_manager="test")
+    for name in (TEAM, "beamlit-system"):
+        body: Json = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
+        await client.apply(NAMESPACES, body, field_manager="test")
+    for name, region in (("us", "us-east-1"), ("eu", "eu-west-1")):
+        marks = {"topology.kubernetes.io/region": region, "kubernetes.io/arch": "amd64"}
+        body = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": marks}}
+        await client.apply(NODES, body, field_manager="test")

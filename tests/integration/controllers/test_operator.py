@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+from datetime import UTC, datetime, timedelta
 
 from tests.integration.controllers.conftest import TEAM, Lab
 
@@ -17,6 +17,9 @@ from beamlit_operator.kube import (
     SECRETS,
     SERVICES,
 )
+
+SECOND = timedelta(seconds=1)
+parse = datetime.fromisoformat
 
 MODEL = """
 apiVersion: beamlit.com/v1alpha1
@@ -255,7 +258,9 @@ async def test_the_older_of_two_for_one_endpoint_wins_and_the_other_follows(lab:
     await lab.start_operator()
     await lab.apply(ALL)
     await lab.until_ready("Idle")
-    await asyncio.sleep(1.0)  # creation times have whole seconds
+    created = (await lab.get(MODEL_DEPLOYMENTS, "iris") or {})["metadata"]["creationTimestamp"]
+    # Creation times have whole seconds.
+    await lab.until(lambda: datetime.now(UTC) > parse(created) + SECOND, "the next second")
     await lab.apply(DEPLOYMENT.replace("{name: iris}", "{name: second}"))
     await lab.until_ready("Duplicate", "second")
     await lab.client.delete(MODEL_DEPLOYMENTS, "iris", TEAM)
