@@ -81,8 +81,6 @@ def _owned(value: Any, node: Node) -> Fields | None:
     if isinstance(value, list):
         if not (node.keys or node.unique):
             return {}
-        if not value:
-            return None
         inner = node.items or ANY
         return {
             key: {".": {}, **((_owned(item, inner) if node.keys else None) or {})}

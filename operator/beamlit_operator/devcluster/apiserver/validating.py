@@ -47,7 +47,7 @@ _KEPT = (
 # fmt: off
 FORMATS = frozenset((
     "date-time", "date", "email", "hostname", "ipv4", "ipv6", "uri", "uuid", "byte", "duration",
-    "int32", "int64", "float", "double", "cidr", "mac", "password",
+    "float", "double", "cidr", "mac", "password",
 ))
 # fmt: on
 
@@ -84,8 +84,6 @@ def _compile(schema: Json) -> Checker:
         validate_formats=True,
         formats={
             "byte": _is_base64,
-            "int32": lambda value: _in_range(value, 31),
-            "int64": lambda value: _in_range(value, 63),
             "duration": lambda value: bool(_DURATION.fullmatch(value)),
             "mac": lambda value: bool(_MAC.fullmatch(value)),
             "cidr": _is_cidr,
@@ -102,10 +100,6 @@ _BASE64 = re.compile(r"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{
 
 def _is_base64(value: str) -> bool:
     return _BASE64.fullmatch(value.replace("\n", "").replace("\r", "")) is not None
-
-
-def _in_range(value: Any, bits: int) -> bool:
-    return not isinstance(value, int) or -(1 << bits) <= value < (1 << bits)
 
 
 def _is_cidr(value: str) -> bool:
@@ -131,8 +125,7 @@ def _plain(source: Json, *, root: bool = False) -> Json:
         plain["type"] = [*_as_list(plain["type"]), "null"]
         if "enum" in plain:
             plain["enum"] = [*plain["enum"], None]
-    if source.get("format") in FORMATS:
-        plain["format"] = source["format"]
+    _add_format(plain, source)
     if "properties" in source:
         plain["properties"] = {
             name: _plain(child)
@@ -151,6 +144,20 @@ def _plain(source: Json, *, root: bool = False) -> Json:
     if isinstance(source.get("not"), dict):
         plain["not"] = _plain(source["not"])
     return plain
+
+
+def _add_format(plain: Json, source: Json) -> None:
+    """Formats of numbers are bounds; JSON Schema knows formats of strings only."""
+    name = source.get("format")
+    if name in _BITS:
+        bound = 1 << _BITS[name]
+        plain["minimum"] = max(plain.get("minimum", -bound), -bound)
+        plain["maximum"] = min(plain.get("maximum", bound - 1), bound - 1)
+    elif name in FORMATS:
+        plain["format"] = name
+
+
+_BITS = {"int32": 31, "int64": 63}
 
 
 def _as_list(value: Any) -> list[Any]:
@@ -184,7 +191,8 @@ def _typed(source: Json, needed: dict[str, Json]) -> Json:
     if "$ref" in source:
         _collect(source["$ref"].removeprefix(_REF), needed)
         return {"$ref": source["$ref"]}
-    plain: Json = {key: source[key] for key in ("type", "required", "format") if key in source}
+    plain: Json = {key: source[key] for key in ("type", "required") if key in source}
+    _add_format(plain, source)
     if "properties" in source:
         plain["properties"] = {
             name: _typed(child, needed) for name, child in source["properties"].items()
