@@ -213,6 +213,20 @@ def policy_explain(
 
 
 @app.command()
+def render(
+    files: Annotated[
+        list[Path],
+        typer.Option("--filename", "-f", help="Manifests or folders of them, or - for stdin."),
+    ],
+    namespace: Annotated[str | None, typer.Option("--namespace", "-n")] = None,
+) -> None:
+    """Print the objects that the operator would apply for these manifests, without a cluster."""
+    from beamlit_operator.cli.render import render_command
+
+    _complete(render_command(tuple(files), namespace))
+
+
+@app.command()
 def console(
     port: Annotated[int, typer.Option(help="The page's port; 0: any free one.")] = 8090,
     namespace: Namespace = None,

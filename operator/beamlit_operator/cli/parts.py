@@ -96,8 +96,9 @@ async def _start(
     if settings.api_port:
         require_free(settings.api_port, what="the API server", flag="--api-port")
         command += ["--port", str(settings.api_port)]
-    await supervisor.start(Program("cluster", tuple(command)))
+    # First, because it is the one that may find its place taken.
     store = await _start_store(supervisor) if settings.samples else None
+    await supervisor.start(Program("cluster", tuple(command)))
     await _until(kubeconfig.exists, what="the API server")
     report("installing the CRDs")
     async with connection(Target(kubeconfig)) as client:

@@ -8,6 +8,7 @@ import signal
 from pathlib import Path
 
 import pytest
+import yaml
 
 from .conftest import BEAMLIT, END_WITHIN, none_left, running_dev, wait_until
 
@@ -40,6 +41,10 @@ def test_a_second_model_is_applied_by_hand_called_and_ctrl_c_leaves_no_process(
         assert "Active" in dev.done(*BEAMLIT, "get", "deployments")
         assert "Serving" in dev.done(*BEAMLIT, "status", "wine-development")
         assert dev.run(*BEAMLIT, "policy", "explain", "wine-development").returncode == 0
+
+        rendered = dev.done(*BEAMLIT, "render", "-f", str(SAMPLES / "second-model"))
+        workload = next(d for d in yaml.safe_load_all(rendered) if d["kind"] == "Deployment")
+        assert workload["metadata"]["name"] in dev.done("kubectl", "get", "deployments")
 
         wrong = dev.run(*BEAMLIT, "invoke", "wine", "-d", request)
         assert wrong.returncode == 1

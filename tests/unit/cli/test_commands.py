@@ -34,7 +34,8 @@ def test_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["dev", "demo", "fetch", "get", "status", "invoke", "policy", "console", "pull"]
+    "command",
+    ["dev", "demo", "fetch", "get", "status", "invoke", "policy", "console", "pull", "render"],
 )
 def test_help_names_every_command(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--help"]) == 0
@@ -94,3 +95,17 @@ def test_an_image_that_nothing_stands_for_is_bad_input(
 ) -> None:
     assert main(["pull", "docker.io/library/nginx:1"]) == 2
     assert "no local program stands for image" in capsys.readouterr().err
+
+
+def test_render_names_the_model_that_is_not_among_the_manifests(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    samples = Path(__file__).parents[3] / "manifests" / "samples"
+    assert main(["render", "-f", str(samples / "quickstart" / "modeldeployment.yaml")]) == 2
+    assert "spec.model: Model iris is not in the manifests" in capsys.readouterr().err
+
+
+def test_render_needs_a_deployment(capsys: pytest.CaptureFixture[str]) -> None:
+    samples = Path(__file__).parents[3] / "manifests" / "samples"
+    assert main(["render", "-f", str(samples / "quickstart" / "model.yaml")]) == 2
+    assert "there is no ModelDeployment" in capsys.readouterr().err

@@ -1,0 +1,145 @@
+"""``beamlit render -f FILES``: the objects the operator would apply, without a cluster.
+
+The same pure function decides as in the operator. Which files a model has is asked of its origin,
+with the credentials of the Secret that the manifests hold.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import sys
+from pathlib import Path
+
+import yaml
+
+from beamlit_operator.api import Model, ModelDeployment
+from beamlit_operator.cli.cluster import DEFAULT_WORKSPACE
+from beamlit_operator.cli.errors import BAD_INPUT, FAILED, CommandError
+from beamlit_operator.cli.manifests import Json, Manifest, read_manifests, read_workspace
+from beamlit_operator.controllers.options import Options, default_image
+from beamlit_operator.controllers.originbook import reference
+from beamlit_operator.origins import HubRef, OriginError, format_uri, resolve
+from beamlit_operator.policy import effective_policy
+from beamlit_operator.workloads import (
+    ModelFiles,
+    Refusal,
+    SecretVariable,
+    Settings,
+    endpoint_service,
+    hub_credentials,
+    s3_credentials,
+    workload,
+)
+
+
+async def render_command(files: tuple[Path, ...], namespace: str | None) -> int:
+    """Prints the objects as YAML; deployments that get none are named on stderr, and fail."""
+    manifests = read_manifests(files)
+    workspace = read_workspace(manifests, namespace)
+    if not workspace.deployments:
+        raise CommandError("there is no ModelDeployment in the manifests", status=BAD_INPUT)
+    settings = Settings(image=default_image(), gateway_service=Options().gateway_service)
+    refusals = 0
+    for name in sorted(workspace.deployments):
+        deployment = _placed(workspace.deployments[name], namespace)
+        model = workspace.models.get(deployment.spec.model)
+        if model is None:
+            raise CommandError(
+                f"ModelDeployment {name}: spec.model: Model {deployment.spec.model} is not in the"
+                " manifests: add its file with -f",
+                status=BAD_INPUT,
+            )
+        made = workload(
+            deployment,
+            model,
+            policy=effective_policy(
+                deployment,
+                workspace.environments.get(deployment.spec.environment),
+                policies=workspace.policies,
+            ),
+            files=await _files(deployment, model, manifests=manifests),
+            settings=settings,
+        )
+        if isinstance(made, Refusal):
+            refusals += 1
+            print(
+                f"beamlit: ModelDeployment {name}: {made.reason}: {made.message}", file=sys.stderr
+            )
+            continue
+        for item in (endpoint_service(deployment, settings), *made.objects):
+            print(_written(item), end="")
+    return FAILED if refusals else 0
+
+
+def _written(item: Json) -> str:
+    """The object as YAML; without its owner, which has no uid before it is applied."""
+    metadata = {k: v for k, v in item["metadata"].items() if k != "ownerReferences"}
+    # Through JSON, so that no part is shared: YAML would write the second as an alias.
+    whole = json.loads(json.dumps({**item, "metadata": metadata}))
+    return yaml.safe_dump(whole, sort_keys=False, explicit_start=True)
+
+
+def _placed(deployment: ModelDeployment, namespace: str | None) -> ModelDeployment:
+    """The deployment with a namespace, as ``kubectl apply`` would give it one."""
+    if deployment.metadata.namespace:
+        return deployment
+    metadata = deployment.metadata.model_copy(update={"namespace": namespace or DEFAULT_WORKSPACE})
+    return deployment.model_copy(update={"metadata": metadata})
+
+
+async def _files(
+    deployment: ModelDeployment, model: Model, *, manifests: list[Manifest]
+) -> ModelFiles:
+    origin = model.spec.origin
+    if origin is None:
+        raise CommandError(
+            f"Model {model.metadata.name}: spec.origin is not set: render needs one",
+            status=BAD_INPUT,
+        )
+    secret: str | None = None
+    variables: tuple[SecretVariable, ...] = ()
+    if origin.s3 is not None and origin.s3.credentials_secret_ref is not None:
+        secret = origin.s3.credentials_secret_ref.name
+        variables = s3_credentials(secret)
+    elif origin.hugging_face is not None and origin.hugging_face.token_secret_ref is not None:
+        token = origin.hugging_face.token_secret_ref
+        secret, variables = token.name, hub_credentials(token.name, token.key)
+    known = _secret(manifests, secret)
+    values = {
+        # The Hub's variable carries what `resolve` calls the token.
+        "token" if each.name == "HF_TOKEN" else each.name: known[each.key]
+        for each in variables
+        if each.key in known
+    }
+    try:
+        ref = reference(origin, revision=deployment.spec.version)
+        found = await resolve(ref, values)
+    except OriginError as error:
+        raise CommandError(f"Model {model.metadata.name}: {error.message}") from error
+    hub = ref if isinstance(ref, HubRef) else None
+    return ModelFiles(
+        uri=f"hf://{hub.repo}" if hub else format_uri(ref),
+        revision=found.revision,
+        paths=tuple(file.path for file in found.files),
+        bytes=found.bytes,
+        endpoint=ref.endpoint,
+        region=None if isinstance(ref, HubRef) else ref.region,
+        allow_patterns=hub.allow_patterns if hub else (),
+        ignore_patterns=hub.ignore_patterns if hub else (),
+        secrets=variables,
+    )
+
+
+def _secret(manifests: list[Manifest], name: str | None) -> dict[str, str]:
+    """The contents of a Secret among the manifests; nothing if it is not there."""
+    for manifest in manifests:
+        document: Json = manifest.document
+        metadata = document.get("metadata") or {}
+        if name and document.get("kind") == "Secret" and metadata.get("name") == name:
+            data = {
+                key: base64.b64decode(value).decode()
+                for key, value in (document.get("data") or {}).items()
+            }
+            return {**data, **(document.get("stringData") or {})}
+    return {}
