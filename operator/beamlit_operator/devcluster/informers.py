@@ -7,12 +7,17 @@ is kept up to date with every change, so that finding the pods of one owner does
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterable
 
 from beamlit_operator.kube import Change, Json, KubeClient, ObjectKey, Reflector, Resource
 
 Subscriber = Callable[[Change], None]
+
+TRUSTED_FOR = 30.0
+"""Seconds after which a write that never came back is forgotten: an object that was created and
+deleted while the watch was broken is never shown. Client-go gives expectations five minutes."""
 
 REMEMBERED_DELETIONS = 10_000
 """How many deleted uids :class:`RecentWrites` remembers; far more than can be on their way."""
@@ -51,8 +56,9 @@ class RecentWrites:
     scheduler's "assumed pods").
     """
 
-    def __init__(self) -> None:
-        self._written: dict[str, Json] = {}
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._written: dict[str, tuple[Json, float]] = {}
         self._deleted: OrderedDict[str, None] = OrderedDict()
         self._shown: dict[str, int] = {}
 
@@ -60,7 +66,7 @@ class RecentWrites:
         """Remembers the object that a create or patch returned."""
         uid = item["metadata"]["uid"]
         if uid not in self._deleted and self._shown.get(uid, -1) < _version(item):
-            self._written[uid] = item
+            self._written[uid] = (item, self._clock() + TRUSTED_FOR)
 
     def __call__(self, change: Change) -> None:
         """Follows one change of the reflector; meant to be subscribed."""
@@ -77,7 +83,7 @@ class RecentWrites:
             return
         self._shown[uid] = _version(item)
         written = self._written.get(uid)
-        if written is not None and _version(written) <= _version(item):
+        if written is not None and _version(written[0]) <= _version(item):
             del self._written[uid]
 
     def over(self, items: Iterable[Json], *, belongs: Callable[[Json], bool]) -> list[Json]:
@@ -88,8 +94,10 @@ class RecentWrites:
         if not self._written:
             return list(items)
         result = {item["metadata"]["uid"]: item for item in items}
-        for uid, item in self._written.items():
-            if belongs(item):
+        for uid, (item, until) in list(self._written.items()):
+            if until < self._clock():
+                del self._written[uid]
+            elif belongs(item):
                 result[uid] = item
             else:
                 result.pop(uid, None)

@@ -15,7 +15,7 @@ import pytest
 from beamlit_operator.devcluster.cluster import DevCluster, Options
 from beamlit_operator.devcluster.kubelet import Settings
 from beamlit_operator.devcluster.kubelet.backoff import BackOff
-from beamlit_operator.kube import DEPLOYMENTS, EVENTS, PODS, Json, KubeClient, Resource
+from beamlit_operator.kube import DEPLOYMENTS, EVENTS, NODES, PODS, Json, KubeClient
 
 SERVER = """
 import http.server, os, signal, sys, time
@@ -77,8 +77,8 @@ class Lab:
         state = [(pod["metadata"]["name"], pod.get("status")) for pod in await self.pods()]
         raise AssertionError(f"not in {seconds} s: {what}; pods: {state}")
 
-    async def condition(self, resource: Resource, name: str, type: str) -> str:
-        item = await self.client.get(resource, name, "default")
+    async def condition_of_node(self, name: str, type: str) -> str:
+        item = await self.client.get(NODES, name)
         for found in (item.get("status") or {}).get("conditions") or ():
             if found["type"] == type:
                 return str(found["status"])

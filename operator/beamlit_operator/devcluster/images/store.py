@@ -75,6 +75,8 @@ class ImageStore:
         self._cache = cache
         self._pulls: dict[Image, asyncio.Task[Pulled]] = {}
         self._chosen: dict[Image, Interpreter] = {}
+        self.environment: dict[str, str] = {}
+        """Added to the environment of the processes that pull; the kubelet puts its mark here."""
 
     async def present(self, image: Image) -> Program | None:
         """The program if it is installed already."""
@@ -98,9 +100,15 @@ class ImageStore:
         if task is None:
             task = asyncio.create_task(self._install(image))
             self._pulls[image] = task
-            task.add_done_callback(lambda _: self._pulls.pop(image, None))
+            task.add_done_callback(lambda task: self._pulled(image, task))
         # Shielded: a pod that is deleted must not end the pull that others wait for.
         return await asyncio.shield(task)
+
+    def _pulled(self, image: Image, task: asyncio.Task[Pulled]) -> None:
+        self._pulls.pop(image, None)
+        if not task.cancelled():
+            # Looked at here, because every pod that waited for it may be gone.
+            task.exception()
 
     async def close(self) -> None:
         """Ends pulls that are under way."""
@@ -151,42 +159,45 @@ class ImageStore:
         """
         await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
         python = self._chosen[image]
-        await _run(f"creating {folder}", str(python.path), "-m", "venv", str(folder))
+        await self._run(f"creating {folder}", str(python.path), "-m", "venv", str(folder))
         own = str(folder / "bin" / "python")
         options = ["--disable-pip-version-check", "--no-input", "--no-deps", "--no-compile"]
         options += ["--require-hashes", "--only-binary", ":all:", "--quiet"]
         if python.version not in image.python:
             options.append("--ignore-requires-python")
-        await _run(
+        await self._run(
             f"installing {image.requirements}",
             *(own, "-m", "pip", "install", *options, "--requirement", str(image.requirements)),
         )
         # Once, here, with all cores: else the first start of the program pays for it.
         jobs = str(os.cpu_count() or 1)
         libraries = str(folder / "lib")
-        await _run("compiling", own, "-m", "compileall", "-q", "-j", jobs, libraries, may_fail=True)
+        await self._run(
+            "compiling", own, "-m", "compileall", "-q", "-j", jobs, libraries, may_fail=True
+        )
         await asyncio.to_thread((folder / COMPLETE).write_text, f"{image.pattern}\n")
 
-
-async def _run(what: str, *command: str, may_fail: bool = False) -> None:
-    """Runs one step in its own session, so that it can be ended with everything it started."""
-    process = await asyncio.create_subprocess_exec(
-        *command,
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-        start_new_session=True,
-        env={k: v for k, v in os.environ.items() if not k.startswith("PYTHON")},
-    )
-    try:
-        output, _ = await process.communicate()
-    except asyncio.CancelledError:
-        os.killpg(process.pid, 9)
-        await process.wait()
-        raise
-    if process.returncode and not may_fail:
-        tail = output.decode(errors="replace").strip()[-400:]
-        raise PullError(f"{what} failed with code {process.returncode}: {tail}")
+    async def _run(self, what: str, *command: str, may_fail: bool = False) -> None:
+        """Runs one step in its own session, so that it can be ended with everything it started."""
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
+        environment.update(self.environment)
+        process = await asyncio.create_subprocess_exec(
+            *command,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            start_new_session=True,
+            env=environment,
+        )
+        try:
+            output, _ = await process.communicate()
+        except asyncio.CancelledError:
+            os.killpg(process.pid, 9)
+            await process.wait()
+            raise
+        if process.returncode and not may_fail:
+            tail = output.decode(errors="replace").strip()[-400:]
+            raise PullError(f"{what} failed with code {process.returncode}: {tail}")
 
 
 async def _locked_file(path: Path) -> int:

@@ -17,14 +17,19 @@ from beamlit_operator.devcluster.images import ImageStore, ImageTable
 from beamlit_operator.devcluster.informers import Informers
 from beamlit_operator.devcluster.kubelet import logs
 from beamlit_operator.devcluster.kubelet.addresses import Addresses
-from beamlit_operator.devcluster.kubelet.guard import Guard
+from beamlit_operator.devcluster.kubelet.guard import MARK, Guard
 from beamlit_operator.devcluster.kubelet.machine import Machine, Settings
-from beamlit_operator.devcluster.kubelet.nodes import PRETEND
+from beamlit_operator.devcluster.kubelet.nodes import fill_in, is_pretend
 from beamlit_operator.devcluster.kubelet.podworker import PodWorker
 from beamlit_operator.devcluster.loop import KeyLoop
 from beamlit_operator.kube import NODES, PODS, ApiError, Change, Json, KubeClient, ObjectKey
 
 log = logging.getLogger(__name__)
+
+
+ORPHAN_AFTER = 1.0
+"""Seconds a pod outlives its node. Kubernetes waits 40 s for a node that may come back; here
+nothing but a user deletes one."""
 
 
 class Kubelet:
@@ -51,6 +56,7 @@ class Kubelet:
         self._machine: Machine | None = None
         self._events = EventRecorder(informers.client, "kubelet")
         self._orphans = KeyLoop("pod-gc", self._remove_orphan)
+        self._fresh_nodes = KeyLoop("node-status", self._complete_node)
         informers.subscribe(PODS, self._pod_changed)
         informers.subscribe(NODES, self._node_changed)
 
@@ -63,6 +69,7 @@ class Kubelet:
             guard = Guard(uuid.uuid4().hex)
             stack.push_async_callback(guard.stop)
             await guard.start()
+            self._store.environment = {MARK: guard.token}
             await asyncio.to_thread(self._folder.mkdir, parents=True, exist_ok=True)
             # Probes go to many short-lived addresses: a connection kept is a connection wasted.
             connector = aiohttp.TCPConnector(force_close=True, limit=0)
@@ -83,6 +90,7 @@ class Kubelet:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._events.run())
                 group.create_task(self._orphans.run())
+                group.create_task(self._fresh_nodes.run())
                 group.create_task(self._take_over())
 
     async def _take_over(self) -> None:
@@ -110,7 +118,12 @@ class Kubelet:
     def _node_changed(self, change: Change) -> None:
         for pod in list(self._pods.values()):
             if pod["spec"].get("nodeName") == change.key.name:
-                self._consider(pod)
+                if change.new is None:
+                    self._orphans.add_after(_key_of(pod), ORPHAN_AFTER)
+                else:
+                    self._consider(pod)
+        if change.new is not None and is_pretend(change.new):
+            self._fresh_nodes.add(change.key.name)
 
     def _pod_changed(self, change: Change) -> None:
         for pod in (change.old, change.new):
@@ -134,9 +147,9 @@ class Kubelet:
         if node is None:
             # Nobody else will remove a pod that has no node, or whose node is gone.
             if leaving or (node_name and self._nodes.synced):
-                self._orphans.add_after(_key_of(pod), 0.0 if leaving else 1.0)
+                self._orphans.add_after(_key_of(pod), 0.0 if leaving else ORPHAN_AFTER)
             return
-        if (node["metadata"].get("labels") or {}).get(PRETEND) != "true":
+        if not is_pretend(node):
             return
         worker = self._workers[uid] = PodWorker(pod, self._machine)
         task = self._tasks[uid] = asyncio.create_task(worker.run())
@@ -159,6 +172,15 @@ class Kubelet:
             await self._client.delete(
                 PODS, key.name, key.namespace, uid=metadata["uid"], grace_period_seconds=0
             )
+        return None
+
+    async def _complete_node(self, name: str) -> float | None:
+        """A Node that somebody created with the label becomes one that can take pods."""
+        node = self._nodes.get(ObjectKey("", name))
+        status = fill_in(node) if node is not None else None
+        if status is not None:
+            body = {"status": status}
+            await self._client.merge_patch(NODES, name, body, subresource="status")
         return None
 
     # Logs

@@ -34,6 +34,8 @@ class Settings:
     pulls: BackOff = field(default_factory=BackOff)
     missing_retry: float = 1.0
     """Between looks at a Secret, ConfigMap or volume that is missing."""
+    volume_refresh: float = 60.0
+    """Between looks at the Secrets and ConfigMaps of mounted volumes; kubelet's sync period."""
     shutdown_grace: float = 2.0
     """What pods get when the whole cluster stops; their own grace may be half a minute."""
 

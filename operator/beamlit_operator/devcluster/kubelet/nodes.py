@@ -92,6 +92,23 @@ def status_of(capacity: dict[str, str], name: str, now: datetime) -> Json:
     }
 
 
+def is_pretend(node: Json) -> bool:
+    """Whether this process runs the node's pods."""
+    return bool((node["metadata"].get("labels") or {}).get(PRETEND) == "true")
+
+
+def fill_in(node: Json) -> Json | None:
+    """The status for a node that has no Ready condition; None for one that has.
+
+    A capacity that its creator gave it is kept.
+    """
+    status = node.get("status") or {}
+    if any(item.get("type") == "Ready" for item in status.get("conditions") or ()):
+        return None
+    capacity = {**DEFAULT_CAPACITY, **(status.get("capacity") or {})}
+    return status_of(capacity, node["metadata"]["name"], now_utc())
+
+
 async def register(client: KubeClient, nodes: list[Json]) -> None:
     """Brings the API's Nodes in line: creates, updates, and removes those of an earlier file."""
     known = {item["metadata"]["name"]: item for item in (await client.list(NODES)).items}

@@ -117,6 +117,7 @@ class PodWorker:
         writer = asyncio.create_task(self._write_statuses())
         life = asyncio.create_task(self._live())
         limit = asyncio.create_task(self._deadline())
+        refresh = asyncio.create_task(self._refresh_volumes())
         try:
             await self._leaving.wait()
             await self._stop_all(self._grace or 0.0)
@@ -128,9 +129,9 @@ class PodWorker:
             await self._stop_all(grace if self._grace is None else min(self._grace, grace))
             raise
         finally:
-            for task in (writer, life, limit):
+            for task in (writer, life, limit, refresh):
                 task.cancel()
-            await asyncio.gather(writer, life, limit, return_exceptions=True)
+            await asyncio.gather(writer, life, limit, refresh, return_exceptions=True)
             if self._ip:
                 self.machine.addresses.release(self._ip)
         await asyncio.to_thread(volumes.wipe, self._folder)
@@ -230,6 +231,19 @@ class PodWorker:
         folder = self._folder / "volumes"
         facts = await self._facts(*volumes.referenced(self._pod))
         self._volumes = await asyncio.to_thread(volumes.set_up, self._pod, folder, facts)
+
+    async def _refresh_volumes(self) -> None:
+        """Secrets and ConfigMaps that change reach running pods, as kubelet's sync does it."""
+        if not any(map(volumes.follows_api, self._pod["spec"].get("volumes") or ())):
+            return
+        while True:
+            await asyncio.sleep(self.machine.settings.volume_refresh)
+            if self._volumes and not self._leaving.is_set():
+                try:
+                    await self._mount()
+                except (volumes.VolumeError, ApiError) as error:
+                    # Deleted since: the files stay as they are.
+                    log.debug("volumes of pod %s: %s", self._pod["metadata"]["name"], error)
 
     async def _facts(self, secrets: set[str], config_maps: set[str]) -> variables.Facts:
         namespace = self._pod["metadata"]["namespace"]

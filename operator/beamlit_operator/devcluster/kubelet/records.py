@@ -73,6 +73,8 @@ def refusal(pod: Json) -> str | None:
     if (spec.get("os") or {}).get("name") == "windows":
         return "the embedded cluster has no Windows nodes"
     for container in [*(spec.get("initContainers") or ()), *(spec.get("containers") or ())]:
+        if any(port.get("hostPort") for port in container.get("ports") or ()):
+            return f"container {container['name']}: the embedded cluster has no host ports"
         if container.get("volumeDevices"):
             return f"container {container['name']}: the embedded cluster has no block devices"
     if spec.get("ephemeralContainers"):

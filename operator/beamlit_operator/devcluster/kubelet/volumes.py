@@ -44,6 +44,11 @@ def referenced(pod: Json) -> tuple[set[str], set[str]]:
     return secrets, config_maps
 
 
+def follows_api(volume: Json) -> bool:
+    """Whether the volume's content comes from objects that may change."""
+    return any(volume.get(kind) is not None for kind in _READERS)
+
+
 def contents(volume: Json, facts: Facts) -> dict[str, File] | None:
     """The files a volume holds, None when it is not made of files of the API. Pure.
 
