@@ -99,6 +99,14 @@ def application(
     return app
 
 
+_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+
+def fields_of(record: logging.LogRecord) -> dict[str, Any]:
+    """What a log call passed as ``extra``, such as the workspace."""
+    return {name: value for name, value in vars(record).items() if name not in _STANDARD}
+
+
 class JsonLines(logging.Formatter):
     """One JSON object per line."""
 
@@ -108,25 +116,28 @@ class JsonLines(logging.Formatter):
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
+            **fields_of(record),
         }
-        for name in ("workspace", "name_", "kind_", "generation"):
-            value = getattr(record, name, None)
-            if value is not None:
-                entry[name.rstrip("_")] = value
         if record.exc_info:
             entry["error"] = self.formatException(record.exc_info)
         return json.dumps(entry, default=str)
 
 
+class TextLines(logging.Formatter):
+    """One line for people; what was passed along stands behind the message."""
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)-7s %(name)s: %(message)s", "%H:%M:%S")
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 (logging's name)
+        more = "".join(f" {name}={value}" for name, value in fields_of(record).items())
+        return super().formatMessage(record) + more
+
+
 def configure_logging(*, format_: str, level: str) -> None:
     """Logs to standard error, one event per line."""
     handler = logging.StreamHandler()
-    if format_ == "json":
-        handler.setFormatter(JsonLines())
-    else:
-        handler.setFormatter(
-            logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s", "%H:%M:%S")
-        )
+    handler.setFormatter(JsonLines() if format_ == "json" else TextLines())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())

@@ -1,0 +1,122 @@
+"""Why pods do not start, told from their statuses."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from beamlit_operator.api import labels
+from beamlit_operator.controllers.diagnosis import why_not_started
+from beamlit_operator.kube import Json
+
+
+def pod(name: str = "p", *, deleting: bool = False, **status: Any) -> Json:
+    metadata: Json = {"name": name, "namespace": "team", "labels": {labels.REVISION: "iris-1"}}
+    if deleting:
+        metadata["deletionTimestamp"] = "2026-05-04T12:00:00Z"
+    return {"metadata": metadata, "status": status}
+
+
+def container(**more: Any) -> Json:
+    return {"name": "model", "restartCount": 0, **more}
+
+
+def ended(code: int, message: str = "", reason: str = "Error") -> Json:
+    return {"terminated": {"exitCode": code, "message": message, "reason": reason}}
+
+
+UNSCHEDULABLE = {
+    "type": "PodScheduled",
+    "status": "False",
+    "reason": "Unschedulable",
+    "message": "0/3 nodes are available",
+}
+CASES: list[tuple[str, Json, str | None]] = [
+    ("nothing is known yet", pod(), None),
+    ("it is unschedulable", pod(conditions=[UNSCHEDULABLE]), "0/3 nodes are available"),
+    (
+        "the image cannot be pulled",
+        pod(
+            containerStatuses=[
+                container(state={"waiting": {"reason": "ImagePullBackOff", "message": "no image"}})
+            ]
+        ),
+        "container model cannot start: ImagePullBackOff: no image",
+    ),
+    (
+        "it is being created",
+        pod(containerStatuses=[container(state={"waiting": {"reason": "ContainerCreating"}})]),
+        None,
+    ),
+    (
+        "it crashes",
+        pod(
+            containerStatuses=[
+                container(
+                    restartCount=1,
+                    state={"waiting": {"reason": "CrashLoopBackOff"}},
+                    lastState=ended(3, "no such model"),
+                )
+            ]
+        ),
+        "container model keeps ending: exit code 3: no such model",
+    ),
+    (
+        "it runs again after a crash",
+        pod(
+            containerStatuses=[
+                container(
+                    restartCount=1, state={"running": {}}, lastState=ended(137, reason="OOMKilled")
+                )
+            ]
+        ),
+        "exit code 137 (OOMKilled)",
+    ),
+    (
+        "it ended once and was not restarted yet",
+        pod(containerStatuses=[container(state=ended(1))]),
+        None,
+    ),
+    (
+        "the files cannot be fetched",
+        pod(
+            initContainerStatuses=[
+                {**container(restartCount=2, state=ended(1, "AccessDenied")), "name": "fetch"}
+            ]
+        ),
+        "container fetch keeps ending: exit code 1: AccessDenied",
+    ),
+    (
+        "it was evicted",
+        pod(phase="Failed", reason="Evicted", message="no disk"),
+        "Evicted: no disk",
+    ),
+    ("it is being deleted", pod(deleting=True, conditions=[UNSCHEDULABLE]), None),
+]
+
+
+@pytest.mark.parametrize(("item", "told"), [c[1:] for c in CASES], ids=[c[0] for c in CASES])
+def test_a_pod_is_told_when(item: Json, told: str | None) -> None:
+    found = why_not_started([item])
+    if told is None:
+        assert found is None
+    else:
+        assert told in (found or "")
+
+
+def test_a_ready_pod_outweighs_one_that_fails() -> None:
+    good = pod("a", conditions=[{"type": "Ready", "status": "True"}])
+    assert why_not_started([pod("b", conditions=[UNSCHEDULABLE]), good]) is None
+
+
+def test_a_long_message_is_told_by_its_end_and_with_where_the_log_is() -> None:
+    crash = container(
+        restartCount=1,
+        state={"waiting": {"reason": "CrashLoopBackOff"}},
+        lastState=ended(1, "x" * 5000 + " the {end}"),
+    )
+    told = why_not_started([pod(containerStatuses=[crash])]) or ""
+    assert len(told) < 1000
+    assert "the {end}" in told
+    assert "kubectl logs -n team -l beamlit.com/revision=iris-1 -c model" in told

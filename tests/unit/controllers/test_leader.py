@@ -1,0 +1,80 @@
+"""Leader election: who may write, and when another takes over."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+
+import pytest
+from tests.support.fakekube import FakeKube
+
+from beamlit_operator.controllers.leader import Elector, LostLeaseError
+from beamlit_operator.kube import LEASES, KubeClient
+
+
+class Time:
+    """A clock that sleeping moves on."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def clock(self) -> float:
+        return self.now
+
+    async def sleep(self, seconds: float) -> None:
+        self.now += seconds
+        await asyncio.sleep(0)
+
+
+def elector(kube: KubeClient, identity: str, time: Time) -> Elector:
+    return Elector(
+        kube,
+        namespace="beamlit-system",
+        identity=identity,
+        clock=time.clock,
+        now=lambda: datetime.fromtimestamp(time.now, UTC),
+        sleep=time.sleep,
+    )
+
+
+async def test_the_first_leads_and_a_second_takes_over_when_the_lease_has_run_out() -> None:
+    kube, time = FakeKube(), Time()
+    first, second = elector(kube, "first", time), elector(kube, "second", time)
+    await first.acquire()
+    started = time.now
+    await second.acquire()
+    assert second.leading
+    assert 15.0 <= time.now - started <= 20.0
+    lease = await kube.get(LEASES, "beamlit-operator", "beamlit-system")
+    assert lease["spec"]["holderIdentity"] == "second"
+    assert lease["spec"]["leaseTransitions"] == 1
+
+
+async def test_a_lease_that_is_given_up_is_taken_at_once() -> None:
+    kube, time = FakeKube(), Time()
+    first, second = elector(kube, "first", time), elector(kube, "second", time)
+    await first.acquire()
+    await first.release()
+    started = time.now
+    await second.acquire()
+    assert time.now == started
+
+
+async def test_who_cannot_renew_stops_before_another_may_start() -> None:
+    kube, time = FakeKube(), Time()
+    first = elector(kube, "first", time)
+    await first.acquire()
+    await kube.set_away(True)
+    started = time.now
+    with pytest.raises(LostLeaseError):
+        await first.hold()
+    assert not first.leading
+    assert time.now - started < 15.0
+
+
+async def test_a_restarted_process_of_the_same_name_leads_at_once() -> None:
+    kube, time = FakeKube(), Time()
+    await elector(kube, "one", time).acquire()
+    started = time.now
+    await elector(kube, "one", time).acquire()
+    assert time.now == started

@@ -1,0 +1,146 @@
+"""When origins and their Secrets are looked at, and what is told in between."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from collections.abc import Mapping
+
+from tests.support.fakekube import FakeKube
+
+from beamlit_operator.controllers.credentials import SecretUse
+from beamlit_operator.controllers.keys import Key, Kind, Workspace
+from beamlit_operator.controllers.originbook import (
+    FAILING_RECHECK,
+    MISSING_SECRET_RECHECK,
+    Failed,
+    Found,
+    OriginBook,
+    Question,
+)
+from beamlit_operator.kube import SECRETS
+from beamlit_operator.origins import OriginError, OriginReason, OriginRef, ResolvedOrigin, S3Ref
+from beamlit_operator.origins.listing import OriginFile
+
+KEY = Key(Kind.MODEL, Workspace("team"), "iris")
+QUESTION = Question("team", S3Ref("models", "iris"), SecretUse("s3"))
+RESYNC = 600.0
+
+
+class Lab:
+    """A book with a clock, a cluster in memory and a pretended store."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.kube = FakeKube()
+        self.told = asyncio.Event()
+        self.looks = 0
+        self.error: OriginError | None = None
+        self.seen: Mapping[str, str] = {}
+        self.book = OriginBook(
+            self.kube,
+            on_answer=lambda _: self.told.set(),
+            resync=RESYNC,
+            look=self.look,
+            clock=lambda: self.now,
+            chance=lambda: 0.5,
+        )
+
+    async def look(self, _: OriginRef, credentials: Mapping[str, str]) -> ResolvedOrigin:
+        self.looks += 1
+        self.seen = credentials
+        if self.error is not None:
+            raise self.error
+        return ResolvedOrigin("sha256:a", (OriginFile("model.joblib", 1, "e", "k"),), 1)
+
+    async def secret(self, key: str = "id") -> None:
+        values = {"AWS_ACCESS_KEY_ID": key, "AWS_SECRET_ACCESS_KEY": "secret"}
+        data = {name: base64.b64encode(v.encode()).decode() for name, v in values.items()}
+        body = {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": {"name": "s3", "namespace": "team"},
+            "data": data,
+        }
+        await self.kube.put(SECRETS, body)
+
+    async def ask(self) -> Found | Failed | None:
+        """Asks until the look that this may start is over."""
+        self.told.clear()
+        entry = self.book.ask(QUESTION, KEY)
+        if entry.again_after is not None:
+            return entry.answer
+        async with asyncio.timeout(5):
+            await self.told.wait()
+        return self.book.ask(QUESTION, KEY).answer
+
+
+async def test_an_origin_is_looked_at_once_and_then_remembered() -> None:
+    lab = Lab()
+    await lab.secret()
+    found = await lab.ask()
+    assert isinstance(found, Found)
+    assert (found.revision, found.paths) == ("sha256:a", ("model.joblib",))
+    assert found.suggestion is not None
+    assert lab.seen["AWS_ACCESS_KEY_ID"] == "id"
+    await lab.ask()
+    assert lab.looks == 1
+    assert lab.book.ask(QUESTION, KEY).again_after == RESYNC
+
+
+async def test_it_is_looked_at_again_after_the_resync_with_the_old_answer_until_then() -> None:
+    lab = Lab()
+    await lab.secret()
+    await lab.ask()
+    lab.now += RESYNC + 1
+    entry = lab.book.ask(QUESTION, KEY)
+    assert isinstance(entry.answer, Found)
+    assert entry.again_after is None
+    await lab.ask()
+    assert lab.looks == 2
+
+
+async def test_a_missing_secret_is_told_and_looked_for_often() -> None:
+    lab = Lab()
+    missing = await lab.ask()
+    assert isinstance(missing, Failed)
+    assert missing.reason == "SecretNotFound"
+    assert "Secret s3" in missing.message
+    assert lab.looks == 0
+    await lab.secret()
+    lab.now += MISSING_SECRET_RECHECK
+    assert isinstance(await lab.ask(), Found)
+
+
+async def test_a_changed_secret_is_tried_before_the_store_would_be_asked_again() -> None:
+    lab = Lab()
+    await lab.secret()
+    lab.error = OriginError(OriginReason.ACCESS_DENIED, "no", retry_after_seconds=600)
+    assert isinstance(await lab.ask(), Failed)
+    lab.now += FAILING_RECHECK
+    await lab.ask()
+    assert lab.looks == 1
+    await lab.secret("other")
+    lab.error = None
+    lab.now += FAILING_RECHECK
+    assert isinstance(await lab.ask(), Found)
+    assert lab.looks == 2
+
+
+async def test_an_api_server_that_is_away_does_not_take_the_answer_away() -> None:
+    lab = Lab()
+    await lab.secret()
+    await lab.ask()
+    await lab.kube.set_away(True)
+    lab.now += RESYNC + 1
+    assert isinstance(await lab.ask(), Found)
+
+
+async def test_a_forgotten_question_is_not_kept() -> None:
+    lab = Lab()
+    await lab.secret()
+    await lab.ask()
+    lab.book.forget(KEY)
+    lab.told.clear()
+    assert lab.book.ask(QUESTION, KEY).answer is None
+    await lab.book.close()
