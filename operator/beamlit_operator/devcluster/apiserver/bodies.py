@@ -1,4 +1,4 @@
-"""Request bodies: JSON or YAML bytes in, plain values out, nothing that could hurt later."""
+"""Request bodies: JSON, YAML or protobuf in, plain values out, nothing that could hurt later."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import yaml
 
+from beamlit_operator.devcluster.apiserver import protobuf
 from beamlit_operator.devcluster.apiserver.errors import bad_request, unsupported_media
 
 DEEPEST: Final = 150
@@ -16,7 +17,7 @@ DEEPEST: Final = 150
 MOST_VALUES: Final = 500_000
 """Values one YAML document may expand to, against bombs of aliases."""
 
-JSON_TYPES: Final = ("application/json", "application/yaml")
+JSON_TYPES: Final = ("application/json", "application/yaml", protobuf.MEDIA_TYPE)
 
 
 class _Loader(yaml.SafeLoader):
@@ -37,6 +38,8 @@ def decoded(body: bytes, media_type: str) -> Any:
     """
     if not media_type or media_type.endswith("json"):
         return _json(body)
+    if media_type == protobuf.MEDIA_TYPE:
+        return protobuf.decode(body)
     if not media_type.endswith("yaml"):
         raise unsupported_media(media_type, JSON_TYPES)
     if body.lstrip()[:1] == b"{":
