@@ -30,6 +30,7 @@ class FakeKube:
         self._changed = asyncio.Condition()
         self._away = False
         self.calls: Counter[tuple[str, str]] = Counter()
+        self.refuse_scale: ApiError | None = None
         self.on_scale: Callable[[str, str, int], None] | None = None
 
     @property
@@ -129,6 +130,8 @@ class FakeKube:
         subresource: str | None = None,
     ) -> Json:
         self._count("patch", resource, subresource)
+        if subresource == "scale" and self.refuse_scale is not None:
+            raise self.refuse_scale
         known = self._found(resource, name, namespace)
         version = body.get("metadata", {}).get("resourceVersion")
         if version not in (None, known["metadata"]["resourceVersion"]):

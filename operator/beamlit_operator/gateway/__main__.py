@@ -98,6 +98,7 @@ async def serve(options: argparse.Namespace, settings: GatewaySettings) -> None:
         log.info("callers: http://%s, agent: http://%s", settings.listen, settings.admin)
         await stop.wait()
         log.info("draining for at most %gs", settings.drain_time)
+        agent.draining = True
         await EnvoyAdmin(settings).drain(settings.drain_time)
 
 

@@ -265,5 +265,7 @@ class AdsServer(AdsServicer):  # type: ignore[misc]
                     log.error("envoy refused %s: %s", type_.name.lower(), message)
                     self._on_refused(f"Envoy refused {type_.name.lower()}: {message}")
                 wake.set()
+        except Exception:
+            log.exception("a request of envoy could not be read; its stream ends")
         finally:
             wake.set()

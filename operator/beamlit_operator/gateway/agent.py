@@ -60,6 +60,7 @@ class Agent:
             on_change=self._slice_changed,
         )
         self._complete = asyncio.Event()
+        self.draining = False
         self._configured = False
         self._refused = ""
         self._dirty_deployments: set[DeploymentKey] = set()
@@ -89,7 +90,9 @@ class Agent:
                     task.cancel()
 
     def not_ready(self) -> str:
-        """Why the gateway cannot serve yet; empty when it can."""
+        """Why the gateway cannot serve, yet or any more; empty when it can."""
+        if self.draining:
+            return "the gateway drains before it ends"
         if not self._complete.is_set():
             return "the API server was not read yet"
         if not self._configured:

@@ -12,6 +12,7 @@ has too many held already                  429, ``Retry-After``
 else                                       held; the first one wakes the deployment
 ... and a pod becomes ready                goes to it, the holders spread over the ready pods
 ... and the start fails                    503 with the reason from the pod; back-off grows
+... and the API server refuses the scale   503 ``WakeRefused`` with what it said; back-off grows
 ... and the start deadline passes          504, ``Retry-After``
 ... and the caller hangs up                forgotten
 =========================================  ====================================================
@@ -36,6 +37,7 @@ from beamlit_operator.gateway.replies import ErrorReason, Reply
 from beamlit_operator.gateway.routes import refusal_of
 from beamlit_operator.gateway.settings import GatewaySettings
 from beamlit_operator.gateway.waking import Waker
+from beamlit_operator.kube import ApiError
 
 log = logging.getLogger(__name__)
 
@@ -226,15 +228,25 @@ class ColdStarts:
             start = _Start(revision, self._clock(), deployment.problem)
             self._starts[revision] = start
             start.task = asyncio.create_task(
-                self._waker.keep_awake(
-                    revision,
-                    deployment.wake_replicas,
-                    asked_at=start.began,
-                    checked=self._recheck,
-                ),
-                name=f"wake {revision.cluster}",
+                self._wake(start, deployment.wake_replicas), name=f"wake {revision.cluster}"
             )
         return start
+
+    async def _wake(self, start: _Start, replicas: int) -> None:
+        try:
+            await self._waker.keep_awake(
+                start.revision, replicas, asked_at=start.began, checked=self._recheck
+            )
+        except ApiError as error:
+            name = str(start.revision.deployment_key)
+            message = f"{name!r} cannot be started: the API server refused to scale it: {error}"
+        except Exception:
+            log.exception("waking %s failed", start.revision.cluster)
+            message = f"{str(start.revision.deployment_key)!r} cannot be started: internal error"
+        else:
+            return
+        problem = Problem(ErrorReason.WAKE_REFUSED, message, "")
+        self._settle(start, [self._note_failure(start, problem)], "failed")
 
     def changed(self, key: DeploymentKey) -> None:
         """The deployment, or its pods, changed: let go whom that concerns."""
@@ -262,7 +274,8 @@ class ColdStarts:
             # Traffic moved to another revision that sleeps too: wait for that one.
             self._move(start, self._wanted(start.revision, deployment), deployment)
         elif self._failed(start, deployment):
-            self._settle(start, [self._note_failure(start, deployment)], "failed")
+            assert deployment.problem is not None
+            self._settle(start, [self._note_failure(start, deployment.problem)], "failed")
 
     def _failed(self, start: _Start, deployment: Deployment) -> bool:
         """Whether this start failed, as the operator says on the deployment's status.
@@ -275,9 +288,7 @@ class ColdStarts:
             return False
         return problem != start.known_problem or self._clock() - start.began >= STALE_FAILURE
 
-    def _note_failure(self, start: _Start, deployment: Deployment) -> Reply:
-        problem = deployment.problem
-        assert problem is not None
+    def _note_failure(self, start: _Start, problem: Problem) -> Reply:
         settings = self._settings
         known = self._failures.get(start.revision)
         count = known.count + 1 if known is not None else 1

@@ -7,11 +7,15 @@ from typing import Any
 from beamlit_operator.gateway import names
 from beamlit_operator.gateway.protos import (
     ExtAuthz,
+    ExtensionWithMatcher,
+    HeaderMutation,
     HttpConnectionManager,
     Listener,
     Message,
+    RequestHeaderInput,
     RequestIds,
     Router,
+    SkipFilter,
     packed,
 )
 from beamlit_operator.gateway.replies import ErrorReason
@@ -57,7 +61,7 @@ def main_listener(settings: GatewaySettings) -> Message:
         },
         always_set_request_id_in_response=True,
         local_reply_config=_local_replies(),
-        **_common(settings),
+        **_common(settings, filters=[_retry_after_reset()]),
     )
     return _listener(names.MAIN_LISTENER, manager, address=socket_address(settings.listen))
 
@@ -127,6 +131,45 @@ def _common(
     }
 
 
+def _retry_after_reset() -> dict[str, Any]:
+    """A request that may be repeated (RFC 9110, 9.2.2) is sent to another pod when its pod dies
+    before it answers. Others are not: the model server may have acted on them.
+
+    Asked for by the header the router reads (and removes), because the routes' own retry policy
+    cannot tell methods apart and doubling every route would.
+    """
+    header = {
+        "header": {"key": "x-envoy-retry-on", "value": "reset"},
+        "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
+    }
+    skip = {"action": {"name": "skip", "typed_config": packed(SkipFilter())}}
+    method = {
+        "name": "method",
+        "typed_config": packed(RequestHeaderInput(header_name=":method")),
+    }
+    return {
+        "name": "retry_after_reset",
+        "typed_config": packed(
+            ExtensionWithMatcher(
+                extension_config={
+                    "name": "header_mutation",
+                    "typed_config": packed(
+                        HeaderMutation(mutations={"request_mutations": [{"append": header}]})
+                    ),
+                },
+                xds_matcher={
+                    "matcher_tree": {
+                        "input": method,
+                        "exact_match_map": {
+                            "map": {name: skip for name in ("POST", "PATCH", "CONNECT")}
+                        },
+                    }
+                },
+            )
+        ),
+    }
+
+
 def _authorization(settings: GatewaySettings) -> dict[str, Any]:
     return {
         "name": "wake",
@@ -174,14 +217,14 @@ def _local_replies() -> dict[str, Any]:
                 "body_format_override": _error_format(ErrorReason.NOT_FOUND),
             },
             {
-                "filter": _flagged(["UH", "UF", "UO", "URX", "NC"]),
-                "body_format_override": _error_format(ErrorReason.UNAVAILABLE),
-            },
-            {
                 # The model server took the request and did not answer to the end.
                 "filter": _flagged(["UC", "UR", "LR", "UPE"]),
                 "status_code": {"value": 502},
                 "body_format_override": _error_format(ErrorReason.UPSTREAM_RESET),
+            },
+            {
+                "filter": _flagged(["UH", "UF", "UO", "URX", "NC"]),
+                "body_format_override": _error_format(ErrorReason.UNAVAILABLE),
             },
             {
                 "filter": _flagged(["DPE", "IH"]),

@@ -44,6 +44,15 @@ Router = _type("envoy.extensions.filters.http.router.v3.router_pb2", "Router")
 HttpProtocolOptions = _type(
     "envoy.extensions.upstreams.http.v3.http_protocol_options_pb2", "HttpProtocolOptions"
 )
+ExtensionWithMatcher = _type(
+    "envoy.extensions.common.matching.v3.extension_matcher_pb2", "ExtensionWithMatcher"
+)
+SkipFilter = _type(
+    "envoy.extensions.filters.common.matcher.action.v3.skip_action_pb2", "SkipFilter"
+)
+HeaderMutation = _type(
+    "envoy.extensions.filters.http.header_mutation.v3.header_mutation_pb2", "HeaderMutation"
+)
 RequestIds = _type("envoy.extensions.request_id.uuid.v3.uuid_pb2", "UuidRequestIdConfig")
 PreviousHosts = _type(
     "envoy.extensions.retry.host.previous_hosts.v3.previous_hosts_pb2", "PreviousHostsPredicate"

@@ -22,6 +22,7 @@ class ErrorReason(StrEnum):
     DUPLICATE = "Duplicate"
     NOT_READY = "NotReady"
     START_FAILED = "StartFailed"
+    WAKE_REFUSED = "WakeRefused"
     START_TIMEOUT = "StartTimeout"
     TOO_MANY_HELD = "TooManyHeld"
     UNAVAILABLE = "Unavailable"

@@ -22,6 +22,9 @@ RECHECK = 5.0
 """Seconds after which a revision that is waited for is looked at again: somebody may have scaled
 it back to zero."""
 
+FINAL = frozenset({400, 401, 403, 405, 422})
+"""Answers of the API server that stay the same until a person changes something."""
+
 FIRST_RETRY = 0.1
 LAST_RETRY = 5.0
 """Seconds between attempts while the API server refuses or is away."""
@@ -54,10 +57,13 @@ class Waker:
         asked_at: float,
         checked: Callable[[RevisionKey], None],
     ) -> None:
-        """Wakes the revision and keeps it up until cancelled; survives every API error.
+        """Wakes the revision and keeps it up until cancelled; waits out an API server that is away.
 
         ``asked_at`` is when the first request came, by the clock; ``checked`` is called at every
         :data:`RECHECK`.
+
+        Raises:
+            ApiError: the API server refused in a way that trying again does not mend.
         """
         delay = FIRST_RETRY
         try:
@@ -65,6 +71,8 @@ class Waker:
                 try:
                     await self._wake(revision, replicas, asked_at)
                 except ApiError as error:
+                    if error.status in FINAL:
+                        raise
                     self._trouble[revision] = f"cannot scale it up: {error}"
                     if not error.conflict:
                         log.warning("cannot wake %s: %s", revision.cluster, error)

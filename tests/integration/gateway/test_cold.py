@@ -23,7 +23,7 @@ from tests.support.fakekube import FakeKube
 
 from beamlit_operator.gateway.agent import Agent
 from beamlit_operator.gateway.names import REVISION_HEADER
-from beamlit_operator.kube import DEPLOYMENTS
+from beamlit_operator.kube import DEPLOYMENTS, ApiError
 
 
 async def ask(gateway: Gateway, path: str = "/demo/models/iris") -> asyncio.Task:  # type: ignore[type-arg]
@@ -55,7 +55,7 @@ async def test_twenty_concurrent_callers_wake_once_and_are_all_answered(
     revision = await sleeping(gateway)
     callers = [asyncio.create_task(gateway.get("/demo/models/iris/v1")) for _ in range(20)]
     await until(lambda: gateway.held() == 20, what="all are held")
-    assert gateway.cluster.scales == 1
+    await until(lambda: gateway.cluster.scales == 1, what="it is woken")
     await gateway.cluster.ready(revision, server)
     answers = await asyncio.gather(*callers)
     assert {status for status, _ in answers} == {200}
@@ -150,6 +150,28 @@ async def test_a_failed_start_answers_every_caller_with_the_pods_reason(
     assert gateway.cluster.scales == 1
 
 
+async def test_a_scale_that_is_refused_for_good_is_said_at_once(
+    gateway: Gateway, kube: FakeKube
+) -> None:
+    await sleeping(gateway)
+    kube.refuse_scale = ApiError(403, "Forbidden", "beamlit-gateway may not patch deployments")
+    status, body = await gateway.get("/demo/models/iris")
+    assert (status, body["error"]["reason"]) == (503, "WakeRefused")
+    assert "may not patch" in body["error"]["message"]
+
+
+async def test_a_scale_that_is_refused_for_now_is_tried_again(
+    gateway: Gateway, server: ModelServer, kube: FakeKube
+) -> None:
+    revision = await sleeping(gateway)
+    kube.refuse_scale = ApiError(409, "Conflict", "changed meanwhile")
+    caller = await ask(gateway)
+    await until(lambda: gateway.cluster.scales > 1, what="it is tried again")
+    kube.refuse_scale = None
+    await gateway.cluster.ready(revision, server)
+    assert (await caller)[0] == 200
+
+
 async def test_a_caller_that_hangs_up_is_forgotten(gateway: Gateway) -> None:
     await sleeping(gateway)
     caller = await ask(gateway)
@@ -205,8 +227,10 @@ async def test_a_pod_that_was_lost_leads_back_to_the_cold_listener(
     await gateway.cluster.ready(revision, server)
     await gateway.routed()
     await gateway.cluster.ready(revision)
-    caller = await ask(gateway)
-    assert gateway.cluster.scales == 1
+    # Until Envoy has heard of it, the pod still answers.
+    while (caller := await ask(gateway)).done():
+        pass
+    await until(lambda: gateway.cluster.scales == 1, what="it is woken")
     await gateway.cluster.ready(revision, server)
     assert (await caller)[0] == 200
 
@@ -287,14 +311,17 @@ async def test_metrics_and_health_are_served(gateway: Gateway) -> None:
             assert response.status == 200
     await sleeping(gateway)
     caller = await ask(gateway)
-    async with gateway.http.get(f"{root}/metrics") as response:
-        text = await response.text()
-    caller.cancel()
-    for line in (
+    lines = {
         'beamlit_gateway_requests_held{deployment="iris-production",workspace="demo"} 1.0',
         'beamlit_gateway_wakes_total{deployment="iris-production",workspace="demo"} 1.0',
-    ):
-        assert line in text
+    }
+
+    async def counted() -> bool:
+        async with gateway.http.get(f"{root}/metrics") as response:
+            return lines <= set((await response.text()).splitlines())
+
+    await until(counted, what="the request and the wake are counted")
+    caller.cancel()
 
 
 @pytest.mark.parametrize("path", ["/demo/models/iris"])

@@ -132,6 +132,37 @@ async def test_switching_to_a_new_revision_under_load_loses_no_request(gateway: 
     assert set(statuses) == {200}
 
 
+async def test_pods_that_go_before_their_endpoints_do_lose_no_request(gateway: Gateway) -> None:
+    name = await gateway.cluster.deploy("iris")
+    statuses: Counter[int] = Counter()
+    going = True
+
+    async def load() -> None:
+        while going:
+            statuses[(await gateway.get("/demo/models/iris"))[0]] += 1
+
+    async def answered(count: int) -> None:
+        goal = sum(statuses.values()) + count
+        await until(lambda: sum(statuses.values()) >= goal, what="load goes on")
+
+    callers = []
+    async with model_server("0") as first:
+        await gateway.cluster.ready(f"{name}-1", first)
+        await gateway.routed()
+        callers = [asyncio.create_task(load()) for _ in range(4)]
+        for _ in range(3):
+            async with model_server("leaving") as leaving:
+                await gateway.cluster.ready(f"{name}-1", first, leaving)
+                await until(lambda: len(leaving.requests) > 5, what="both serve")
+            # It listens no more, and the API does not know yet.
+            await answered(50)
+            await gateway.cluster.ready(f"{name}-1", first)
+            await answered(10)
+        going = False
+        await asyncio.gather(*callers)
+    assert set(statuses) == {200}
+
+
 async def test_websockets_pass_through(gateway: Gateway, server: ModelServer) -> None:
     name = await gateway.cluster.deploy("iris")
     await gateway.cluster.ready(f"{name}-1", server)
@@ -165,19 +196,41 @@ async def test_a_pod_that_refuses_is_passed_over(gateway: Gateway, server: Model
     assert statuses == {200: 40}
 
 
-async def test_a_pod_that_dies_mid_request_is_a_502_that_says_so(gateway: Gateway) -> None:
+async def test_a_pod_that_dies_mid_request_is_a_502_for_what_cannot_be_repeated(
+    gateway: Gateway, server: ModelServer
+) -> None:
+    seen = 0
+
     async def die(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal seen
+        seen += 1
         await reader.readline()
         writer.close()
 
-    listening = await asyncio.start_server(die, "127.77.1.1", 0)
-    async with listening:
-        port = listening.sockets[0].getsockname()[1]
+    dying = ModelServer(server.host.rpartition(".")[0] + ".253", server.port, "dying")
+    async with await asyncio.start_server(die, dying.host, dying.port):
         name = await gateway.cluster.deploy("iris")
-        await gateway.cluster.ready(f"{name}-1", ModelServer("127.77.1.1", port, "dying"))
-        await gateway.routed(status=502)
-        status, body = await gateway.get("/demo/models/iris")
-    assert (status, body["error"]["reason"]) == (502, "UpstreamReset")
+        await gateway.cluster.ready(f"{name}-1", dying)
+
+        async def post() -> tuple[int, dict[str, object]]:
+            url = f"{gateway.url}/demo/models/iris"
+            async with gateway.http.post(url, data=b"x") as response:
+                return response.status, await response.json()
+
+        async def reaches_it() -> bool:
+            return (await post())[0] == 502
+
+        await until(reaches_it, what="the pod is reached")
+        before = seen
+        status, body = await post()
+        assert status == 502
+        assert body["error"]["reason"] == "UpstreamReset"
+        assert seen == before + 1
+        # What may be repeated goes to another pod.
+        await gateway.cluster.ready(f"{name}-1", dying, server)
+        await gateway.routed()
+        statuses = Counter([(await gateway.get("/demo/models/iris"))[0] for _ in range(20)])
+        assert statuses == {200: 20}
 
 
 async def test_http2_callers_are_served(gateway: Gateway, server: ModelServer) -> None:
