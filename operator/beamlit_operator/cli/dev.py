@@ -29,6 +29,7 @@ from beamlit_operator.cli.processes import (
 LOCK_FILE = "dev.lock"
 """Marks a data directory as ours, and is locked while it is in use."""
 
+
 ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -94,12 +95,16 @@ async def until_signal() -> AsyncIterator[asyncio.Event]:
     """An event that Ctrl-C, SIGTERM or a closed terminal sets, instead of ending the program."""
     ended = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in ENDING_SIGNALS:
+    # nohup asks for hang-ups to be ignored.
+    heeded = [
+        n for n in ENDING_SIGNALS if n != signal.SIGHUP or signal.getsignal(n) != signal.SIG_IGN
+    ]
+    for number in heeded:
         loop.add_signal_handler(number, ended.set)
     try:
         yield ended
     finally:
-        for number in ENDING_SIGNALS:
+        for number in heeded:
             loop.remove_signal_handler(number)
 
 

@@ -14,7 +14,11 @@ from .conftest import BEAMLIT, END_WITHIN, none_left, running_dev, wait_until
 
 SAMPLES = Path(__file__).parents[3] / "manifests" / "samples"
 
-pytestmark = pytest.mark.skipif(shutil.which("kubectl") is None, reason="needs kubectl")
+pytestmark = [
+    pytest.mark.skipif(shutil.which("kubectl") is None, reason="needs kubectl"),
+    # One at a time: each needs the whole machine for a while.
+    pytest.mark.xdist_group("whole-cluster"),
+]
 
 
 @pytest.mark.usefixtures("sample_store", "mlserver_image")

@@ -38,6 +38,7 @@ def sample_store() -> Iterator[None]:
         yield
 
 
+@pytest.mark.xdist_group("whole-cluster")
 @pytest.mark.usefixtures("sample_store")
 def test_the_demo_shows_what_it_promises_and_ends_with_0() -> None:
     beamlit = (sys.executable, "-m", "beamlit_operator.cli.main")
