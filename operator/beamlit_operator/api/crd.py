@@ -55,6 +55,7 @@ _AGE = ("Age", "date", ".metadata.creationTimestamp")
 _NAME_IN_URL = rule(
     "size(self.metadata.name) <= 63",
     "metadata.name is part of URLs and labels: use at most 63 characters",
+    fieldPath=".metadata.name",
 )
 
 KINDS = (
@@ -90,6 +91,7 @@ KINDS = (
                 "self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",
                 "metadata.name becomes the name of Services: use at most 54 lower-case letters, "
                 "digits and '-', starting with a letter",
+                fieldPath=".metadata.name",
             ),
         ),
         scale=True,
@@ -120,6 +122,10 @@ def crd(kind: Kind) -> Schema:
     schema = structural(kind.model)
     properties = schema["properties"]
     properties["metadata"] = {"type": "object"}
+    if kind.root_rules:
+        # A rule may point at a field only if the schema states it; without, the API server calls
+        # the place "<nil>". The name is all that may be stated of the metadata.
+        properties["metadata"]["properties"] = {"name": {"type": "string", "maxLength": 253}}
     for constant in ("apiVersion", "kind"):
         properties[constant] = {"type": "string", "maxLength": 63}
     schema["required"] = ["spec"] if "spec" in schema.get("required", ()) else []

@@ -90,3 +90,13 @@ def test_the_scale_path_exists_in_an_object_that_states_no_serverless_config():
 def test_the_files_use_no_anchors(kind):
     events = yaml.parse((CRDS / f"beamlit.com_{kind.plural}.yaml").read_text())
     assert not [event for event in events if isinstance(event, yaml.AliasEvent)]
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+def test_a_rule_points_only_at_fields_that_the_schema_states(kind):
+    root = crd(kind)["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    for _, node in walk(root):
+        for rule in node.get("x-kubernetes-validations", ()):
+            place = node
+            for step in rule.get("fieldPath", "").split(".")[1:]:
+                place = place["properties"][step]
