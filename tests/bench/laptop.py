@@ -40,7 +40,7 @@ class Caller:
         host, port = address.removeprefix("http://").rsplit(":", 1)
         self._connection = http.client.HTTPConnection(host, int(port), timeout=120)
         self._path = path
-        self._body = (QUICKSTART / "request.json").read_bytes()
+        self._body = (QUICKSTART.parent / "requests" / "iris.json").read_bytes()
 
     def call(self) -> float:
         """Sends one request; returns seconds. Raises when the answer is not a prediction."""

@@ -7,8 +7,6 @@ import os
 import shutil
 from pathlib import Path
 
-import yaml
-
 from beamlit_operator.cli.cluster import Target, connection
 from beamlit_operator.cli.errors import CommandError
 from beamlit_operator.cli.manifests import read_manifests
@@ -18,7 +16,7 @@ FIELD_MANAGER = "beamlit-cli"
 
 
 async def apply_folder(folder: Path, kubeconfig: Path, *, workspace: str) -> tuple[str, list[str]]:
-    """Applies what the folder's kustomization lists; returns the command and its lines.
+    """Applies every manifest in the folder; returns the command and its lines.
 
     Raises:
         CommandError: something was refused; says what.
@@ -29,7 +27,7 @@ async def apply_folder(folder: Path, kubeconfig: Path, *, workspace: str) -> tup
         lines = await _apply(folder, kubeconfig, workspace=workspace)
         return f"server-side apply of {shown} (kubectl is not installed)", lines
     process = await asyncio.create_subprocess_exec(
-        *(kubectl, "apply", "--namespace", workspace, "-k", str(folder)),
+        *(kubectl, "apply", "--namespace", workspace, "-f", str(folder)),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
@@ -39,16 +37,15 @@ async def apply_folder(folder: Path, kubeconfig: Path, *, workspace: str) -> tup
     output, errors = await process.communicate()
     if process.returncode:
         raise CommandError(
-            f"kubectl apply -k {shown} failed: {errors.decode(errors='replace').strip()}"
+            f"kubectl apply -f {shown} failed: {errors.decode(errors='replace').strip()}"
         )
-    return f"kubectl apply -k {shown}", output.decode().splitlines()
+    return f"kubectl apply -f {shown}", output.decode().splitlines()
 
 
 async def _apply(folder: Path, kubeconfig: Path, *, workspace: str) -> list[str]:
-    listed = yaml.safe_load((folder / "kustomization.yaml").read_text())["resources"]
     lines = []
     async with connection(Target(kubeconfig)) as client:
-        for manifest in read_manifests(folder / name for name in listed):
+        for manifest in read_manifests([folder]):
             body = manifest.document
             body["metadata"].setdefault("namespace", workspace)
             resource = resource_of(body["apiVersion"], body["kind"])

@@ -190,9 +190,9 @@ def _things_to_try(settings: DevSettings) -> tuple[str, ...]:
             "kubectl explain modeldeployment.spec.serverlessConfig",
             "beamlit console",
         )
-    quickstart = "manifests/samples/quickstart"
+    samples = "manifests/samples"
     return (
-        f"kubectl apply -k {quickstart}",
-        f"beamlit invoke iris -d @{quickstart}/request.json",
+        f"kubectl apply -f {samples}/quickstart",
+        f"beamlit invoke iris -d @{samples}/requests/iris.json",
         "beamlit policy explain iris-production",
     )

@@ -47,7 +47,7 @@ class Story:
         self._scene = scene
         self._client = client
         self._samples = samples
-        self._request = (samples / "request.json").read_bytes()
+        self._request = (samples.parent / "requests" / f"{MODEL}.json").read_bytes()
 
     async def tell(self, kubeconfig: Path) -> None:
         """All acts, in order.

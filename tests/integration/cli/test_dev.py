@@ -30,12 +30,12 @@ def test_a_second_model_is_applied_by_hand_called_and_ctrl_c_leaves_no_process(
         assert "export KUBECONFIG=" in screen
         assert "Gateway   http://127.0.0.1:" in screen
 
-        dev.done("kubectl", "apply", "-k", str(SAMPLES / "second-model"))
+        dev.done("kubectl", "apply", "-f", str(SAMPLES / "second-model"))
         dev.done(
             *("kubectl", "wait", "--for=condition=Ready", "modeldeployment/wine-development"),
             "--timeout=30s",
         )
-        request = f"@{SAMPLES / 'second-model' / 'request.json'}"
+        request = f"@{SAMPLES / 'requests' / 'wine.json'}"
         answer = dev.done(*BEAMLIT, "invoke", "wine", "-e", "development", "-d", request)
         assert json.loads(answer)["outputs"][0]["data"] == [0]
 

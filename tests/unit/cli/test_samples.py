@@ -1,0 +1,53 @@
+"""The sample manifests are what they say, in every way in which one would apply them."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from beamlit_operator.cli.manifests import read_manifests, read_workspace
+from beamlit_operator.cli.parts import STORE_PORT
+from beamlit_operator.cli.samples import BUCKET, train
+
+SAMPLES = Path(__file__).parents[3] / "manifests" / "samples"
+
+
+@pytest.mark.parametrize("folder", ["quickstart", "second-model"])
+def test_every_manifest_fits_its_schema_and_names_no_namespace(folder: str) -> None:
+    manifests = read_manifests([SAMPLES / folder])
+    read_workspace(manifests, "default")
+    assert not [m.source for m in manifests if "namespace" in m.document["metadata"]]
+
+
+@pytest.mark.parametrize("folder", ["quickstart", "second-model"])
+def test_everything_that_is_referred_to_is_there(folder: str) -> None:
+    manifests = read_manifests([SAMPLES / folder])
+    found = read_workspace(manifests, "default")
+    secrets = {m.document["metadata"]["name"] for m in manifests if m.document["kind"] == "Secret"}
+    (deployment,) = found.deployments.values()
+    (model,) = found.models.values()
+    assert deployment.spec.model == model.metadata.name
+    environment = found.environments[deployment.spec.environment]
+    attached = {p.name for p in (*environment.spec.policies, *deployment.spec.policies)}
+    assert attached == set(found.policies)
+    assert model.spec.origin is not None
+    assert model.spec.origin.s3 is not None
+    assert model.spec.origin.s3.uri == f"s3://{BUCKET}/{model.metadata.name}"
+    assert model.spec.origin.s3.endpoint == f"http://127.0.0.1:{STORE_PORT}"
+    assert model.spec.origin.s3.credentials_secret_ref is not None
+    assert model.spec.origin.s3.credentials_secret_ref.name in secrets
+    assert (SAMPLES / "requests" / f"{model.metadata.name}.json").exists()
+
+
+def test_the_kustomization_lists_the_whole_quickstart() -> None:
+    listed = yaml.safe_load((SAMPLES / "kustomization.yaml").read_text())["resources"]
+    there = {f"quickstart/{file.name}" for file in (SAMPLES / "quickstart").iterdir()}
+    assert set(listed) == there
+    assert len(listed) == len(there)
+
+
+@pytest.mark.parametrize("name", ["iris", "wine"])
+def test_a_sample_model_is_really_trained(name: str) -> None:
+    sample, content = train(name)
+    assert sample.accuracy > 0.85
+    assert sample.bytes == len(content) > 1000
