@@ -17,7 +17,8 @@ from beamlit_operator.devcluster.images import ImageStore, ImageTable
 from beamlit_operator.devcluster.informers import Informers
 from beamlit_operator.devcluster.kubelet import logs
 from beamlit_operator.devcluster.kubelet.addresses import Addresses
-from beamlit_operator.devcluster.kubelet.guard import MARK, Guard
+from beamlit_operator.devcluster.kubelet.guard import Guard
+from beamlit_operator.devcluster.kubelet.guard_program import MARK
 from beamlit_operator.devcluster.kubelet.machine import Machine, Settings
 from beamlit_operator.devcluster.kubelet.nodes import fill_in, is_pretend
 from beamlit_operator.devcluster.kubelet.podworker import PodWorker

@@ -13,7 +13,7 @@ from beamlit_operator.devcluster.images.store import Program
 from beamlit_operator.devcluster.kubelet import variables, volumes
 from beamlit_operator.devcluster.kubelet.addresses import HOST_ADDRESS, AddressError
 from beamlit_operator.devcluster.kubelet.container import Container
-from beamlit_operator.devcluster.kubelet.guard import MARK
+from beamlit_operator.devcluster.kubelet.guard_program import MARK
 from beamlit_operator.devcluster.kubelet.launch import Launch, prepare
 from beamlit_operator.devcluster.kubelet.machine import Machine, inherited
 from beamlit_operator.devcluster.kubelet.records import first_records, refusal
@@ -193,9 +193,10 @@ class PodWorker:
         if limit is None or is_finished(self._pod):
             return
         await asyncio.sleep(max(0.0, float(limit) - (now_utc() - self._since).total_seconds()))
+        await self._stop_all(float(self._pod["spec"].get("terminationGracePeriodSeconds") or 30))
+        # Only now: a pod's status is not written again once it has failed.
         text = "Pod was active on the node longer than the specified deadline"
         self._ended = ("DeadlineExceeded", text)
-        await self._stop_all(float(self._pod["spec"].get("terminationGracePeriodSeconds") or 30))
         self.changed()
 
     async def _settle(self) -> bool:

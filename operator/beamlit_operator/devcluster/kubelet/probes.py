@@ -11,7 +11,7 @@ from typing import Any
 
 import aiohttp
 
-from beamlit_operator.devcluster.kubelet.guard import kill_group
+from beamlit_operator.devcluster.kubelet.guard_program import kill_group
 from beamlit_operator.kube import Json
 
 EAGER_PERIOD = 0.1

@@ -10,7 +10,8 @@ import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from beamlit_operator.devcluster.kubelet.guard import MARK, Guard, kill_group, kill_marked
+from beamlit_operator.devcluster.kubelet.guard import Guard
+from beamlit_operator.devcluster.kubelet.guard_program import MARK, kill_group, kill_marked
 from beamlit_operator.devcluster.kubelet.logs import ContainerLog
 
 READ_SIZE = 64 * 1024

@@ -100,7 +100,7 @@ def phase_of(facts: Facts) -> str:
     | kubelet ended the pod                                          | Failed    |
     | an init container failed and is not restarted                  | Failed    |
     | init containers not done, or a main one has never started      | Pending   |
-    | any running, or waiting to be restarted                        | Running   |
+    | any running (sidecars too), or waiting to be restarted         | Running   |
     | all ended, policy Always                                       | Running   |
     | all ended with code 0                                          | Succeeded |
     | all ended, not all with 0, policy Never                        | Failed    |
@@ -118,7 +118,8 @@ def phase_of(facts: Facts) -> str:
     if any("waiting" in r.state and not r.last_state for r in mains):
         return "Pending"
     codes = [r.exit_code for r in mains]
-    if any(code is None for code in codes) or policy == "Always":
+    sidecar_runs = any(r.role == "sidecar" and "running" in r.state for r in facts.records)
+    if any(code is None for code in codes) or sidecar_runs or policy == "Always":
         return "Running"
     if all(code == 0 for code in codes):
         return "Succeeded"

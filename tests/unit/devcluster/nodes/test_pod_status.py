@@ -60,6 +60,8 @@ def facts(policy: str, *records: ContainerRecord, **pod: Any) -> Facts:
         ("Always", [record(ended(2), "init"), record(WAITING)], "Pending"),
         ("Always", [record(ended(0), "init"), record(RUNNING)], "Running"),
         ("Always", [record(RUNNING, "sidecar"), record(RUNNING)], "Running"),
+        ("Never", [record(RUNNING, "sidecar"), record(ended(0))], "Running"),
+        ("Never", [record(ended(143), "sidecar"), record(ended(0))], "Succeeded"),
     ],
 )
 def test_the_phase_follows_the_table(
