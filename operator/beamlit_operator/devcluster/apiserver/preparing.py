@@ -6,6 +6,7 @@ completes the new one, or raises the refusal a client gets.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -32,10 +33,11 @@ from beamlit_operator.devcluster.apiserver.metadata import (
     now_text,
     stamp_new,
 )
+from beamlit_operator.devcluster.apiserver.schemas import META
 from beamlit_operator.devcluster.apiserver.served import Served, wrong_kind
 from beamlit_operator.devcluster.apiserver.store import Entry
 from beamlit_operator.devcluster.apiserver.structural import prune, set_defaults
-from beamlit_operator.devcluster.apiserver.validating import causes_of
+from beamlit_operator.devcluster.apiserver.validating import Checker, builtin_checker, causes_of
 from beamlit_operator.kube import Json
 
 FieldValidation = Literal["Strict", "Warn", "Ignore"]
@@ -95,9 +97,14 @@ def decode(served: Served, item: Json, options: Options, *, creating: bool) -> N
         if options.validation == "Strict":
             raise bad_request(_strict(served, ", ".join(texts)))
         options.warnings.extend(texts)
+    if not served.custom and "spec" in served.root.properties:
+        # In Go it is a plain struct: always there, so that what it requires is asked for.
+        item.setdefault("spec", {})
     set_defaults(item, served.root)
     item["apiVersion"] = served.stored_api_version
-    if not served.custom:
+    if served.custom:
+        _check_metadata(served, item)
+    else:
         _check_builtin(served, item)
         set_builtin_defaults(served.resource, item, creating=creating)
 
@@ -109,6 +116,20 @@ def _strict(served: Served, problem: str) -> str:
     return (
         f'{served.kind} in version "{served.version}" cannot be handled as a {served.kind}: {text}'
     )
+
+
+@functools.cache
+def _metadata_checker() -> Checker:
+    return builtin_checker(META + "ObjectMeta")
+
+
+def _check_metadata(served: Served, item: Json) -> None:
+    """A custom resource's schema says nothing about its metadata, which is typed all the same."""
+    causes = causes_of(_metadata_checker(), item["metadata"])
+    if causes:
+        raise bad_request(
+            f"{served.kind}: " + "; ".join(f"metadata.{c.field}: {c.message}" for c in causes)
+        )
 
 
 def _check_builtin(served: Served, item: Json) -> None:
