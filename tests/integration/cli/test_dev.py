@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 import shutil
 import signal
+import subprocess
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import yaml
 
-from .conftest import BEAMLIT, END_WITHIN, none_left, running_dev, wait_until
+from .conftest import BEAMLIT, END_WITHIN, Dev, none_left, running_dev, wait_until
 
 SAMPLES = Path(__file__).parents[3] / "manifests" / "samples"
 
@@ -19,6 +23,20 @@ pytestmark = [
     # One at a time: each needs the whole machine for a while.
     pytest.mark.xdist_group("whole-cluster"),
 ]
+
+
+@contextmanager
+def console(dev: Dev) -> Iterator[str]:
+    """The console's address while it runs."""
+    with subprocess.Popen(
+        [*BEAMLIT, "console", "--port", "0"], env=dev.environment, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        try:
+            yield process.stdout.readline().split()[0]
+        finally:
+            process.send_signal(signal.SIGINT)
+    assert process.returncode == 0
 
 
 @pytest.mark.usefixtures("sample_store", "mlserver_image")
@@ -49,6 +67,13 @@ def test_a_second_model_is_applied_by_hand_called_and_ctrl_c_leaves_no_process(
         rendered = dev.done(*BEAMLIT, "render", "-f", str(SAMPLES / "second-model"))
         workload = next(d for d in yaml.safe_load_all(rendered) if d["kind"] == "Deployment")
         assert workload["metadata"]["name"] in dev.done("kubectl", "get", "deployments")
+
+        with console(dev) as url:
+            with urllib.request.urlopen(f"{url}/events", timeout=10) as stream:
+                assert stream.readline() == b"event: rows\n"
+                rows = json.loads(stream.readline().removeprefix(b"data: "))
+            row = next(r["row"] for r in rows if r["key"].endswith("/wine-development"))
+            assert (row["kind"], row["phase"]) == ("ModelDeployment", "Active")
 
         wrong = dev.run(*BEAMLIT, "invoke", "wine", "-d", request)
         assert wrong.returncode == 1
