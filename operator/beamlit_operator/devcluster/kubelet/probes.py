@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -144,11 +145,12 @@ async def _http(action: Json, target: Target, session: aiohttp.ClientSession) ->
 
 
 async def _tcp(action: Json, target: Target) -> None:
-    host = action.get("host") or target.address
+    host, port = action.get("host") or target.address, target.port(action["port"])
     try:
-        _, writer = await asyncio.open_connection(host, target.port(action["port"]))
+        _, writer = await asyncio.open_connection(host, port)
     except OSError as error:
-        raise ProbeError(f"dial tcp {host}: {error.strerror or error}") from error
+        why = os.strerror(error.errno).lower() if error.errno else str(error)
+        raise ProbeError(f"dial tcp {host}:{port}: connect: {why}") from error
     writer.close()
     with contextlib.suppress(OSError):
         await writer.wait_closed()
