@@ -33,6 +33,9 @@ log = logging.getLogger(__name__)
 WARMING_LIMIT = 5.0
 """Seconds routes wait for clusters that Envoy does not take; then they go out without them."""
 
+RETIREMENT = 30.0
+"""Seconds a cluster stays after traffic left it, for requests that were on their way to it."""
+
 Names = Mapping[ResourceType, set[str]]
 
 # Endpoints are asked for only once there is a cluster.
@@ -65,7 +68,9 @@ class AdsStream:
         self._store = store
         self._types = {type_: _Subscription() for type_ in ResourceType}
         self._nonces = itertools.count(1)
-        self._warming: set[str] = set()
+        self._warm: set[str] = set()
+        self._given_up: set[str] = set()
+        self._leftovers: set[str] = set()
 
     @property
     def configured(self) -> bool:
@@ -93,12 +98,13 @@ class AdsStream:
             return None
         settled = subscription.in_flight.pop(request.response_nonce, set())
         if type_ is ResourceType.ENDPOINTS:
-            self._warming -= settled
+            self._warm |= settled
         subscription.refused = request.HasField("error_detail")
         if subscription.refused:
             # What was refused counts as sent: Envoy keeps the last good state, and is sent the
             # next one when there is one.
-            self._warming -= settled
+            if type_ is ResourceType.CLUSTER:
+                self._given_up |= settled
             return type_, str(request.error_detail.message)
         return None
 
@@ -112,9 +118,12 @@ class AdsStream:
             )
             to.sent.update(request.initial_resource_versions)
             to.names |= asked - {"*"}
+            if type_ is ResourceType.ENDPOINTS:
+                self._warm |= to.sent.keys()
             if to.wildcard:
                 to.unanswered = True
-                to.dirty |= set(self._store[type_]) | set(to.sent)
+                to.dirty |= set(self._store[type_])
+                self._find_leftovers(type_, to)
             to.dirty |= to.names
             return
         if "*" in asked:
@@ -133,20 +142,44 @@ class AdsStream:
             to.sent.pop(name, None)
             to.dirty.discard(name)
 
+    def _find_leftovers(self, type_: ResourceType, to: _Subscription) -> None:
+        """What an earlier agent sent and is not there any more."""
+        gone = to.sent.keys() - self._store[type_].keys()
+        if type_ is ResourceType.CLUSTER:
+            self._leftovers = set(gone)
+        else:
+            to.dirty |= gone
+
+    @property
+    def has_leftovers(self) -> bool:
+        """Whether Envoy has clusters of an earlier agent's time."""
+        return bool(self._leftovers)
+
+    def drop_leftovers(self) -> None:
+        """Those clusters may go now."""
+        self._types[ResourceType.CLUSTER].dirty |= self._leftovers
+        self._leftovers = set()
+
     @property
     def waits_for_warming(self) -> bool:
         """Whether routes are held back until clusters are there."""
-        return bool(self._warming)
+        return bool(self._types[ResourceType.ROUTES].dirty and self._warming())
 
     def give_up_warming(self) -> None:
         """Routes go out though some clusters are not there."""
-        self._warming.clear()
+        self._given_up |= self._warming()
+
+    def _warming(self) -> set[str]:
+        """Clusters that Envoy was sent, but has no endpoints for: it does not use them yet."""
+        sent = self._types[ResourceType.CLUSTER].sent.keys() & self._store[ResourceType.CLUSTER]
+        return sent - self._warm - self._given_up
 
     def next_responses(self) -> list[Message]:
         """What to send now, in order."""
         clusters, routes = self._types[ResourceType.CLUSTER], self._types[ResourceType.ROUTES]
         added = self._dirty(ResourceType.CLUSTER, present=True)
-        self._warming |= added - clusters.sent.keys()
+        # A cluster that is new to Envoy, even if it had one of this name before, warms again.
+        self._warm -= added - clusters.sent.keys()
         responses = [
             self._respond(ResourceType.CLUSTER, added),
             self._respond(
@@ -154,7 +187,7 @@ class AdsStream:
             ),
             self._respond(ResourceType.LISTENER, self._types[ResourceType.LISTENER].dirty),
         ]
-        if not self._warming and not clusters.in_flight:
+        if routes.dirty and not clusters.in_flight and not self._warming():
             responses.append(self._respond(ResourceType.ROUTES, routes.dirty))
         if not routes.dirty and not routes.in_flight:
             responses += [
@@ -241,6 +274,7 @@ class AdsServer(AdsServicer):  # type: ignore[misc]
     async def _write(
         self, stream: AdsStream, context: Any, wake: asyncio.Event, reader: asyncio.Task[None]
     ) -> None:
+        leftovers_go = asyncio.get_running_loop().time() + RETIREMENT
         while not reader.done():
             wake.clear()
             for response in stream.next_responses():
@@ -249,11 +283,17 @@ class AdsServer(AdsServicer):  # type: ignore[misc]
             if stream.configured:
                 self._on_configured(True)
             limit = WARMING_LIMIT if stream.waits_for_warming else None
+            if stream.has_leftovers:
+                rest = leftovers_go - asyncio.get_running_loop().time()
+                limit = min(limit or rest, max(rest, 0.0))
             try:
                 await asyncio.wait_for(wake.wait(), limit)
             except TimeoutError:
-                log.warning("envoy did not take some clusters; routes are sent without them")
-                stream.give_up_warming()
+                if stream.waits_for_warming:
+                    log.warning("envoy did not take some clusters; routes are sent without them")
+                    stream.give_up_warming()
+                if asyncio.get_running_loop().time() >= leftovers_go:
+                    stream.drop_leftovers()
 
     async def _read(self, stream: AdsStream, context: Any, wake: asyncio.Event) -> None:
         try:

@@ -23,7 +23,7 @@ from aiohttp import web
 
 from beamlit_operator.api import labels
 from beamlit_operator.gateway.admin import admin_app
-from beamlit_operator.gateway.ads import AdsServer
+from beamlit_operator.gateway.ads import RETIREMENT, AdsServer
 from beamlit_operator.gateway.authorization import Authorization
 from beamlit_operator.gateway.catalog import Catalog
 from beamlit_operator.gateway.cold import ColdStarts
@@ -200,7 +200,14 @@ class Agent:
         self._flush_at = None
         deployments, self._dirty_deployments = self._dirty_deployments, set()
         revisions, self._dirty_revisions = self._dirty_revisions, set()
+        before = self._translator.retired
         self.store.apply(self._translator.update(deployments, revisions))
+        retired = self._translator.retired - before
+        if retired:
+            asyncio.get_running_loop().call_later(RETIREMENT, self._drop, retired)
+
+    def _drop(self, retired: frozenset[RevisionKey]) -> None:
+        self.store.apply(self._translator.drop(retired))
 
 
 def _generation(obj: dict[str, object]) -> object:

@@ -1,8 +1,8 @@
 """From what the gateway knows to what Envoy should have. Pure: no clock, no I/O.
 
 Two ways to the same result: :func:`full_state` builds everything, a :class:`Translator` only what a
-change touches. Applying the translator's deltas always gives the full state; a test holds it to
-that.
+change touches. Applying the translator's deltas, and dropping what retired, always gives the full
+state; a test holds it to that.
 """
 
 from __future__ import annotations
@@ -71,12 +71,29 @@ class Translator:
         self._catalog = catalog
         self._settings = settings
         self._routes = RouteTable(settings)
+        self._retired: set[RevisionKey] = set()
         self._views: dict[DeploymentKey, Deployment] = {}
 
     def start(self) -> Delta:
         """Everything, as the catalog is now."""
         self._views = {d.key: _routing_view(d) for d in self._catalog}
         return full_state(self._catalog, settings=self._settings)
+
+    @property
+    def retired(self) -> frozenset[RevisionKey]:
+        """Revisions no route leads to any more, whose clusters are still there.
+
+        A request that is held, or between two attempts, when traffic moves still belongs to the
+        cluster it was routed to. The cold listener of that cluster takes it to the new revision.
+        """
+        return frozenset(self._retired)
+
+    def drop(self, revisions: Iterable[RevisionKey]) -> Delta:
+        """Removes those of these revisions that are still retired."""
+        gone = self._retired & set(revisions)
+        self._retired -= gone
+        removed = dict.fromkeys((revision.cluster for revision in gone), None)
+        return {ResourceType.CLUSTER: removed, ResourceType.ENDPOINTS: removed}
 
     def update(
         self, deployments: Iterable[DeploymentKey], revisions: Iterable[RevisionKey]
@@ -86,7 +103,7 @@ class Translator:
         A deployment whose scale or condition alone moved changes nothing; pods that come and go
         change the endpoints of their revision alone.
         """
-        clusters: dict[str, Resource | None] = {}
+        clusters: dict[str, Resource] = {}
         touched = set(revisions)
         rerouted = False
         for key in deployments:
@@ -100,20 +117,18 @@ class Translator:
             rerouted = True
             before = set(routed_revisions(old)) if old is not None else set()
             after = set(routed_revisions(new)) if new is not None else set()
-            clusters.update((gone.cluster, None) for gone in before - after)
+            self._retired |= before - after
+            self._retired -= after
             clusters.update(
                 (fresh.cluster, Resource.of(revision_cluster(fresh))) for fresh in after - before
             )
-            touched |= before ^ after
-        endpoints: dict[str, Resource | None] = {
-            key.cluster: (
-                Resource.of(revision_endpoints(key, self._catalog.pods(key)))
-                if self._is_routed(key)
-                else None
-            )
+            touched |= after - before
+        endpoints = {
+            key.cluster: Resource.of(revision_endpoints(key, self._catalog.pods(key)))
             for key in touched
+            if key in self._retired or self._is_routed(key)
         }
-        delta: dict[ResourceType, dict[str, Resource | None]] = {
+        delta: dict[ResourceType, dict[str, Resource]] = {
             ResourceType.CLUSTER: clusters,
             ResourceType.ENDPOINTS: endpoints,
         }

@@ -57,14 +57,21 @@ def slice_events(draw: st.DrawFn) -> tuple[str, str, str, Json | None]:
 
 
 @settings(deadline=None, max_examples=150)
-@given(st.lists(st.lists(st.one_of(deployment_events(), slice_events()), max_size=4), max_size=12))
+@given(
+    st.lists(
+        st.tuples(
+            st.lists(st.one_of(deployment_events(), slice_events()), max_size=4), st.booleans()
+        ),
+        max_size=8,
+    )
+)
 def test_increments_lead_to_the_same_state_as_a_build_from_scratch(
-    batches: list[list[tuple[str, str, str, Json | None]]],
+    batches: list[tuple[list[tuple[str, str, str, Json | None]], bool]],
 ) -> None:
     catalog, store = Catalog(), ResourceStore()
     translator = Translator(catalog, settings=SETTINGS)
     store.apply(translator.start())
-    for batch in batches:
+    for batch, drop in batches:
         deployments: set[DeploymentKey] = set()
         revisions: set[RevisionKey] = set()
         for kind, workspace, name, body in batch:
@@ -74,7 +81,10 @@ def test_increments_lead_to_the_same_state_as_a_build_from_scratch(
             else:
                 revisions |= catalog.put_slice(workspace, name, body)
         store.apply(translator.update(deployments, revisions))
-        assert {t: dict(store[t]) for t in store} == full_state(catalog, settings=SETTINGS)
+        if drop:
+            store.apply(translator.drop(translator.retired))
+    store.apply(translator.drop(translator.retired))
+    assert {t: dict(store[t]) for t in store} == full_state(catalog, settings=SETTINGS)
 
 
 def _catalog(*objects: Json) -> Catalog:

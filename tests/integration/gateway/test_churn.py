@@ -1,0 +1,119 @@
+"""Everything moves at once, and no caller notices."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections import Counter
+from dataclasses import dataclass, field
+
+import aiohttp
+from tests.integration.gateway.conftest import (
+    Cluster,
+    ModelServer,
+    envoy_of,
+    gateway_settings,
+    until,
+)
+from tests.support.fakekube import FakeKube
+
+from beamlit_operator.gateway.agent import Agent
+from beamlit_operator.gateway.settings import GatewaySettings
+from beamlit_operator.kube import DEPLOYMENTS
+
+DEPLOYED = 6
+STEPS = 120
+
+
+@dataclass
+class World:
+    """Deployments that fall asleep, wake and move on to new revisions."""
+
+    cluster: Cluster
+    server: ModelServer
+    awake: set[str] = field(default_factory=set)
+    revision: dict[int, int] = field(default_factory=lambda: dict.fromkeys(range(DEPLOYED), 0))
+    starting: set[asyncio.Task[None]] = field(default_factory=set)
+
+    def name(self, number: int) -> str:
+        return f"m{number}-r{self.revision[number]}"
+
+    async def start(self, revision: str) -> None:
+        deployment = f"{revision.rpartition('-')[0]}-production"
+        await self.cluster.ready(revision, self.server, name=deployment)
+        self.awake.add(revision)
+
+    def scaled(self, _workspace: str, revision: str, _replicas: int) -> None:
+        """A wake: the pod is ready a little later."""
+        task = asyncio.create_task(self.start(revision))
+        self.starting.add(task)
+        task.add_done_callback(self.starting.discard)
+
+    async def sleep(self, number: int) -> None:
+        revision = self.name(number)
+        if revision in self.awake:
+            self.awake.discard(revision)
+            await self.cluster.kube.put(
+                DEPLOYMENTS,
+                {"metadata": {"namespace": "demo", "name": revision}, "spec": {"replicas": 0}},
+            )
+            await self.cluster.ready(revision, name=f"m{number}-production")
+
+    async def switch(self, number: int, *, started: bool) -> None:
+        self.revision[number] += 1
+        if started:
+            await self.start(self.name(number))
+        await self.cluster.deploy(f"m{number}", revisions={self.name(number): 100})
+
+
+async def test_sleeps_wakes_rollouts_and_agent_restarts_lose_no_request(
+    kube: FakeKube, server: ModelServer
+) -> None:
+    choose = random.Random(7)
+    settings = gateway_settings()
+    world = World(Cluster(kube), server)
+    kube.on_scale = world.scaled
+    for number in world.revision:
+        await world.cluster.deploy(f"m{number}", revisions={world.name(number): 100})
+    answers: Counter[str] = Counter()
+    going = True
+
+    async def call(http: aiohttp.ClientSession) -> None:
+        while going:
+            url = f"http://{settings.listen}/demo/models/m{choose.randrange(DEPLOYED)}"
+            body = b"x" * choose.choice([1, 1000, 100_000])
+            async with http.request(choose.choice(["GET", "POST"]), url, data=body) as response:
+                answers[f"{response.status} {'' if response.ok else await response.text()}"] += 1
+
+    async with (
+        aiohttp.ClientSession() as http,
+        contextlib.AsyncExitStack() as running,
+    ):
+        agent, stop_agent = await _start(kube, settings)
+        await running.enter_async_context(envoy_of(agent, settings))
+        await until(lambda: not agent.not_ready(), what="the gateway is ready")
+        callers = [asyncio.create_task(call(http)) for _ in range(8)]
+        for step in range(STEPS):
+            seen = answers.total()
+            await until(lambda seen=seen: answers.total() > seen + 3, what="callers are answered")
+            number = choose.randrange(DEPLOYED)
+            if step % 40 == 20:
+                await stop_agent.aclose()
+                agent, stop_agent = await _start(kube, settings)
+            elif choose.random() < 0.5:
+                await world.sleep(number)
+            else:
+                await world.switch(number, started=choose.random() < 0.5)
+        going = False
+        await asyncio.gather(*callers)
+        await stop_agent.aclose()
+    assert set(answers) == {"200 "}
+
+
+async def _start(
+    kube: FakeKube, settings: GatewaySettings
+) -> tuple[Agent, contextlib.AsyncExitStack]:
+    stack = contextlib.AsyncExitStack()
+    agent = await stack.enter_async_context(Agent(kube, settings).running())
+    return agent, stack
