@@ -30,6 +30,16 @@ def item_key(item: Any, node: Node) -> str:
     """
     if node.unique:
         return "v:" + json.dumps(item, separators=(",", ":"), sort_keys=True)
+    if len(node.keys) == 1 and isinstance(item, dict):
+        # Nearly all keys are one plain string, which needs no encoder.
+        value = item.get(node.keys[0])
+        if (
+            isinstance(value, str)
+            and value.isascii()
+            and value.isprintable()
+            and ('"' not in value and "\\" not in value)
+        ):
+            return f'k:{{"{node.keys[0]}":"{value}"}}'
     if not isinstance(item, dict):
         raise bad_request(f"associative list with keys {list(node.keys)} has an element {item!r}")
     key = {n: v for n, v in zip(node.keys, node.key_of(item), strict=True) if v is not None}

@@ -7,7 +7,7 @@ import hmac
 import json
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, Final
+from typing import Final
 
 from aiohttp import web
 
@@ -26,12 +26,17 @@ from beamlit_operator.devcluster.apiserver.errors import (
     no_such_path,
     not_allowed,
     not_implemented,
-    status_body,
 )
 from beamlit_operator.devcluster.apiserver.listing import page
 from beamlit_operator.devcluster.apiserver.paths import Target, segments_of, target_of
-from beamlit_operator.devcluster.apiserver.preparing import Options
 from beamlit_operator.devcluster.apiserver.removing import Deletion
+from beamlit_operator.devcluster.apiserver.requests import (
+    body_of,
+    failure,
+    json_answer,
+    number_of,
+    options_of,
+)
 from beamlit_operator.devcluster.apiserver.selectors import (
     Matcher,
     both,
@@ -82,9 +87,9 @@ class Frontend:
         try:
             return await self._answer(request)
         except ApiError as error:
-            return _failure(error)
+            return failure(error)
         except web.HTTPRequestEntityTooLarge:
-            return _failure(
+            return failure(
                 ApiError(
                     413,
                     "RequestEntityTooLarge",
@@ -95,7 +100,7 @@ class Frontend:
             raise
         except Exception:
             log.exception("%s %s failed", request.method, request.rel_url.raw_path)
-            return _failure(
+            return failure(
                 ApiError(
                     500, "InternalError", "an internal error occurred; the server's log says why"
                 )
@@ -107,7 +112,7 @@ class Frontend:
             return web.Response(text="ok")
         self._authenticate(request)
         if not segments:
-            return _json(openapi.root_paths(self._api.registry))
+            return json_answer(openapi.root_paths(self._api.registry))
         if segments[0] in ("api", "apis") and len(segments) > (2 if segments[0] == "api" else 3):
             return await self._resource(request, target_of(segments))
         if request.method not in ("GET", "HEAD"):
@@ -130,7 +135,7 @@ class Frontend:
             case ["api" | "apis"] if "g=apidiscovery.k8s.io" in accept and "v=v2;" in accept + ";":
                 found = discovery.aggregated(registry, core=segments[0] == "api")
                 kind = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
-                return _json(found, media_type=kind)
+                return json_answer(found, media_type=kind)
             case ["api"]:
                 document = discovery.core_versions()
             case ["apis"]:
@@ -158,7 +163,7 @@ class Frontend:
                 document = None
         if document is None:
             raise no_such_path()
-        return _json(document)
+        return json_answer(document)
 
     async def _resource(self, request: web.Request, target: Target) -> web.StreamResponse:
         if (target.group, target.version) in discovery.REVIEWS:
@@ -213,10 +218,10 @@ class Frontend:
             self._api.collection(served),
             namespace=namespace,
             matcher=matcher,
-            limit=_number(query.get("limit"), "limit"),
+            limit=number_of(query.get("limit"), "limit"),
             token=query.get("continue", ""),
         )
-        _number(query.get("resourceVersion"), "resourceVersion")
+        number_of(query.get("resourceVersion"), "resourceVersion")
         body = list_body(served, found, form)
         return web.Response(body=body, content_type="application/json")
 
@@ -229,7 +234,7 @@ class Frontend:
         form: Form,
     ) -> web.StreamResponse:
         query = request.query
-        version = _number(query.get("resourceVersion"), "resourceVersion")
+        version = number_of(query.get("resourceVersion"), "resourceVersion")
         streamed_list = query.get("sendInitialEvents") == "true"
         if version > self._api.store.version:
             raise ApiError(
@@ -244,7 +249,7 @@ class Frontend:
             namespace=namespace,
             matcher=matcher,
             version=None if streamed_list else version or None,
-            timeout=_number(query.get("timeoutSeconds"), "timeoutSeconds") or 1800,
+            timeout=number_of(query.get("timeoutSeconds"), "timeoutSeconds") or 1800,
             bookmarks=query.get("allowWatchBookmarks") in ("true", "1"),
             initial_bookmark=streamed_list,
         )
@@ -265,24 +270,24 @@ class Frontend:
         return response
 
     async def _create(self, request: web.Request, served: Served, target: Target) -> web.Response:
-        options = _options(request)
-        body = await _body(request)
+        options = options_of(request)
+        body = await body_of(request)
         entry = await self._api.create(served, target.namespace, body, options)
         return self._object(request, served, entry, "", options.warnings, 201)
 
     async def _put(self, request: web.Request, served: Served, target: Target) -> web.Response:
-        options = _options(request)
+        options = options_of(request)
         entry = await self._api.update(
             served,
             Key(target.namespace, target.name),
-            await _body(request),
+            await body_of(request),
             options,
             subresource=target.subresource,
         )
         return self._object(request, served, entry, target.subresource, options.warnings, 200)
 
     async def _patch(self, request: web.Request, served: Served, target: Target) -> web.Response:
-        options = _options(request)
+        options = options_of(request)
         media_type = request.content_type
         if media_type == "application/apply-patch+yaml" and not request.query.get("fieldManager"):
             raise bad_request(
@@ -301,8 +306,8 @@ class Frontend:
         return self._object(request, served, entry, target.subresource, options.warnings, status)
 
     async def _delete(self, request: web.Request, served: Served, target: Target) -> web.Response:
-        deletion = Deletion.parse(await _body(request, empty={}), request.query)
-        options = _options(request)
+        deletion = Deletion.parse(await body_of(request, empty={}), request.query)
+        options = options_of(request)
         entry, gone = await self._api.delete(
             served, Key(target.namespace, target.name), deletion, options
         )
@@ -314,7 +319,7 @@ class Frontend:
             "kind": served.plural,
             "uid": entry.obj["metadata"]["uid"],
         }
-        return _json(
+        return json_answer(
             {
                 "kind": "Status",
                 "apiVersion": "v1",
@@ -329,7 +334,7 @@ class Frontend:
     ) -> web.Response:
         if served.namespaced and not target.namespace:
             raise not_allowed(f"deleting {served.plural} of all namespaces at once")
-        deletion = Deletion.parse(await _body(request, empty={}), request.query)
+        deletion = Deletion.parse(await body_of(request, empty={}), request.query)
         found = page(
             self._api.store,
             self._api.collection(served),
@@ -338,7 +343,7 @@ class Frontend:
             limit=0,
             token="",
         )
-        await self._api.delete_all(served, found.entries, deletion, _options(request))
+        await self._api.delete_all(served, found.entries, deletion, options_of(request))
         form = form_of("", {})
         return web.Response(body=list_body(served, found, form), content_type="application/json")
 
@@ -351,12 +356,16 @@ class Frontend:
             case "pods", "log", "GET":
                 return await self._logs(request, self._api.get(served, key))
             case "pods", "binding", "POST":
-                return _json(await reviews.bind(self._api, served, key, await _body(request)), 201)
+                return json_answer(
+                    await reviews.bind(self._api, served, key, await body_of(request)), 201
+                )
             case "pods", "eviction", "POST":
-                return _json(await reviews.evict(self._api, served, key, await _body(request)), 201)
+                return json_answer(
+                    await reviews.evict(self._api, served, key, await body_of(request)), 201
+                )
             case "namespaces", "finalize", "PUT":
-                options = _options(request)
-                entry = await self._api.update(served, key, await _body(request), options)
+                options = options_of(request)
+                entry = await self._api.update(served, key, await body_of(request), options)
                 return self._object(request, served, entry, "", options.warnings, 200)
             case _:
                 return None
@@ -372,7 +381,7 @@ class Frontend:
             entry.key.name,
             container,
             query.get("follow") in ("true", "1"),
-            None if tail is None else _number(tail, "tailLines"),
+            None if tail is None else number_of(tail, "tailLines"),
             query.get("previous") in ("true", "1"),
             query.get("timestamps") in ("true", "1"),
         )
@@ -390,8 +399,8 @@ class Frontend:
     async def _review(self, request: web.Request, target: Target) -> web.Response:
         if request.method != "POST":
             raise not_allowed(f"{request.method} on {request.path}")
-        body = await _body(request)
-        return _json(reviews.answer(target, body, self._token.decode()), 201)
+        body = await body_of(request)
+        return json_answer(reviews.answer(target, body, self._token.decode()), 201)
 
     # What the verbs share.
 
@@ -422,52 +431,3 @@ class Frontend:
             text = json.dumps(warning, ensure_ascii=True)
             response.headers.add("Warning", f"299 - {text}")
         return response
-
-
-def _failure(error: ApiError) -> web.Response:
-    response = _json(status_body(error), error.status or 500)
-    if error.retry_after is not None:
-        response.headers["Retry-After"] = str(max(1, int(error.retry_after)))
-    return response
-
-
-def _json(
-    document: Json, status: int = 200, *, media_type: str = "application/json"
-) -> web.Response:
-    return web.Response(body=encode(document), status=status, headers={"Content-Type": media_type})
-
-
-async def _body(request: web.Request, *, empty: Any = None) -> Any:
-    raw = await request.read()
-    if not raw and empty is not None:
-        return empty
-    media_type = "" if request.content_type == "application/octet-stream" else request.content_type
-    return decoded(raw, media_type)
-
-
-def _options(request: web.Request) -> Options:
-    query = request.query
-    dry_run = query.getall("dryRun", [])
-    if any(value != "All" for value in dry_run):
-        raise bad_request(f'dryRun: Unsupported value: {dry_run}: supported values: "All"')
-    validation = query.get("fieldValidation", "") or "Warn"
-    if validation not in ("Strict", "Warn", "Ignore"):
-        raise bad_request(f"fieldValidation: Unsupported value: {validation!r}")
-    agent = request.headers.get("User-Agent", "").split("/", 1)[0] or "unknown"
-    manager = query.get("fieldManager") or agent
-    if len(manager) > 128 or not manager.isprintable():
-        raise bad_request("fieldManager must be printable and at most 128 characters long")
-    return Options(
-        manager=manager,
-        dry_run=bool(dry_run),
-        validation=validation,  # type: ignore[arg-type]
-        force=query.get("force") == "true",
-    )
-
-
-def _number(text: str | None, name: str) -> int:
-    if not text:
-        return 0
-    if not text.isascii() or not text.isdigit() or len(text) > 18:
-        raise bad_request(f"{name}: Invalid value: {text!r}: must be a non-negative integer")
-    return int(text)
