@@ -6,16 +6,14 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from tests.support.processes import family, wait_until
 from tests.support.samplestore import sample_store_address
-
-from beamlit_operator.cli.processes import descendants
 
 BEAMLIT = (sys.executable, "-m", "beamlit_operator.cli.main")
 START_WITHIN = 60.0
@@ -64,34 +62,7 @@ class Dev:
 
     def processes(self) -> dict[int, str]:
         """Everything that it started, itself included, with its command line."""
-        return {
-            pid: Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()[:200]
-            for pid in (self.process.pid, *descendants(self.process.pid))
-        }
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
-
-
-def wait_until(condition: Callable[[], object], *, within: float, state: Callable[[], str]) -> None:
-    """Waits for a condition, and says how things stand when the deadline passes."""
-    deadline = time.monotonic() + within
-    while not condition():
-        assert time.monotonic() < deadline, state()
-        time.sleep(0.05)
-
-
-def none_left(processes: dict[int, str], *, within: float) -> None:
-    """Waits until all these processes are gone."""
-    wait_until(
-        lambda: not any(map(is_alive, processes)),
-        within=within,
-        state=lambda: f"still there: { {p: c for p, c in processes.items() if is_alive(p)} }",
-    )
+        return family(self.process.pid)
 
 
 @contextmanager

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 import yaml
+from tests.support.processes import none_left, wait_until
 
-from .conftest import BEAMLIT, END_WITHIN, Dev, none_left, running_dev, wait_until
+from .conftest import BEAMLIT, END_WITHIN, Dev, running_dev
 
 SAMPLES = Path(__file__).parents[3] / "manifests" / "samples"
 
@@ -88,14 +89,6 @@ def test_a_second_model_is_applied_by_hand_called_and_ctrl_c_leaves_no_process(
         assert "nothing is left running" in dev.screen.read_text()
 
 
-def test_killing_it_outright_leaves_no_process_either(tmp_path: Path) -> None:
-    with running_dev(tmp_path / "data") as dev:
-        processes = dev.processes()
-        assert len(processes) >= 4
-        dev.process.kill()
-        none_left(processes, within=END_WITHIN)
-
-
 def test_a_part_that_dies_ends_all_and_its_last_words_are_shown(tmp_path: Path) -> None:
     with running_dev(tmp_path / "data") as dev:
         processes = dev.processes()
@@ -107,12 +100,17 @@ def test_a_part_that_dies_ends_all_and_its_last_words_are_shown(tmp_path: Path) 
         assert "the operator was killed by signal 9. Its log" in dev.screen.read_text()
 
 
-def test_what_was_applied_is_there_after_a_restart_unless_reset(tmp_path: Path) -> None:
+def test_killed_outright_it_leaves_no_process_and_what_was_applied_is_there_after(
+    tmp_path: Path,
+) -> None:
     folder = tmp_path / "data"
     policy = ("kubectl", "get", "policies.beamlit.com", "-o", "name")
     with running_dev(folder) as dev:
         dev.done("kubectl", "apply", "-f", str(SAMPLES / "quickstart" / "policy-us-only.yaml"))
-        assert "us-only" in dev.done(*policy)
+        processes = dev.processes()
+        assert len(processes) >= 4
+        dev.process.kill()
+        none_left(processes, within=END_WITHIN)
     with running_dev(folder) as dev:
         assert "us-only" in dev.done(*policy)
     with running_dev(folder, "--reset") as dev:
