@@ -21,6 +21,10 @@ _USER = 1000
 _STOP_DELAY_SECONDS = 3
 """How long a stopping server goes on serving, so that gateways hear of it before it refuses."""
 
+_LAST_WORDS = "FallbackToLogsOnError"
+"""A container that fails leaves the end of its log in the pod's status: the reason that the
+deployment's condition and the waiting callers are told."""
+
 
 def pod_spec(serving: Server, files: ModelFiles, *, image: str) -> Json:
     """The pod spec of a revision before the user's template and before placement.
@@ -50,6 +54,7 @@ def pod_spec(serving: Server, files: ModelFiles, *, image: str) -> Json:
                 + [_secret_variable(each) for each in files.secrets],
                 "resources": {"requests": {"cpu": "100m", "memory": "128Mi"}},
                 "securityContext": _restricted(),
+                "terminationMessagePolicy": _LAST_WORDS,
                 "volumeMounts": [{"name": "models", "mountPath": MODELS}, tmp],
             }
         ],
@@ -94,6 +99,7 @@ def _serving_container(serving: Server, mounts: Sequence[Json]) -> Json:
             "failureThreshold": 3,
             **serving.readiness,
         },
+        "terminationMessagePolicy": _LAST_WORDS,
         "lifecycle": {"preStop": {"sleep": {"seconds": _STOP_DELAY_SECONDS}}},
         "securityContext": _restricted(),
         "volumeMounts": list(mounts),

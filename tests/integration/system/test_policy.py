@@ -1,0 +1,105 @@
+"""Policies hold at placement and while requests are served."""
+
+import asyncio
+import time
+
+import pytest
+
+from .conftest import ready
+
+pytestmark = pytest.mark.xdist_group("system")
+
+US, AU = (
+    {"type": "location", "locations": [{"type": "country", "name": name}]} for name in ("us", "au")
+)
+
+
+async def governed(workspace, **deployment) -> None:
+    await workspace.apply("Policy", "where", US)
+    await workspace.quickstart(**deployment)
+    await workspace.apply(
+        "Environment", "production", {"policies": [{"name": "where", "mandatory": True}]}
+    )
+    await workspace.until(
+        lambda md: (
+            (md["status"].get("effectivePolicy") or {}).get("location", {}).get("allowed")
+            == ["country:us"]
+        )
+    )
+
+
+async def test_a_mandatory_policy_wins_over_the_deployments_own_and_says_so(workspace):
+    await workspace.apply("Policy", "australia", AU)
+    await governed(workspace, policies=[{"name": "australia"}])
+    status, body = await workspace.call()
+    assert (status, body["node"]) == (200, "us-east")
+    deployment = await workspace.until_ready("Serving")
+    rows = deployment["status"]["effectivePolicy"]["location"]["policies"]
+    assert {(row["name"], row["effect"]) for row in rows} == {
+        ("where", "enforced"),
+        ("australia", "overridden"),
+    }
+    types = {c["type"]: c["status"] for c in deployment["status"]["conditions"]}
+    assert types["PolicyOverridden"] == "True"
+    assert "Stalled" not in types
+
+
+async def test_after_a_policy_moves_no_forbidden_node_answers_for_long(workspace):
+    await governed(workspace)
+    assert (await workspace.call())[1]["node"] == "us-east"
+    await workspace.apply("Policy", "where", AU)
+    changed = time.monotonic()
+    last_forbidden = changed
+    answered_from = set()
+    while time.monotonic() - changed < 8:
+        status, body = await workspace.call()
+        assert status == 200, body
+        answered_from.add(body["node"])
+        if body["node"] == "us-east":
+            last_forbidden = time.monotonic()
+    assert answered_from >= {"au-southeast"}
+    assert last_forbidden - changed < 5
+
+
+async def test_loosening_disturbs_no_running_pod(workspace):
+    await governed(workspace)
+    assert (await workspace.call())[0] == 200
+    (before,) = await workspace.pods()
+    both = {"type": "location", "locations": [*US["locations"], *AU["locations"]]}
+    await workspace.apply("Policy", "where", both)
+    await workspace.until(
+        lambda md: len(md["status"]["effectivePolicy"]["location"]["allowed"]) == 2
+    )
+    for _ in range(20):
+        assert (await workspace.call())[0] == 200
+        (after,) = await workspace.pods()
+        assert after["metadata"]["uid"] == before["metadata"]["uid"]
+        await asyncio.sleep(0.05)
+
+
+async def test_no_node_within_the_policy_is_said_with_what_exists(workspace):
+    await governed(workspace)
+    await workspace.apply(
+        "Policy", "where", {"type": "location", "locations": [{"type": "country", "name": "br"}]}
+    )
+    nowhere = await workspace.until_ready("NoPlacement")
+    message = ready(nowhere)["message"]
+    assert "country:br" in message
+    assert "us-east-1" in message
+    status, body = await workspace.call()
+    assert (status, body["error"]["reason"]) == (503, "NoPlacement")
+    await workspace.apply("Policy", "where", US)
+    await workspace.until(lambda md: ready(md)["status"] == "True")
+    assert (await workspace.call())[0] == 200
+
+
+async def test_a_policy_that_goes_missing_places_nothing_new(workspace):
+    await governed(workspace)
+    await workspace.delete("Policy", "where")
+    await workspace.until_ready("PolicyNotFound")
+    status, _ = await workspace.call()
+    assert status == 503
+    assert await workspace.pods() == []
+    await workspace.apply("Policy", "where", US)
+    await workspace.until(lambda md: ready(md)["status"] == "True")
+    assert (await workspace.call())[1]["node"] == "us-east"

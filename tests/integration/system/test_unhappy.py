@@ -1,0 +1,145 @@
+"""What is wrong is said, harms nobody else, and mends itself when the cause goes."""
+
+import asyncio
+import time
+
+import pytest
+
+from beamlit_operator.kube import ApiError
+
+from .conftest import ready
+
+pytestmark = pytest.mark.xdist_group("system")
+
+KINDS = "models,modeldeployments,environments,policies"
+
+
+async def test_what_is_missing_is_named_and_its_arrival_is_enough(workspace):
+    location = {"type": "location", "locations": [{"type": "country", "name": "us"}]}
+    await workspace.deployment(policies=[{"name": "us-only"}])
+    missing = await workspace.until_ready("ModelNotFound")
+    assert "tiny" in ready(missing)["message"]
+    await workspace.model(uri="s3://empty-bucket/tiny")
+    missing = await workspace.until_ready("EnvironmentNotFound")
+    assert "production" in ready(missing)["message"]
+    await workspace.apply("Environment", "production", {"policies": []})
+    missing = await workspace.until_ready("PolicyNotFound")
+    assert "us-only" in ready(missing)["message"]
+    await workspace.apply("Policy", "us-only", location)
+    missing = await workspace.until(lambda md: "store" in ready(md)["message"])
+    assert ready(missing)["status"] == "False"
+    await workspace.secret()
+    missing = await workspace.until(lambda md: "empty-bucket" in ready(md)["message"])
+    assert ready(missing)["status"] == "False"
+    assert await workspace.pods() == []
+    await workspace.model()
+    await workspace.until_ready("Idle")
+    assert (await workspace.call())[0] == 200
+
+
+async def test_a_server_that_crashes_at_start_answers_503_with_its_reason(workspace):
+    await workspace.quickstart(envs={"CRASH": "the weights do not fit"})
+    await workspace.model("good")
+    await workspace.deployment("good")
+    assert (await workspace.call(model="good"))[0] == 200
+    started = time.monotonic()
+    status, body = await workspace.call()
+    assert status == 503
+    assert time.monotonic() - started < 50
+    assert body["error"]["reason"] == "StartFailed"
+    assert "the weights do not fit" in body["error"]["message"]
+    failed = await workspace.until_ready("StartFailed")
+    assert "the weights do not fit" in ready(failed)["message"]
+    assert (await workspace.call(model="good"))[0] == 200
+    await workspace.deployment(envs={})
+    await workspace.until(lambda md: ready(md)["status"] == "True")
+    assert (await workspace.call())[0] == 200
+
+
+async def test_killing_the_operator_loses_no_request(workspace):
+    await workspace.quickstart(envs={"START_SECONDS": "2"})
+    await workspace.until_ready("Idle")
+    held = asyncio.create_task(workspace.call())
+    while not await workspace.pods():
+        await asyncio.sleep(0.02)
+    workspace.stack.kill("operator")
+    try:
+        assert (await held)[0] == 200
+        served = asyncio.create_task(workspace.call(query="?seconds=1"))
+        workspace.stack.start_operator()
+        assert (await served)[0] == 200
+    finally:
+        if workspace.stack.is_down("operator"):
+            workspace.stack.start_operator()
+    await workspace.until_ready("Serving")
+
+
+async def test_a_deployment_wakes_while_the_operator_is_away(workspace):
+    await workspace.quickstart()
+    await workspace.until_ready("Idle")
+    workspace.stack.kill("operator")
+    try:
+        assert (await workspace.call())[0] == 200
+    finally:
+        workspace.stack.start_operator()
+    await workspace.until_ready("Serving")
+
+
+async def test_a_field_without_effect_yet_is_refused_by_name(workspace):
+    await workspace.quickstart(rollout={"strategy": "Canary", "steps": [{"weight": 10}]})
+    refused = await workspace.until_ready("UnsupportedField")
+    assert "rollout" in ready(refused)["message"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "spec", "words"),
+    [
+        ("Policy", {"type": "colour"}, ("spec.type", "location")),
+        ("Policy", {"type": "location"}, ("spec.locations", "at least one entry")),
+        (
+            "Policy",
+            {"type": "location", "locations": [{"type": "country", "name": "usa"}]},
+            ("spec.locations[0].name", "two ISO 3166 letters"),
+        ),
+        ("Model", {"origin": {}}, ("spec.origin", "exactly one of huggingFace and s3")),
+        ("Model", {"origin": {"s3": {"uri": "gs://x/y"}}}, ("spec.origin.s3.uri",)),
+        ("ModelDeployment", {}, ("spec.model",)),
+        (
+            "ModelDeployment",
+            {"model": "m", "serverlessConfig": {"minNumReplicas": 5, "maxNumReplicas": 2}},
+            ("spec.serverlessConfig.minNumReplicas", "must not be above"),
+        ),
+        (
+            "ModelDeployment",
+            {"model": "m", "serverlessConfig": {"stableWindow": "soon"}},
+            ("spec.serverlessConfig.stableWindow",),
+        ),
+        (
+            "ModelDeployment",
+            {
+                "model": "m",
+                "flavors": [{"type": "cpu", "name": "x86"}, {"type": "gpu", "name": "t4"}],
+            },
+            ("spec.flavors", "never both"),
+        ),
+    ],
+)
+async def test_a_malformed_manifest_is_refused_with_the_field_and_the_fix(
+    workspace, kind, spec, words
+):
+    with pytest.raises(ApiError) as refused:
+        await workspace.apply(kind, "bad", spec)
+    assert refused.value.status == 422
+    for word in words:
+        assert word in refused.value.message
+
+
+async def test_no_secret_appears_in_what_the_system_says(workspace):
+    await workspace.quickstart()
+    assert (await workspace.call())[0] == 200
+    shown = await asyncio.to_thread(
+        workspace.stack.kubectl,
+        *("get", f"{KINDS},events,deployments,pods", "-n", workspace.name, "-o", "yaml"),
+    )
+    assert "testing-secret" not in shown
+    assert "testing-secret" not in workspace.stack.logs()

@@ -1,0 +1,62 @@
+"""A small model server: it answers who and where it is. Lies in the test store as a model's file.
+
+Environment: START_SECONDS before it listens, CRASH (a sentence) to fail at start, VERSION, NODE.
+``?seconds=N`` makes an answer take that long.
+"""
+
+import json
+import os
+import signal
+import sys
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import parse_qs, urlsplit
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    timeout = 5
+    wbufsize = -1
+
+    def do_GET(self):
+        size = int(self.headers.get("Content-Length") or 0)
+        received = len(self.rfile.read(size))
+        target = urlsplit(self.path)
+        seconds = float(parse_qs(target.query).get("seconds", ["0"])[0])
+        time.sleep(seconds)
+        body = json.dumps(
+            {
+                "path": self.path,
+                "node": os.environ.get("NODE"),
+                "version": os.environ.get("VERSION"),
+                "received": received,
+            }
+        ).encode()
+        # One write: two would wait for the peer's delayed acknowledgement (40 ms).
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    do_POST = do_GET  # noqa: N815
+
+    def log_message(self, *_):
+        pass
+
+
+def end(*_):
+    raise SystemExit(0)
+
+
+if reason := os.environ.get("CRASH"):
+    sys.exit(reason)
+time.sleep(float(os.environ.get("START_SECONDS", "0")))
+signal.signal(signal.SIGTERM, end)
+server = ThreadingHTTPServer(("0.0.0.0", int(os.environ.get("PORT", "8080"))), Handler)
+# Leaving waits for the requests in progress.
+server.daemon_threads = False
+try:
+    server.serve_forever()
+finally:
+    server.server_close()

@@ -1,0 +1,186 @@
+"""The whole system as processes that a test may kill: cluster, gateway, operator, S3 store."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import boto3
+from moto.server import ThreadedMotoServer
+
+from beamlit_operator.cli.processes import descendants
+
+ROOT = Path(__file__).parents[2]
+SERVER = Path(__file__).with_name("modelserver.py")
+ACCESS_KEY, SECRET_KEY = "testing", "testing-secret"
+START_WITHIN = 60.0
+
+_LIBC = ctypes.CDLL(None)
+_PR_SET_PDEATHSIG = 1
+
+
+def _end_with_parent() -> None:
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=2) as response:
+            return response.status == 200
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+class Stack:
+    """Everything that ``beamlit dev`` runs, each part under a name, to be killed and restarted."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.kubeconfig = folder / "cluster" / "kubeconfig"
+        self._gateway_port, self._admin_port, self._operator_port = (free_port() for _ in range(3))
+        self._xds_port, self._envoy_port = free_port(), free_port()
+        self.gateway = f"http://127.0.0.1:{self._gateway_port}"
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._store = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+        self.store = ""
+
+    def start(self) -> None:
+        self._store.start()
+        host, port = self._store.get_host_and_port()
+        self.store = f"http://{host}:{port}"
+        self.s3().create_bucket(Bucket="models")
+        self.s3().upload_file(str(SERVER), "models", "tiny/server.py")
+        self._spawn("cluster", "devcluster", "--data-dir", str(self.folder / "cluster"))
+        self.until(self.kubeconfig.exists, "the API server")
+        for crd in sorted((ROOT / "crds").glob("*.yaml")):
+            self.kubectl("apply", "-f", str(crd))
+        self.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
+        self.start_gateway()
+        self.start_operator()
+
+    def stop(self) -> None:
+        started = {
+            pid
+            for process in self._processes.values()
+            if process.poll() is None
+            for pid in (process.pid, *descendants(process.pid))
+        }
+        for name in ("operator", "gateway", "cluster"):
+            process = self._processes.get(name)
+            if process is not None and process.poll() is None:
+                process.terminate()
+                try:
+                    process.wait(30)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+                    process.wait()
+        self._store.stop()
+        self.left_over = [pid for pid in started if Path(f"/proc/{pid}").exists()]
+
+    def start_gateway(self) -> None:
+        self._spawn(
+            "gateway",
+            "gateway",
+            *("--kubeconfig", str(self.kubeconfig), "--listen", f"127.0.0.1:{self._gateway_port}"),
+            *("--admin", f"127.0.0.1:{self._admin_port}"),
+            *("--xds-listen", f"127.0.0.1:{self._xds_port}"),
+            *("--envoy-admin", f"127.0.0.1:{self._envoy_port}"),
+            *("--drain-time", "1", "--start-deadline", "60"),
+        )
+        self.until(lambda: answers(f"http://127.0.0.1:{self._admin_port}/readyz"), "the gateway")
+
+    def start_operator(self) -> None:
+        self._spawn(
+            "operator",
+            "controllers",
+            *("--kubeconfig", str(self.kubeconfig), "--gateway-url", self.gateway),
+            *("--gateway-load", f"http://127.0.0.1:{self._admin_port}/load"),
+            *("--listen", f"127.0.0.1:{self._operator_port}", "--no-leader-election"),
+        )
+        self.until(
+            lambda: answers(f"http://127.0.0.1:{self._operator_port}/readyz"), "the operator"
+        )
+
+    def kill(self, name: str) -> None:
+        """Ends a part without warning, as an out-of-memory kill would."""
+        self._processes[name].kill()
+        self._processes[name].wait()
+
+    def is_down(self, name: str) -> bool:
+        return self._processes[name].poll() is not None
+
+    def s3(self):
+        return boto3.client(
+            "s3",
+            endpoint_url=self.store,
+            region_name="us-east-1",
+            aws_access_key_id=ACCESS_KEY,
+            aws_secret_access_key=SECRET_KEY,
+        )
+
+    def kubectl(self, *arguments: str, stdin: str | None = None) -> str:
+        done = subprocess.run(
+            ["kubectl", "--kubeconfig", str(self.kubeconfig), *arguments],
+            input=stdin,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+        assert done.returncode == 0, f"kubectl {arguments}: {done.stdout}{done.stderr}"
+        return done.stdout
+
+    def until(self, condition: Callable[[], object], what: str) -> None:
+        deadline = time.monotonic() + START_WITHIN
+        while not condition():
+            dead = [name for name, process in self._processes.items() if process.poll() is not None]
+            assert not dead, f"{dead} ended while waiting for {what}:{self.logs()}"
+            assert time.monotonic() < deadline, f"{what} is not there:{self.logs()}"
+            time.sleep(0.05)
+
+    def logs(self) -> str:
+        """The ends of all logs, to print when something is wrong."""
+        return "".join(
+            f"\n--- {log.name}\n{log.read_text(errors='replace')[-3000:]}"
+            for log in sorted(self.folder.glob("*.log"))
+        )
+
+    def _spawn(self, name: str, module: str, *arguments: str) -> None:
+        with (self.folder / f"{name}.log").open("ab") as log:
+            self._processes[name] = subprocess.Popen(
+                [sys.executable, "-m", f"beamlit_operator.{module}", *arguments],
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+                env={k: v for k, v in os.environ.items() if not k.startswith("AWS_")},
+                start_new_session=True,
+                preexec_fn=_end_with_parent,
+            )
+
+
+@contextmanager
+def running_stack(folder: Path) -> Iterator[Stack]:
+    """A stack until the end of the block; fails when a process of it is left afterwards."""
+    stack = Stack(folder)
+    try:
+        stack.start()
+        yield stack
+    finally:
+        stack.stop()
+    assert not stack.left_over, f"processes are left: {stack.left_over}"
