@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from beamlit_operator.devcluster.kubelet import scratch
 from beamlit_operator.kube import CONFIG_MAPS, PODS, ApiError
 
 
@@ -53,11 +54,13 @@ async def test_init_containers_run_in_order_and_hand_files_over_in_a_volume(
     states = [item["state"]["terminated"] for item in found["status"]["initContainerStatuses"]]
     assert [state["exitCode"] for state in states] == [0, 0]
     folder = lab.cluster.options.data_dir / "pods" / found["metadata"]["uid"]
+    temporary = scratch.folder_of(found["metadata"]["uid"])
     assert folder.exists()
+    assert temporary.exists()
     await lab.client.delete(PODS, "job", "default")
 
     async def gone() -> bool:
-        return not await lab.pods(app="job") and not folder.exists()
+        return not await lab.pods(app="job") and not (folder.exists() or temporary.exists())
 
     await lab.until("pod and its files gone", gone)
 

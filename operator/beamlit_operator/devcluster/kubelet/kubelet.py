@@ -15,7 +15,7 @@ import aiohttp
 from beamlit_operator.devcluster.events import EventRecorder
 from beamlit_operator.devcluster.images import ImageStore, ImageTable
 from beamlit_operator.devcluster.informers import Informers
-from beamlit_operator.devcluster.kubelet import logs
+from beamlit_operator.devcluster.kubelet import logs, scratch
 from beamlit_operator.devcluster.kubelet.addresses import Addresses
 from beamlit_operator.devcluster.kubelet.guard import Guard
 from beamlit_operator.devcluster.kubelet.guard_program import MARK
@@ -101,6 +101,7 @@ class Kubelet:
         known = {pod["metadata"]["uid"] for pod in self._pods.values()}
         for folder in self._folder.iterdir():
             if folder.name not in known:
+                await asyncio.to_thread(scratch.remove, folder.name)
                 await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
         for pod in list(self._pods.values()):
             self._consider(pod)

@@ -35,11 +35,13 @@ def prepare(
     *,
     volumes: Mapping[str, Path],
     folder: Path,
+    scratch: Path,
     base: Mapping[str, str],
 ) -> Launch:
     """The launch of one container.
 
-    ``folder`` is the container's own; ``base`` what every pod process gets. As in a real cluster,
+    ``folder`` is the container's own, ``scratch`` the one for its temporary files; ``base`` is what
+    every pod process gets. As in a real cluster,
     ``command`` replaces the image's command and arguments, ``args`` only its arguments.
 
     Raises:
@@ -54,7 +56,7 @@ def prepare(
     name = facts.pod["metadata"]["name"]
     home = {
         "HOME": str(folder),
-        "TMPDIR": str(folder / "tmp"),
+        "TMPDIR": str(scratch),
         "HOSTNAME": (facts.pod["spec"].get("hostname") or name)[:63],
     }
     image = {**base, **home, **program.environment(facts.pod_ip)}

@@ -10,7 +10,7 @@ from typing import Any
 
 from beamlit_operator.devcluster.controllers.pods import is_finished
 from beamlit_operator.devcluster.images.store import Program
-from beamlit_operator.devcluster.kubelet import variables, volumes
+from beamlit_operator.devcluster.kubelet import scratch, variables, volumes
 from beamlit_operator.devcluster.kubelet.addresses import HOST_ADDRESS, AddressError
 from beamlit_operator.devcluster.kubelet.container import Container
 from beamlit_operator.devcluster.kubelet.guard_program import MARK
@@ -77,7 +77,7 @@ class PodWorker:
         """The launch of a container; see :func:`launch.prepare`."""
         facts = await self._facts(*variables.referenced(spec))
         folder = self._folder / "containers" / spec["name"]
-        (folder / "tmp").mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         (folder / "termination-log").write_text("")
         return prepare(
             spec,
@@ -85,6 +85,9 @@ class PodWorker:
             facts,
             volumes=self._volumes,
             folder=folder,
+            scratch=scratch.create(
+                self._pod["metadata"]["uid"], spec["name"], otherwise=folder / "tmp"
+            ),
             base={**inherited(), MARK: self.machine.guard.token},
         )
 
@@ -134,6 +137,7 @@ class PodWorker:
             await asyncio.gather(writer, life, limit, refresh, return_exceptions=True)
             if self._ip:
                 self.machine.addresses.release(self._ip)
+            scratch.remove(self._folder.name)
         await asyncio.to_thread(volumes.wipe, self._folder)
         await self._remove()
 

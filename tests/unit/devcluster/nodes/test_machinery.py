@@ -15,7 +15,7 @@ import pytest
 
 from beamlit_operator.devcluster.images.store import SHIM
 from beamlit_operator.devcluster.informers import Index, RecentWrites
-from beamlit_operator.devcluster.kubelet import logs, nodes
+from beamlit_operator.devcluster.kubelet import logs, nodes, scratch
 from beamlit_operator.devcluster.kubelet.addresses import Addresses
 from beamlit_operator.devcluster.kubelet.logs import ContainerLog
 from beamlit_operator.devcluster.loop import KeyLoop
@@ -242,3 +242,20 @@ def test_the_default_nodes_are_in_three_regions_and_one_has_a_gpu() -> None:
     }
     with_gpu = [n for n, i in found.items() if "nvidia.com/gpu" in i["status"]["allocatable"]]
     assert with_gpu == ["us-east"]
+
+
+def test_a_foreign_folder_for_temporary_files_is_not_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    uid = "12345678-1234-1234-1234-123456789012"
+    fallback = tmp_path / "own"
+    assert scratch.create(uid, "c", otherwise=fallback) == scratch.folder_of(uid) / "c"
+    scratch.remove(uid)
+    (tmp_path / "elsewhere").mkdir()
+    scratch.folder_of(uid).symlink_to(tmp_path / "elsewhere")
+    assert scratch.create(uid, "c", otherwise=fallback) == fallback
+    scratch.folder_of(uid).unlink()
+    scratch.folder_of(uid).mkdir(mode=0o777)
+    scratch.folder_of(uid).chmod(0o777)
+    assert scratch.create(uid, "c", otherwise=fallback) == fallback
