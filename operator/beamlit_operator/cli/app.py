@@ -233,6 +233,9 @@ def console(
     kubeconfig: Kubeconfig = None,
 ) -> None:
     """Serve a read-only page that shows models and deployments as they are now."""
+    from beamlit_operator.cli.cluster import require_configuration
+
+    require_configuration(kubeconfig)
     # The console is a program of its own; it takes our place.
     command = [sys.executable, "-m", "beamlit_operator.console", "--port", str(port)]
     for flag, value in (("--kubeconfig", kubeconfig), ("--namespace", namespace)):

@@ -38,7 +38,7 @@ async def connection(target: Target) -> AsyncIterator[HttpClient]:
     """
     from kubernetes.aio.config import ConfigException
 
-    _require_configuration(target.kubeconfig)
+    require_configuration(target.kubeconfig)
     try:
         client = await connect(target.kubeconfig)
     except (ConfigException, OSError, yaml.YAMLError) as error:
@@ -50,8 +50,12 @@ async def connection(target: Target) -> AsyncIterator[HttpClient]:
             raise CommandError(explained(error)) from error
 
 
-def _require_configuration(kubeconfig: Path | None) -> None:
-    """Says which file is not there; the library would speak of what it misses in it."""
+def require_configuration(kubeconfig: Path | None) -> None:
+    """Says which file is not there; the library would speak of what it misses in it.
+
+    Raises:
+        CommandError: a file was named and none of those named exists.
+    """
     named = [str(kubeconfig)] if kubeconfig else (os.environ.get("KUBECONFIG") or "").split(":")
     paths = [Path(name).expanduser() for name in named if name]
     if paths and not any(path.exists() for path in paths):

@@ -23,6 +23,9 @@ REQUEST_IN = "request in"
 SCALED = "scaled up from zero"
 ANSWERED = "answered"
 
+BAR = 20
+"""Characters that stand for the whole time; the table then fits 80 columns."""
+
 
 @dataclass
 class ColdStart:
@@ -117,7 +120,7 @@ def timeline(start: ColdStart) -> Table:
             Text(step, style=bold),
             f"{(at - first) * 1000:,.0f} ms",
             f"+{(at - before) * 1000:,.0f} ms" if at > before else "",
-            Text("█" * round(share * 30), style="cyan"),
+            Text("█" * round(share * BAR), style="cyan"),
         )
         before = at
     return table

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import errno
 import logging
 import signal
 import sys
@@ -63,7 +64,8 @@ def main() -> int:
         print(f"beamlit console: no cluster to talk to: {error}", file=sys.stderr)
         return 1
     except OSError as error:
-        print(f"beamlit console: {error}", file=sys.stderr)
+        hint = "; choose another with --port" if error.errno == errno.EADDRINUSE else ""
+        print(f"beamlit console: {error.strerror or error}{hint}", file=sys.stderr)
         return 1
     return 0
 

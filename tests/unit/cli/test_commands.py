@@ -73,11 +73,12 @@ def test_the_workspace_is_that_of_the_context(
     assert "/namespaces/team-a/" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("command", [["get", "models"], ["console"]])
 def test_a_kubeconfig_that_is_not_there_is_named(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    command: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("KUBECONFIG", "/nowhere/config")
-    assert main(["get", "models"]) == 1
+    assert main(command) == 1
     err = capsys.readouterr().err
     assert "no cluster to talk to: /nowhere/config does not exist" in err
     assert "beamlit dev" in err
