@@ -44,6 +44,13 @@ async def test_a_misspelt_field_is_refused(kubectl: Any) -> None:
     assert 'unknown field "spec.replicaz"' in result.stderr
 
 
+async def test_a_kind_that_is_not_served_is_named(kubectl: Any) -> None:
+    body = {"apiVersion": "nobody.example.com/v1", "kind": "Gizmo", "metadata": {"name": "x"}}
+    result = await kubectl("apply", "-f", "-", stdin=json.dumps(body), check=False)
+    assert result.returncode != 0
+    assert 'no matches for kind "Gizmo"' in result.stderr
+
+
 async def test_get_prints_the_columns_of_a_custom_resource(
     kubectl: Any, client: HttpClient, namespace: str, widgets: Resource
 ) -> None:

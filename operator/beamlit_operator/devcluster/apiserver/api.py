@@ -8,7 +8,7 @@ starts again (patches) or is refused (updates that name a version).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, Literal, Protocol
 
@@ -394,6 +394,3 @@ class Api:
 
 def _version_of(body: Json) -> str:
     return str((body.get("metadata") or {}).get("resourceVersion") or "")
-
-
-Handler = Callable[..., Awaitable[Any]]

@@ -154,10 +154,11 @@ class Frontend:
                     raise no_such_path()
                 return web.Response(body=text, content_type="application/json")
             case ["openapi", "v2"]:
-                if "json" not in accept and "*/*" not in accept and accept:
-                    raise ApiError(
-                        406, "NotAcceptable", "only application/json is served; use /openapi/v3"
-                    )
+                if accept and "json" not in accept and "*/*" not in accept:
+                    if "protobuf" not in accept:
+                        raise ApiError(406, "NotAcceptable", "only JSON and protobuf are served")
+                    kind = openapi.V2_PROTOBUF
+                    return web.Response(body=openapi.v2_protobuf(), headers={"Content-Type": kind})
                 return web.Response(body=self._documents.v2(), content_type="application/json")
             case _:
                 document = None

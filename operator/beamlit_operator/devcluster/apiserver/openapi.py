@@ -78,6 +78,23 @@ class Documents:
         return texts["v2"]
 
 
+V2_PROTOBUF: Final = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
+
+
+def v2_protobuf() -> bytes:
+    """``/openapi/v2`` as kubectl asks for it when it finds a kind nowhere in version 3.
+
+    It has no definitions: for what it does not describe, kubectl uses its own knowledge and leaves
+    validation to the server.
+    """
+
+    def text(number: int, value: bytes) -> bytes:
+        return bytes([number << 3 | 2, len(value)]) + value
+
+    info = text(1, _INFO["title"].encode()) + text(2, _INFO["version"].encode())
+    return text(1, b"2.0") + text(2, info) + text(8, b"")
+
+
 def _path(served: Served) -> str:
     return f"apis/{served.group}/{served.version}" if served.group else f"api/{served.version}"
 
