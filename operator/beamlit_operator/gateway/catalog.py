@@ -58,9 +58,19 @@ class Problem:
     since: str
 
     @property
+    def forbids_start(self) -> bool:
+        """Whether nothing may be started: what the deployment is held to is not known, or forbids
+        what it asks for. Fails closed."""
+        return self.reason in (
+            Reason.POLICY_NOT_FOUND,
+            Reason.ENVIRONMENT_NOT_FOUND,
+            Reason.FLAVOR_NOT_ALLOWED,
+        )
+
+    @property
     def ends_start(self) -> bool:
         """Whether waiting for the start is pointless: it failed, or there is no place to run."""
-        return self.reason in (Reason.START_FAILED, Reason.NO_PLACEMENT)
+        return self.forbids_start or self.reason in (Reason.START_FAILED, Reason.NO_PLACEMENT)
 
 
 @dataclass(frozen=True, slots=True)

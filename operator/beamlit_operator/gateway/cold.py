@@ -8,6 +8,8 @@ the deployment                             the request
 is unknown, deactivated, has no revision   the same error the route table gives
 has a ready pod                            goes to it at once
 failed to start a moment ago (back-off)    503 with the reason, ``Retry-After`` the rest of it
+is held to what cannot be resolved         503 with the reason; nothing is started
+fits on no node                            503 with the reason; one pod is left to wait for a node
 has too many held already                  429, ``Retry-After``
 else                                       held; the first one wakes the deployment
 ... and a pod becomes ready                goes to it, the holders spread over the ready pods
@@ -106,6 +108,7 @@ class ColdStarts:
         self._clock = clock
         self._starts: dict[RevisionKey, _Start] = {}
         self._failures: dict[RevisionKey, _Failures] = {}
+        self._asking: dict[RevisionKey, asyncio.Task[None]] = {}
         self._held = 0
         self._turn = itertools.count()
 
@@ -175,9 +178,27 @@ class ColdStarts:
         problem, revision = deployment.problem, deployment.revision(wanted)
         if problem is None or not problem.ends_start or revision is None:
             return None
-        if revision.replicas or problem.reason == Reason.NO_PLACEMENT:
-            return Reply(503, problem.reason, problem.message, self._settings.first_backoff)
-        return None
+        if problem.reason == Reason.NO_PLACEMENT and not revision.replicas:
+            self._ask_for_nodes(wanted, deployment)
+        elif not revision.replicas and not problem.forbids_start:
+            return None
+        return Reply(503, problem.reason, problem.message, self._settings.first_backoff)
+
+    def _ask_for_nodes(self, wanted: RevisionKey, deployment: Deployment) -> None:
+        """Starts a replica although no node can take it: a pending pod is what makes a cluster's
+        autoscaler add one. Once at a time, and nobody waits for it."""
+        if wanted in self._asking:
+            return
+
+        async def ask() -> None:
+            try:
+                await self._waker.wake(wanted, deployment.wake_replicas, asked_at=self._clock())
+            except ApiError as error:
+                log.warning("cannot ask for a node for %s: %s", wanted.cluster, error)
+            finally:
+                del self._asking[wanted]
+
+        self._asking[wanted] = asyncio.create_task(ask(), name=f"ask for {wanted.cluster}")
 
     def _wanted(self, asked: RevisionKey, deployment: Deployment) -> RevisionKey:
         """The revision to start: the one asked for, or, if it gets no traffic any more, the one

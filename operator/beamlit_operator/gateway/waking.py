@@ -69,7 +69,7 @@ class Waker:
         try:
             while True:
                 try:
-                    await self._wake(revision, replicas, asked_at)
+                    await self.wake(revision, replicas, asked_at=asked_at)
                 except ApiError as error:
                     if error.status in FINAL:
                         raise
@@ -86,7 +86,12 @@ class Waker:
         finally:
             self._trouble.pop(revision, None)
 
-    async def _wake(self, revision: RevisionKey, replicas: int, asked_at: float) -> None:
+    async def wake(self, revision: RevisionKey, replicas: int, *, asked_at: float) -> None:
+        """Scales the revision up if it is at zero, once. ``asked_at`` as in :meth:`keep_awake`.
+
+        Raises:
+            ApiError: the API server refused, or is away.
+        """
         name, namespace = revision.revision, revision.workspace
         scale = await self._client.get(DEPLOYMENTS, name, namespace, subresource="scale")
         if int((scale.get("spec") or {}).get("replicas") or 0) > 0:

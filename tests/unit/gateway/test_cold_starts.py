@@ -40,6 +40,9 @@ class RecordingWaker:
         self.woken.append((revision, replicas))
         await asyncio.Event().wait()
 
+    async def wake(self, revision: RevisionKey, replicas: int, *, asked_at: float) -> None:
+        self.woken.append((revision, replicas))
+
 
 class World:
     """A queue, and what it sees."""
@@ -148,8 +151,29 @@ async def test_a_failure_of_an_earlier_start_does_not_end_a_new_one(world: World
 async def test_a_start_that_fails_right_now_is_not_waited_for(world: World) -> None:
     world.deploy(problem=("StartFailed", "boom"), replicas=1)
     assert (await refusal(await world.ask())).message == "boom"
+    assert world.waker.woken == []
+
+
+async def test_without_a_node_one_pod_is_left_waiting_so_that_one_may_be_added(
+    world: World,
+) -> None:
     world.deploy(problem=("NoPlacement", "no node in us"))
+    tasks = [await world.ask() for _ in range(3)]
+    assert {(await refusal(task)).reason for task in tasks} == {"NoPlacement"}
+    assert world.waker.woken[0] == (REVISION, 1)
+    world.deploy(problem=("NoPlacement", "no node in us"), replicas=1)
+    asked = len(world.waker.woken)
     assert (await refusal(await world.ask())).reason == "NoPlacement"
+    assert len(world.waker.woken) == asked
+
+
+@pytest.mark.parametrize("reason", ["PolicyNotFound", "EnvironmentNotFound", "FlavorNotAllowed"])
+async def test_what_policies_do_not_clearly_allow_is_never_started(
+    world: World, reason: str
+) -> None:
+    world.deploy(problem=(reason, "policy us-only does not exist"))
+    reply = await refusal(await world.ask())
+    assert (reply.status, reply.reason) == (503, reason)
     assert world.waker.woken == []
 
 
