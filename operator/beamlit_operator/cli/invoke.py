@@ -50,11 +50,13 @@ async def invoke_command(
             raise CommandError(
                 f"no answer from {url}: {error or type(error).__name__}\nDoes the gateway run?"
             ) from error
-    _print_body(reply)
+    reason = _reason(reply) if status >= 400 else None
+    if reason is None:
+        _print_body(reply)
     if errors.is_terminal:
         errors.print(f"{status} in {time.monotonic() - started:.3f} s", style="dim")
     if status >= 400:
-        raise CommandError(f"{url} answered {status}: {_message(reply)}", status=FAILED)
+        raise CommandError(f"{url} answered {status}: {reason or 'see above'}", status=FAILED)
     return 0
 
 
@@ -106,11 +108,12 @@ def _print_body(reply: bytes) -> None:
         sys.stdout.flush()
 
 
-def _message(reply: bytes) -> str:
+def _reason(reply: bytes) -> str | None:
+    """What the gateway or the model server says is wrong, if it says so as ours or MLServer do."""
     try:
         error = json.loads(reply)["error"]
     except (ValueError, KeyError, TypeError):
-        return "see above"
+        return None
     if isinstance(error, dict):
         return f"{error.get('reason', '')}: {error.get('message', '')}"
     return str(error)
