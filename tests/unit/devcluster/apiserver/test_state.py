@@ -75,6 +75,9 @@ def test_the_journal_brings_everything_back(tmp_path: Path) -> None:
     _put(store, "a", data={"k": "line\nbreak é"})
     _put(store, "b")
     _put(store, "a", data={"k": "2"})
+    _put(store, "system: a\nb", data={})
+    store.remove("configmaps", Key("n", "system: a\nb"))
+    _put(store, "x y%", data={"k": "3"})
     store.remove("configmaps", Key("n", "b"))
     journal.close()
     again = Store()
@@ -83,10 +86,33 @@ def test_the_journal_brings_everything_back(tmp_path: Path) -> None:
     reopened.close()
     assert again.version == store.version
     objects = again.collection("configmaps").objects
-    assert {key.name: entry.obj["data"] for key, entry in objects.items()} == {"a": {"k": "2"}}
+    assert {key.name: entry.obj["data"] for key, entry in objects.items()} == {
+        "a": {"k": "2"},
+        "x y%": {"k": "3"},
+    }
     with pytest.raises(ApiError) as caught:
         again.collection("configmaps").since(store.version - 1)
     assert caught.value.gone
+
+
+def test_a_journal_in_use_does_not_grow_without_bound(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    journal = FileJournal(path, largest=2000)
+    store = Store(journal)
+    journal.open(store)
+    for number in range(500):
+        _put(store, "a", data={"n": str(number)})
+    _put(store, "b")
+    journal.close()
+    assert path.stat().st_size < 4000
+    again = Store()
+    reopened = FileJournal(path)
+    reopened.open(again)
+    reopened.close()
+    objects = again.collection("configmaps").objects
+    assert again.version == store.version
+    assert objects[Key("n", "a")].obj["data"] == {"n": "499"}
+    assert Key("n", "b") in objects
 
 
 def test_a_torn_last_line_is_dropped(tmp_path: Path) -> None:
