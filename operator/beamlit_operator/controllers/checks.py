@@ -31,7 +31,8 @@ Check = Callable[[Case], Verdict | None]
 def duplicate(snapshot: Snapshot) -> Verdict | None:
     """Is there an older deployment for the same endpoint? One being deleted does not count."""
     mine = snapshot.deployment.metadata
-    me = Rival(mine.name, mine.uid, mine.creation_timestamp, False)
+    serves = bool(snapshot.deployment.status.revisions)
+    me = Rival(mine.name, mine.uid, mine.creation_timestamp, False, serves)
     older = sorted((r for r in snapshot.rivals if not r.deleting and _age(r) < _age(me)), key=_age)
     if not older:
         return None
@@ -44,8 +45,10 @@ def duplicate(snapshot: Snapshot) -> Verdict | None:
     )
 
 
-def _age(rival: Rival) -> tuple[float, str]:
-    return (rival.created.timestamp() if rival.created else float("inf"), rival.uid)
+def _age(rival: Rival) -> tuple[float, bool, str]:
+    """Creation times have whole seconds; of two of one second, the one that serves is the older."""
+    created = rival.created.timestamp() if rival.created else float("inf")
+    return (created, not rival.serves, rival.uid)
 
 
 def model_missing(case: Case) -> Verdict | None:

@@ -73,13 +73,18 @@ class Children:
         return self._objects.get(key)
 
     def wrote(self, answer: Json) -> None:
-        """Puts in the API server's answer to a write of ours, ahead of the watch."""
+        """Puts in the API server's answer to a write of ours, ahead of the watch.
+
+        It counts as a change: it may show what others did just before, of which the watch's own
+        news will be no newer.
+        """
         key = _key(answer)
         known = self._objects.get(key)
         if answer["metadata"].get("uid") not in self._buried and (
             known is None or newer(answer, known)
         ):
             self._set(key, answer)
+            self._on_change(answer)
 
     def _changed(self, change: Change) -> None:
         known = self._objects.get(change.key)

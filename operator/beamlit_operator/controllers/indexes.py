@@ -65,6 +65,9 @@ class Indexes:
         known = self._raw(kind, key)
         if metadata.get("uid") in self._buried or (known is not None and not newer(raw, known)):
             return
+        # The answer to a write also shows what others changed just before; the watch's own news of
+        # that will not be newer any more, so it must not pass unnoticed here.
+        own = own and known is not None and _asked(known) == _asked(raw)
         if kind is Kind.MODEL:
             self._put_model(key, held(Model, raw), own=own)
         elif kind is Kind.MODEL_DEPLOYMENT:
@@ -245,6 +248,12 @@ def _swap(place: dict[ObjectKey, T], key: ObjectKey, new: T | None) -> T | None:
     if new is not None:
         place[key] = new
     return old
+
+
+def _asked(raw: Json) -> object:
+    """The part of an object that others write."""
+    names = ("uid", "generation", "deletionTimestamp", "labels", "annotations")
+    return raw.get("spec"), [raw["metadata"].get(name) for name in names]
 
 
 def _exists(item: Held[ModelDeployment] | None) -> bool:

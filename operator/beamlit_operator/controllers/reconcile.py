@@ -57,8 +57,8 @@ class Reconciler:
             engine=options.engine,
             catalogue=built_in(),
         )
-        # When each revision was first seen without traffic, by its ModelDeployment's uid.
-        self._unused_since: dict[str, dict[str, float]] = {}
+        # When each revision was first seen without traffic, by its ModelDeployment.
+        self._unused_since: dict[ObjectKey, dict[str, float]] = {}
 
     def exists(self, key: Key) -> bool:
         """Whether the object is there."""
@@ -73,6 +73,8 @@ class Reconciler:
         found = self._find(key)
         if found is None:
             self._book.forget(key)
+            if key.kind is Kind.MODEL_DEPLOYMENT:
+                self._unused_since.pop(ObjectKey(key.workspace, key.name), None)
             return None
         plan = self._decide(key)
         try:
@@ -80,7 +82,15 @@ class Reconciler:
         except RefusedError as refusal:
             await self._tell_refusal(key, refusal)
             raise RetryError(str(refusal)) from refusal
+        self._start_draining(key)
         return plan.requeue_after
+
+    def _start_draining(self, key: Key) -> None:
+        """What was just written may have moved the traffic: the old revision's time runs now."""
+        held = self._indexes.deployments.get(ObjectKey(key.workspace, key.name))
+        if key.kind is Kind.MODEL_DEPLOYMENT and held is not None and held.parsed is not None:
+            revisions = held.parsed.status.revisions
+            self._unused_for(held.parsed, {each.name for each in revisions})
 
     def _find(self, key: Key) -> Held | None:  # type: ignore[type-arg]
         place = ObjectKey(key.workspace, key.name)
@@ -177,6 +187,7 @@ class Reconciler:
                     each.metadata.uid,
                     each.metadata.creation_timestamp,
                     each.deleting,
+                    each.parsed is not None and bool(each.parsed.status.revisions),
                 )
                 for each in self._indexes.rivals(held)
             ),
@@ -201,12 +212,13 @@ class Reconciler:
         """For how long each revision that exists has been without traffic, as far as was seen."""
         now = self._monotonic()
         traffic = {r.name: r.traffic for r in deployment.status.revisions}
-        known = self._unused_since.get(deployment.metadata.uid, {})
+        place = ObjectKey(deployment.metadata.namespace, deployment.metadata.name)
+        known = self._unused_since.get(place, {})
         unused = {name: known.get(name, now) for name in existing if not traffic.get(name)}
         if unused:
-            self._unused_since[deployment.metadata.uid] = unused
+            self._unused_since[place] = unused
         else:
-            self._unused_since.pop(deployment.metadata.uid, None)
+            self._unused_since.pop(place, None)
         return {name: now - since for name, since in unused.items()}
 
     async def _tell_refusal(self, key: Key, refusal: RefusedError) -> None:

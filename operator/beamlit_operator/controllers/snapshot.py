@@ -21,6 +21,8 @@ class Rival:
     uid: str
     created: datetime | None
     deleting: bool
+    serves: bool = False
+    """Whether its status has revisions: the endpoint is its already."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -221,7 +221,7 @@ class Writer:
     async def _scale(self, key: Key, scale: Scale) -> None:
         self.writes += 1
         try:
-            answer = await self._client.merge_patch(
+            await self._client.merge_patch(
                 DEPLOYMENTS,
                 scale.name,
                 {"spec": {"replicas": scale.replicas}},
@@ -233,13 +233,6 @@ class Writer:
                 raise
             return
         log.info("%s: scaled %s to %d: %s", key, scale.name, scale.replicas, scale.because)
-        known = self._children[DEPLOYMENTS]
-        live = known.get(ObjectKey(key.workspace, scale.name))
-        version = (answer.get("metadata") or {}).get("resourceVersion")
-        if live is not None and version:
-            metadata = {**live["metadata"], "resourceVersion": version}
-            spec = {**live["spec"], "replicas": scale.replicas}
-            known.wrote({**live, "metadata": metadata, "spec": spec})
 
 
 def _ours(wanted: Json, live: Json) -> bool:

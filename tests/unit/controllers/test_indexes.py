@@ -168,3 +168,11 @@ def test_an_integration_affects_the_models_without_credentials_of_their_own() ->
     known.heard()
     known.indexes.integration_changed("team", "s3")
     assert known.heard() == {"Model/iris"}
+
+
+def test_a_change_that_only_the_answer_to_our_write_shows_is_not_lost() -> None:
+    known = world()
+    changed = known.body(Kind.MODEL_DEPLOYMENT, "a", {"model": "iris", "enabled": False})
+    changed["metadata"]["generation"] = 2
+    known.indexes.put(Kind.MODEL_DEPLOYMENT, changed, own=True)
+    assert "ModelDeployment/a" in known.heard()
