@@ -210,16 +210,22 @@ class Reconciler:
 
     def _unused_for(self, deployment: ModelDeployment, existing: set[str]) -> dict[str, float]:
         """For how long each revision that exists has been without traffic, as far as was seen."""
-        now = self._monotonic()
-        traffic = {r.name: r.traffic for r in deployment.status.revisions}
         place = ObjectKey(deployment.metadata.namespace, deployment.metadata.name)
+        traffic = {r.name: r.traffic for r in deployment.status.revisions}
+        unused = {name for name in existing if not traffic.get(name)}
+        now = self._monotonic()
+        return {name: now - since for name, since in self._note_unused(place, unused).items()}
+
+    def _note_unused(self, place: ObjectKey, unused: set[str]) -> dict[str, float]:
+        """Remembers when each of a deployment's revisions was first seen without traffic."""
+        now = self._monotonic()
         known = self._unused_since.get(place, {})
-        unused = {name: known.get(name, now) for name in existing if not traffic.get(name)}
-        if unused:
-            self._unused_since[place] = unused
+        since = {name: known.get(name, now) for name in unused}
+        if since:
+            self._unused_since[place] = since
         else:
             self._unused_since.pop(place, None)
-        return {name: now - since for name, since in unused.items()}
+        return since
 
     async def _tell_refusal(self, key: Key, refusal: RefusedError) -> None:
         """The status of a deployment whose child was refused: as it is, but not Ready."""
