@@ -90,6 +90,11 @@ class Situation:
         created = NOW - timedelta(hours=1) if older else NOW + timedelta(hours=1)
         return replace(self, rivals=(*self.rivals, Rival(name, f"uid-{name}", created, deleting)))
 
+    def twin(self, *, uid: str, serves: bool) -> Situation:
+        """A rival that was created in the same second."""
+        created = datetime.fromisoformat(metadata("iris")["creationTimestamp"])
+        return replace(self, rivals=(*self.rivals, Rival("twin", uid, created, False, serves)))
+
     def applied(self, plan_objects: tuple[Json, ...], *, replicas: int = 0) -> Situation:
         """What a plan applied is in the cluster now."""
         made = []

@@ -199,6 +199,13 @@ def test_the_older_deployment_of_an_endpoint_wins() -> None:
     assert ready_of(plan_of(Situation().rival("other", older=False))) == ("True", "Idle")
 
 
+def test_of_two_of_the_same_second_the_one_that_serves_stays() -> None:
+    running, _ = settled(Situation(), replicas=1, ready=1)
+    for uid in ("0", "zz"):
+        assert ready_of(plan_of(running.twin(uid=uid, serves=False))) == ("True", "Serving")
+        assert ready_of(plan_of(Situation().twin(uid=uid, serves=True)))[1] == "Duplicate"
+
+
 def test_a_rival_that_is_being_deleted_does_not_count() -> None:
     plan = plan_of(Situation().rival("other", older=True, deleting=True))
     assert ready_of(plan) == ("True", "Idle")
