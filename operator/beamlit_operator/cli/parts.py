@@ -98,20 +98,27 @@ async def _start(
         command += ["--port", str(settings.api_port)]
     # First, because it is the one that may find its place taken.
     store = await _start_store(supervisor) if settings.samples else None
-    await supervisor.start(Program("cluster", tuple(command)))
-    await _until(kubeconfig.exists, what="the API server")
-    report("installing the CRDs")
-    async with connection(Target(kubeconfig)) as client:
-        await _prepare(client)
-    report("starting the operator and the gateway")
-    gateway_port = free_port(settings.gateway_port)
-    ready_urls = await _start_rooms(supervisor, kubeconfig, gateway_port=gateway_port)
-    for name, url in ready_urls.items():
-        await until_answers(url, what=f"the {name}", within=START_TIMEOUT)
-    samples: tuple[Json, ...] = ()
-    if store is not None:
-        report("training the sample models and uploading them")
-        samples = await _fill_store(store)
+    # Trained meanwhile: it waits for nothing else.
+    training = None if store is None else asyncio.create_task(_fill_store(store))
+    try:
+        await supervisor.start(Program("cluster", tuple(command)))
+        await _until(kubeconfig.exists, what="the API server")
+        report("installing the CRDs")
+        async with connection(Target(kubeconfig)) as client:
+            await _prepare(client)
+        report("starting the operator and the gateway")
+        gateway_port = free_port(settings.gateway_port)
+        ready_urls = await _start_rooms(supervisor, kubeconfig, gateway_port=gateway_port)
+        for name, url in ready_urls.items():
+            await until_answers(url, what=f"the {name}", within=START_TIMEOUT)
+        samples: tuple[Json, ...] = ()
+        if training is not None:
+            report("training the sample models and uploading them")
+            samples = await training
+    finally:
+        if training is not None:
+            training.cancel()
+            await asyncio.gather(training, return_exceptions=True)
     return DevCluster(
         kubeconfig=kubeconfig,
         gateway=f"http://{LOOPBACK}:{gateway_port}",
