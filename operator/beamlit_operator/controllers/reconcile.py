@@ -212,20 +212,13 @@ class Reconciler:
         """For how long each revision that exists has been without traffic, as far as was seen."""
         place = ObjectKey(deployment.metadata.namespace, deployment.metadata.name)
         traffic = {r.name: r.traffic for r in deployment.status.revisions}
-        unused = {name for name in existing if not traffic.get(name)}
-        now = self._monotonic()
-        return {name: now - since for name, since in self._note_unused(place, unused).items()}
-
-    def _note_unused(self, place: ObjectKey, unused: set[str]) -> dict[str, float]:
-        """Remembers when each of a deployment's revisions was first seen without traffic."""
-        now = self._monotonic()
-        known = self._unused_since.get(place, {})
-        since = {name: known.get(name, now) for name in unused}
+        known, now = self._unused_since.get(place, {}), self._monotonic()
+        since = {name: known.get(name, now) for name in existing if not traffic.get(name)}
         if since:
             self._unused_since[place] = since
         else:
             self._unused_since.pop(place, None)
-        return since
+        return {name: now - at for name, at in since.items()}
 
     async def _tell_refusal(self, key: Key, refusal: RefusedError) -> None:
         """The status of a deployment whose child was refused: as it is, but not Ready."""
