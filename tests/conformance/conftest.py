@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import shutil
 import subprocess
+import sys
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
@@ -26,6 +27,9 @@ from beamlit_operator.kube import (
     connect,
 )
 
+from .workloads import Workspace, ready_nodes
+
+SERVICE_ACCOUNTS = Resource("", "v1", "serviceaccounts", "ServiceAccount")
 WIDGETS = Resource("conformance.beamlit.com", "v1", "widgets", "Widget")
 
 
@@ -37,6 +41,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
             default=None,
             help="run the conformance suite against this cluster instead of the embedded one",
         )
+    parser.addoption(
+        "--test-image",
+        default=None,
+        help="image of the conformance suite's pods; its PATH must have a python "
+        "(default: python:3-slim; the embedded cluster has its own)",
+    )
+    parser.addoption(
+        "--kubectl",
+        action="append",
+        default=[],
+        help="one more kubectl that the conformance suite drives the cluster with (repeatable)",
+    )
 
 
 @pytest.fixture(scope="session")
@@ -65,6 +81,38 @@ def kubeconfig(
 
 
 @pytest.fixture(scope="session")
+def cluster_kubeconfig(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Path]:
+    """A cluster that runs pods: the embedded one as its users start it, in a process of its own.
+
+    A module whose tests need one gives this as its ``kubeconfig``.
+    """
+    given = request.config.getoption("--kubeconfig")
+    if given:
+        yield Path(given)
+        return
+    home = tmp_path_factory.mktemp("cluster")
+    command = [sys.executable, "-m", "beamlit_operator.devcluster", "--data-dir", str(home)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            line = process.stdout.readline()
+            assert line.startswith("ready:"), f"the embedded cluster did not start: {line!r}"
+            yield home / "kubeconfig"
+        finally:
+            process.terminate()
+            process.wait(30)
+
+
+@pytest.fixture(scope="session")
+def test_image(request: pytest.FixtureRequest, embedded: bool) -> str:
+    """An image with a ``python`` on its PATH."""
+    given = request.config.getoption("--test-image")
+    return str(given or ("beamlit.dev/python:3" if embedded else "python:3-slim"))
+
+
+@pytest.fixture(scope="session")
 def embedded(request: pytest.FixtureRequest) -> bool:
     """Whether this runs against the embedded server."""
     return request.config.getoption("--kubeconfig") is None
@@ -83,6 +131,19 @@ async def namespace(client: HttpClient) -> AsyncIterator[str]:
     yield name
     with contextlib.suppress(ApiError):
         await client.delete(NAMESPACES, name)
+
+
+@pytest.fixture
+async def workspace(client: HttpClient, namespace: str, test_image: str) -> Workspace:
+    """A namespace where pods run."""
+    if not await ready_nodes(client):
+        pytest.skip("this control plane has no node that runs pods")
+    async with asyncio.timeout(15):
+        while True:
+            with contextlib.suppress(ApiError):
+                await client.get(SERVICE_ACCOUNTS, "default", namespace)
+                return Workspace(client, namespace, test_image)
+            await asyncio.sleep(0.05)
 
 
 Eventually = Callable[[Callable[[], Awaitable[Any]]], Awaitable[Any]]
