@@ -128,6 +128,7 @@ class FakeKube:
         namespace: str | None = None,
         *,
         subresource: str | None = None,
+        field_manager: str | None = None,
     ) -> Json:
         self._count("patch", resource, subresource)
         if subresource == "scale" and self.refuse_scale is not None:

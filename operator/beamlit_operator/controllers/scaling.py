@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import aiohttp
 
-from beamlit_operator.api import Reason, conditions
+from beamlit_operator.api import Reason, conditions, labels
 from beamlit_operator.autoscaling import Autoscaler, GatewayLoads, Target, scaling_config
 from beamlit_operator.controllers.children import Children
 from beamlit_operator.controllers.indexes import Indexes
@@ -84,6 +84,7 @@ class Scaling:
             {"spec": {"replicas": replicas}},
             target.workspace,
             subresource="scale",
+            field_manager=labels.AUTOSCALER_FIELD_MANAGER,
         )
 
 

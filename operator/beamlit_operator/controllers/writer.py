@@ -227,6 +227,7 @@ class Writer:
                 {"spec": {"replicas": scale.replicas}},
                 key.workspace,
                 subresource="scale",
+                field_manager=names.AUTOSCALER_FIELD_MANAGER,
             )
         except ApiError as error:
             if not error.not_found:

@@ -12,6 +12,7 @@ import logging
 import time
 from collections.abc import Callable
 
+from beamlit_operator.api import labels
 from beamlit_operator.gateway.metrics import GatewayMetrics
 from beamlit_operator.gateway.names import RevisionKey
 from beamlit_operator.kube import DEPLOYMENTS, ApiError, KubeClient
@@ -107,6 +108,7 @@ class Waker:
             },
             namespace,
             subresource="scale",
+            field_manager=labels.GATEWAY_FIELD_MANAGER,
         )
         self._metrics.wakes.labels(*revision.deployment_key).inc()
         log.info("woke %s with %d replicas", revision.cluster, replicas)

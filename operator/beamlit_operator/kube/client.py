@@ -119,8 +119,9 @@ class KubeClient(Protocol):
         namespace: str | None = None,
         *,
         subresource: str | None = None,
+        field_manager: str | None = None,
     ) -> Json:
-        """RFC 7386 merge patch."""
+        """RFC 7386 merge patch; ``field_manager`` is who the fields are then recorded for."""
         ...
 
     async def apply(

@@ -148,11 +148,13 @@ class HttpClient:
         namespace: str | None = None,
         *,
         subresource: str | None = None,
+        field_manager: str | None = None,
     ) -> Json:
         return await self._json(
             "PATCH",
             resource.path(namespace, name, subresource),
             body=body,
+            query={"fieldManager": field_manager} if field_manager else None,
             content_type="application/merge-patch+json",
         )
 

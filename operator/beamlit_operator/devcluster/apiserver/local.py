@@ -124,8 +124,12 @@ class LocalClient:
         namespace: str | None = None,
         *,
         subresource: str | None = None,
+        field_manager: str | None = None,
     ) -> Json:
         """See :meth:`KubeClient.merge_patch`."""
+        if field_manager is not None:
+            named = self.named(field_manager)
+            return await named.merge_patch(resource, name, body, namespace, subresource=subresource)
         served = self._find(resource, subresource)
         entry, _ = await self._api.patch(
             served,
