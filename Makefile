@@ -47,8 +47,8 @@ setup: $(READY) ## make .venv with everything in it
 demo: $(READY) ## the main job, end to end, on an embedded cluster
 	@$(BIN)/beamlit demo
 
-dev: $(READY) ## the embedded cluster, operator and gateway, until Ctrl-C
-	@$(BIN)/beamlit dev
+dev: $(READY) ## the embedded cluster with sample models, until Ctrl-C
+	@$(BIN)/beamlit dev --samples
 
 test: $(READY) ## all tests
 	@$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup $(PYTEST_ARGS)
