@@ -19,7 +19,7 @@ much as there are affected objects, never a scan.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from typing import TypeVar
 
 from beamlit_operator.api import Environment, Model, ModelDeployment, Policy, conditions, labels
@@ -94,10 +94,23 @@ class Indexes:
         else:
             self._put_policy(key, None)
 
-    def replace_all(self, kind: Kind, items: Iterable[Json], *, namespace: str | None) -> None:
+    def uids(self, kind: Kind) -> frozenset[str]:
+        """The objects of a kind that are known now; taken before a listing for `replace_all`."""
+        return frozenset(self._uid(kind, key) for key in self._of(kind))
+
+    def replace_all(
+        self,
+        kind: Kind,
+        items: Iterable[Json],
+        *,
+        namespace: str | None,
+        known_before: Container[str],
+    ) -> None:
         """A fresh listing: what is not in it (within ``namespace``, None for all) is gone.
 
         kopf reports no deletion that happened while its watch was down, hence this audit.
+        ``known_before`` are the `uids` at the time the listing was asked for: what became known
+        while it was under way may be newer than the listing, and is none of its business.
         """
         present = set()
         for raw in items:
@@ -105,7 +118,11 @@ class Indexes:
             present.add(ObjectKey(metadata.get("namespace", ""), metadata["name"]))
             self.put(kind, raw)
         for key in [*self._of(kind)]:
-            if key not in present and namespace in (None, key.namespace):
+            if (
+                key not in present
+                and namespace in (None, key.namespace)
+                and self._uid(kind, key) in known_before
+            ):
                 self.remove(kind, key)
 
     def child_changed(self, raw: Json) -> None:
@@ -223,6 +240,10 @@ class Indexes:
         if kind is Kind.MODEL_DEPLOYMENT:
             return self.deployments
         return self.environments if kind is Kind.ENVIRONMENT else self.policies
+
+    def _uid(self, kind: Kind, key: ObjectKey) -> str:
+        raw = self._raw(kind, key)
+        return "" if raw is None else str(raw["metadata"].get("uid") or "")
 
     def _raw(self, kind: Kind, key: ObjectKey) -> Json | None:
         known: Held[Model] | Held[ModelDeployment] | Held[Environment] | Held[Policy] | None

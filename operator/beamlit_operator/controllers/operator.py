@@ -198,8 +198,11 @@ class Operator:
         """Compares what is held of our kinds with the API server: kopf misses some deletions."""
         for kind in Kind:
             for namespace in self._scopes:
+                known = self.indexes.uids(kind)
                 listing = await self.client.list(kind.resource, namespace)
-                self.indexes.replace_all(kind, listing.items, namespace=namespace)
+                self.indexes.replace_all(
+                    kind, listing.items, namespace=namespace, known_before=known
+                )
 
     async def _audits(self) -> None:
         """The slow resync: audits, and looks at every object again."""

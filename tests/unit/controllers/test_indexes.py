@@ -146,10 +146,22 @@ def test_a_late_answer_does_not_bring_a_deleted_object_back() -> None:
 def test_an_audit_finds_what_was_deleted_unnoticed() -> None:
     known = world()
     left = known.body(Kind.MODEL_DEPLOYMENT, "a", {"model": "iris"})
-    known.indexes.replace_all(Kind.MODEL_DEPLOYMENT, [left], namespace=None)
+    before = known.indexes.uids(Kind.MODEL_DEPLOYMENT)
+    known.indexes.replace_all(Kind.MODEL_DEPLOYMENT, [left], namespace=None, known_before=before)
     assert set(known.indexes.deployments) == {ObjectKey("team", "a")}
-    known.indexes.replace_all(Kind.MODEL_DEPLOYMENT, [], namespace="elsewhere")
+    known.indexes.replace_all(Kind.MODEL_DEPLOYMENT, [], namespace="elsewhere", known_before=before)
     assert set(known.indexes.deployments) == {ObjectKey("team", "a")}
+
+
+def test_an_audit_spares_what_was_created_while_its_listing_was_under_way() -> None:
+    known = world()
+    before = known.indexes.uids(Kind.MODEL)
+    listed = [known.body(Kind.MODEL, "iris", {})]
+    known.put(Kind.MODEL, "newborn", {})
+    known.indexes.replace_all(Kind.MODEL, listed, namespace=None, known_before=before)
+    assert ObjectKey("team", "newborn") in known.indexes.models
+    known.put(Kind.MODEL, "newborn", {"displayName": "still heard of"})
+    assert "Model/newborn" in known.heard()
 
 
 def test_an_object_that_cannot_be_read_is_held_with_its_problem() -> None:
