@@ -40,6 +40,14 @@ def _default_pod(item: Json, creating: bool) -> None:
     default_pod_spec(item.setdefault("spec", {}))
     if creating:
         item["status"] = {"phase": "Pending", "qosClass": _qos(item["spec"])}
+        if item["spec"].get("schedulingGates"):
+            gated = {
+                "type": "PodScheduled",
+                "status": "False",
+                "reason": "SchedulingGated",
+                "message": "Scheduling is blocked due to non-empty scheduling gates",
+            }
+            item["status"]["conditions"] = [gated]
 
 
 def _qos(spec: Json) -> str:
@@ -167,6 +175,13 @@ def _pod_causes(item: Json, old: Json | None) -> Iterator[Cause]:
         # Binding; a real API server has a subresource of its own for it.
         before.pop("nodeName", None)
         after.pop("nodeName", None)
+    gates = [gate["name"] for gate in before.pop("schedulingGates", None) or ()]
+    for index, gate in enumerate(after.pop("schedulingGates", None) or ()):
+        if gate["name"] not in gates:
+            yield forbidden_field(
+                f"spec.schedulingGates[{index}]",
+                f"only deletion is allowed, but found new scheduling gate '{gate['name']}'",
+            )
     for spec in (before, after):
         for name in ("activeDeadlineSeconds", "terminationGracePeriodSeconds", "tolerations"):
             spec.pop(name, None)

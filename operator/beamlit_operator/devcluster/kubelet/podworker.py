@@ -43,6 +43,7 @@ class PodWorker:
         self._since = read(status["startTime"]) if status.get("startTime") else now_utc()
         self.records = first_records(pod)
         self.containers: dict[str, Container] = {}
+        self._expiring = False
         self._ended: tuple[str, str] | None = None
         self._dirty = asyncio.Event()
         self._leaving = asyncio.Event()
@@ -197,8 +198,9 @@ class PodWorker:
         if limit is None or is_finished(self._pod):
             return
         await asyncio.sleep(max(0.0, float(limit) - (now_utc() - self._since).total_seconds()))
+        # A pod's status is not written again once it has failed: it is written with the reason.
+        self._expiring = True
         await self._stop_all(float(self._pod["spec"].get("terminationGracePeriodSeconds") or 30))
-        # Only now: a pod's status is not written again once it has failed.
         text = "Pod was active on the node longer than the specified deadline"
         self._ended = ("DeadlineExceeded", text)
         self.changed()
@@ -285,7 +287,7 @@ class PodWorker:
         while True:
             await self._dirty.wait()
             self._dirty.clear()
-            if is_finished(self._pod):
+            if is_finished(self._pod) or (self._expiring and self._ended is None):
                 continue
             try:
                 await self._write()
