@@ -22,6 +22,7 @@ from beamlit_operator.devcluster.apiserver.patches import MERGE_PATCH
 from beamlit_operator.devcluster.apiserver.preparing import Options
 from beamlit_operator.devcluster.apiserver.removing import FOREGROUND, ORPHAN, Deletion
 from beamlit_operator.devcluster.apiserver.store import Entry, Event, Key
+from beamlit_operator.devcluster.apiserver.users import component
 from beamlit_operator.kube import ApiError, Json
 
 log = logging.getLogger(__name__)
@@ -29,7 +30,7 @@ log = logging.getLogger(__name__)
 Place = tuple[str, Key]
 """A resource (``plural.group``) and a key in it."""
 
-_OPTIONS = Options(manager="garbage-collector", user="system:garbage-collector")
+_OPTIONS = Options(manager="garbage-collector", user=component("garbage-collector"))
 
 RETRY = 0.5
 """Seconds until a failed step is tried again."""

@@ -24,6 +24,7 @@ from beamlit_operator.devcluster.apiserver.selectors import (
 )
 from beamlit_operator.devcluster.apiserver.served import Served
 from beamlit_operator.devcluster.apiserver.store import Entry, Key, duplicate
+from beamlit_operator.devcluster.apiserver.users import component
 from beamlit_operator.devcluster.apiserver.watch import Watch
 from beamlit_operator.kube import Json, ListResult, Resource, WatchEvent
 
@@ -45,7 +46,7 @@ class LocalClient:
         return LocalClient(self._api, manager=manager)
 
     def _options(self) -> Options:
-        return Options(manager=self._manager, user=f"system:{self._manager}")
+        return Options(manager=self._manager, user=component(self._manager))
 
     def _find(self, resource: Resource, subresource: str | None) -> Served:
         served = self._api.registry.of(resource)
@@ -153,7 +154,7 @@ class LocalClient:
         """See :meth:`KubeClient.apply`."""
         served = self._find(resource, subresource)
         metadata = body["metadata"]
-        options = Options(manager=field_manager, force=force, user=f"system:{field_manager}")
+        options = Options(manager=field_manager, force=force, user=component(field_manager))
         entry, _ = await self._api.apply(
             served,
             _key(served, metadata.get("namespace"), metadata["name"]),

@@ -11,11 +11,12 @@ from beamlit_operator.devcluster.apiserver.preparing import Options
 from beamlit_operator.devcluster.apiserver.removing import Deletion
 from beamlit_operator.devcluster.apiserver.served import Served
 from beamlit_operator.devcluster.apiserver.store import Entry, Event, Key
+from beamlit_operator.devcluster.apiserver.users import component
 from beamlit_operator.kube import ApiError, Json
 
 log = logging.getLogger(__name__)
 
-_OPTIONS = Options(manager="namespace-controller", user="system:namespace-controller")
+_OPTIONS = Options(manager="namespace-controller", user=component("namespace-controller"))
 
 RECHECK = 0.2
 """Seconds between looks at a namespace whose contents are still going."""

@@ -37,6 +37,7 @@ from beamlit_operator.devcluster.apiserver.schemas import META
 from beamlit_operator.devcluster.apiserver.served import Served, wrong_kind
 from beamlit_operator.devcluster.apiserver.store import Entry
 from beamlit_operator.devcluster.apiserver.structural import prune, set_defaults
+from beamlit_operator.devcluster.apiserver.users import ADMIN, User
 from beamlit_operator.devcluster.apiserver.validating import Checker, builtin_checker, causes_of
 from beamlit_operator.kube import Json
 
@@ -53,7 +54,7 @@ class Options:
         validation: what to do about unknown fields.
         force: take fields that other appliers own.
         warnings: collects what the client should be told.
-        user: who asks, for admission webhooks.
+        user: who asks, for admission.
     """
 
     manager: str = "unknown"
@@ -61,7 +62,7 @@ class Options:
     validation: FieldValidation = "Warn"
     force: bool = False
     warnings: list[str] = field(default_factory=list)
-    user: str = "devcluster:admin"
+    user: User = ADMIN
 
 
 def checked_body(served: Served, body: Any) -> Json:

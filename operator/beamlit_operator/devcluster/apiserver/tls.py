@@ -53,7 +53,7 @@ class Identity:
             "contexts": [{"name": name, "context": {"cluster": name, "user": name}}],
             "current-context": name,
         }
-        _write_private(path, yaml.safe_dump(document, sort_keys=False).encode())
+        write_private(path, yaml.safe_dump(document, sort_keys=False).encode())
 
 
 def load_or_make(directory: Path) -> Identity:
@@ -108,13 +108,13 @@ def _make(files: dict[str, Path]) -> None:
         .sign(authority_key, hashes.SHA256())
     )
     pem = serialization.Encoding.PEM
-    _write_private(files["ca.crt"], authority.public_bytes(pem))
-    _write_private(files["tls.crt"], certificate.public_bytes(pem))
+    write_private(files["ca.crt"], authority.public_bytes(pem))
+    write_private(files["tls.crt"], certificate.public_bytes(pem))
     private = key.private_bytes(
         pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
-    _write_private(files["tls.key"], private)
-    _write_private(files["token"], secrets.token_urlsafe(32).encode())
+    write_private(files["tls.key"], private)
+    write_private(files["token"], secrets.token_urlsafe(32).encode())
 
 
 def _name(common: str) -> x509.Name:
@@ -151,7 +151,7 @@ def _usage(*, signs_certificates: bool) -> x509.KeyUsage:
     )
 
 
-def _write_private(path: Path, content: bytes) -> None:
+def write_private(path: Path, content: bytes) -> None:
     """Replaces ``path`` in one step; nobody else can ever read it."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)

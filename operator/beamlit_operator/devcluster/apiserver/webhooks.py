@@ -293,10 +293,7 @@ def _request(review: Review, uid: str) -> Json:
         "requestResource": resource,
         "name": review.key.name,
         "operation": review.verb,
-        "userInfo": {
-            "username": review.options.user,
-            "groups": ["system:masters", "system:authenticated"],
-        },
+        "userInfo": review.options.user.info(),
         "object": review.new,
         "oldObject": review.old,
         "dryRun": review.options.dry_run,
