@@ -122,14 +122,28 @@ class Situation:
 
         return replace(self, children=tuple(change(each) for each in self.children))
 
+    def with_node(self, name: str, labels: Mapping[str, str]) -> Situation:
+        return replace(self, nodes={**self.nodes, name: labels})
+
     def pod(
-        self, revision: str, name: str = "pod", *, node: str = "us", **status: Any
+        self,
+        revision: str,
+        name: str = "pod",
+        *,
+        node: str = "us",
+        device: str | None = None,
+        **status: Any,
     ) -> Situation:
+        """A pod that runs; ``device`` is the resource it takes one of."""
+        limits = {device: "1"} if device else {}
         body = {
             "apiVersion": "v1",
             "kind": "Pod",
             "metadata": {**metadata(name), "labels": {labels.REVISION: revision}},
-            "spec": {"nodeName": node},
+            "spec": {
+                "nodeName": node,
+                "containers": [{"name": "model", "resources": {"limits": limits}}],
+            },
             "status": {"phase": "Running", **status},
         }
         return replace(self, pods=(*self.pods, body))

@@ -20,6 +20,7 @@ from beamlit_operator.controllers.plan import Deletion, Scale
 from beamlit_operator.kube import PODS, Json
 from beamlit_operator.policy import Catalogue, EffectivePolicy
 from beamlit_operator.policy.nodes import hardware_allows, location_allows
+from beamlit_operator.workloads.devices import devices_of
 
 
 def outside(
@@ -29,18 +30,25 @@ def outside(
     node_labels: Mapping[str, Mapping[str, str]],
     catalogue: Catalogue,
 ) -> list[Deletion]:
-    """The pods that run where the policies do not let them. A node not known yet is waited for."""
+    """The pods that run where, or on what, the policies do not let them.
+
+    A node not known yet is waited for.
+    """
     gone = []
     for pod in pods:
         metadata = pod["metadata"]
         labels = node_labels.get((pod.get("spec") or {}).get("nodeName") or "")
         if labels is None or metadata.get("deletionTimestamp"):
             continue
+        hardware = policy.flavor.allowed
+        if hardware is not None and devices_of(pod.get("spec") or {}):
+            # That the node's processor is allowed does not allow its GPU.
+            hardware = frozenset(value for value in hardware if value.kind == "gpu")
         if location_allows(policy.location.allowed, labels, catalogue=catalogue) and (
-            hardware_allows(policy.flavor.allowed, labels, catalogue=catalogue)
+            hardware_allows(hardware, labels, catalogue=catalogue)
         ):
             continue
-        because = "its node is outside what the policies allow"
+        because = "its node, or the GPU it has there, is outside what the policies allow"
         gone.append(Deletion(PODS, metadata["name"], metadata.get("uid", ""), because))
     return gone
 

@@ -6,8 +6,8 @@
 2. an older deployment serves the endpoint: what it has is removed, Ready=False Duplicate;
 3. pods outside the policies are deleted, whatever else is so;
 4. it is not enabled: everything to zero, Ready=True Deactivated;
-5. a check fails (`checks`): what runs is left alone, except that under policies that cannot be
-   resolved nothing starts; Ready=False with the check's reason;
+5. a check fails (`checks`): what runs is left alone, except that nothing starts under policies that
+   cannot be resolved or do not allow the flavor; Ready=False with the check's reason;
 6. else its revision's objects are applied, traffic moves (`rollout`), and the state of the pods is
    told:
 
@@ -142,7 +142,7 @@ def _outcome(snapshot: Snapshot, policy: EffectivePolicy, now: datetime) -> _Out
 
 
 def _held_back(snapshot: Snapshot, policy: EffectivePolicy, verdict: Verdict) -> _Outcome:
-    """A check failed: what runs goes on; nothing starts while policies cannot be resolved."""
+    """A check failed: what runs goes on; nothing starts unless policies clearly allow it."""
     revisions = report.revisions(snapshot)
     serving = next((r.name for r in revisions if r.traffic > 0), None)
     passing = verdict.reason == Reason.ORIGIN_NOT_READY and verdict.state is State.WAITING
@@ -150,7 +150,8 @@ def _held_back(snapshot: Snapshot, policy: EffectivePolicy, verdict: Verdict) ->
         # Only new replicas need the origin, and it may be back before one starts.
         told = _told(snapshot, policy, serving, current=serving)
         return replace(told, plan=Plan(requeue_after=_again(snapshot)))
-    scale = () if policy.resolved else _nothing_new(snapshot, policy)
+    allowed = policy.resolved and verdict.reason != Reason.FLAVOR_NOT_ALLOWED
+    scale = () if allowed else _nothing_new(snapshot, policy)
     ready = any(r.ready for r in revisions)
     phase = (
         "Active"
@@ -330,7 +331,7 @@ def _all_to_zero(snapshot: Snapshot) -> tuple[Scale, ...]:
 
 
 def _nothing_new(snapshot: Snapshot, policy: EffectivePolicy) -> tuple[Scale, ...]:
-    """While policies cannot be resolved, no Deployment may have more replicas than run already."""
+    """While policies do not clearly allow it, no Deployment gets replicas that do not run yet."""
     gone = {
         each.uid
         for each in bounds.outside(
@@ -347,7 +348,7 @@ def _nothing_new(snapshot: Snapshot, policy: EffectivePolicy) -> tuple[Scale, ..
             p for p in _pods_of(snapshot, name) if _runs(p) and p["metadata"]["uid"] not in gone
         ]
         if report.replicas(each) > len(stay):
-            because = "a policy or the environment is missing, so nothing new starts"
+            because = "policies do not clearly allow it, so nothing new starts"
             scales.append(Scale(name, len(stay), because))
     return tuple(scales)
 

@@ -14,7 +14,14 @@ from beamlit_operator.controllers.indexes import Indexes
 from beamlit_operator.controllers.options import Options
 from beamlit_operator.kube import DEPLOYMENTS, Json, KubeClient, ObjectKey, Resource
 
-NOT_SCALED = frozenset({Reason.ENVIRONMENT_NOT_FOUND, Reason.POLICY_NOT_FOUND, Reason.DUPLICATE})
+NOT_SCALED = frozenset(
+    {
+        Reason.ENVIRONMENT_NOT_FOUND,
+        Reason.POLICY_NOT_FOUND,
+        Reason.FLAVOR_NOT_ALLOWED,
+        Reason.DUPLICATE,
+    }
+)
 """While `Ready` is False for one of these, the controller alone says what may run."""
 
 

@@ -15,6 +15,7 @@ from beamlit_operator.api.runtime import Runtime
 from beamlit_operator.policy import Catalogue, EffectivePolicy, built_in, normal, written
 from beamlit_operator.policy.placement import place
 from beamlit_operator.workloads import names, placing
+from beamlit_operator.workloads.devices import DeviceNotAllowedError, flavors_to_place
 from beamlit_operator.workloads.files import ModelFiles
 from beamlit_operator.workloads.merge import merged
 from beamlit_operator.workloads.pods import FETCHING, SERVING, pod_spec
@@ -107,6 +108,15 @@ def workload(
 
     template = deployment.spec.pod_template or {}
     pod = merged(pod_spec(serving, files, image=settings.image), template.get("spec") or {})
+    try:
+        requested = flavors_to_place(
+            pod,
+            requested=deployment.spec.flavors,
+            allowed=policy.flavor.allowed,
+            catalogue=settings.catalogue,
+        )
+    except DeviceNotAllowedError as problem:
+        return Refusal(Reason.FLAVOR_NOT_ALLOWED, str(problem))
     revision = names.revision_name(
         deployment.metadata.name,
         {
@@ -121,10 +131,10 @@ def workload(
         pod=pod,
         live=found,
         container=SERVING,
-        requested=deployment.spec.flavors,
+        requested=requested,
         catalogue=settings.catalogue,
     )
-    placement = place(placed_for, requested=deployment.spec.flavors, catalogue=settings.catalogue)
+    placement = place(placed_for, requested=requested, catalogue=settings.catalogue)
     pod = placing.placed(pod, placement, container=SERVING)
     pod = _with_running_fetcher(pod, found, settings.image)
     labels = names.revision_labels(deployment, revision, version=files.revision)

@@ -7,13 +7,14 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from tests.support.situations import FOUND, NOW, Situation, metadata
+from tests.support.situations import FOUND, NOW, US_NODE, Situation, metadata
 
 from beamlit_operator.api import ModelDeployment
 from beamlit_operator.controllers.modeldeployment import decide, unreadable
 from beamlit_operator.controllers.objects import held
 from beamlit_operator.controllers.originbook import Failed
 from beamlit_operator.controllers.plan import Plan
+from beamlit_operator.controllers.scaling import NOT_SCALED
 from beamlit_operator.kube import Json
 from beamlit_operator.origins import OriginError, OriginReason
 
@@ -353,6 +354,25 @@ def test_a_deployment_that_cannot_be_rebuilt_is_scaled_to_the_pods_that_may_stay
     plan = plan_of(situation.origin(Failed("AccessDenied", "no", True)))
     assert [d.name for d in plan.delete] == ["in-us"]
     assert [(s.name, s.replicas) for s in plan.scale] == [(name, 1)]
+
+
+def test_a_pod_leaves_a_gpu_that_is_allowed_no_more_although_the_nodes_cpu_is() -> None:
+    gpu = (
+        Situation()
+        .with_spec(flavors=[{"type": "gpu", "name": "t4"}], runtime={"type": "vllm"})
+        .with_node("gpu", {**US_NODE, "nvidia.com/gpu.product": "Tesla-T4"})
+    )
+    running, name = settled(gpu, replicas=2, ready=2)
+    forbidden = (
+        running.flavor_policy("cpus", cpu="x86")
+        .environment(cpus=True)
+        .pod(name, "on-gpu", node="gpu", device="nvidia.com/gpu")
+    )
+    plan = plan_of(forbidden)
+    assert [d.name for d in plan.delete] == ["on-gpu"]
+    assert [(s.name, s.replicas) for s in plan.scale] == [(name, 0)]
+    assert ready_of(plan)[1] == "FlavorNotAllowed"
+    assert "FlavorNotAllowed" in NOT_SCALED
 
 
 def test_nothing_new_starts_while_the_environment_is_missing() -> None:

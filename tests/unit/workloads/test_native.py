@@ -221,6 +221,34 @@ def test_a_users_number_of_gpus_counts_and_the_server_uses_them_all() -> None:
     assert container(made(given))["args"][-2:] == ["--tensor-parallel-size", "4"]
 
 
+GPU = {"resources": {"limits": {"nvidia.com/gpu": "1"}}}
+BESIDE = {"name": "beside", "image": "x", **GPU}
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"runtime": {"type": "vllm", **GPU}},
+        {"podTemplate": {"spec": {"containers": [BESIDE]}}},
+        {"podTemplate": {"spec": {"initContainers": [BESIDE]}}},
+        {"runtime": GPU, "flavors": [{"type": "cpu", "name": "x86"}]},
+    ],
+)
+def test_a_device_in_the_resources_is_no_way_around_a_flavor_policy(spec: dict[str, Any]) -> None:
+    found = refusal(deployment(**spec), held_to(flavors=("cpu:x86",)))
+    assert found.reason == "FlavorNotAllowed"
+    assert "nvidia.com/gpu" in found.message
+    assert "cpu:x86" in found.message
+
+
+def test_a_device_without_a_flavor_is_placed_on_the_allowed_types_that_have_it() -> None:
+    given = deployment(runtime={"type": "vllm", **GPU})
+    under = made(given, policy=held_to(flavors=("cpu:x86", "gpu:t4")))
+    named = deployment(runtime={"type": "vllm", **GPU}, flavors=[{"type": "gpu", "name": "t4"}])
+    assert pod(under)["affinity"] == pod(made(named))["affinity"]
+    assert "affinity" not in pod(made(given))
+
+
 def test_the_same_input_gives_the_same_revision_and_another_version_another() -> None:
     assert made() == made()
     other = ModelFiles(**{**vars(FILES), "revision": "sha256:" + "cd" * 32})
