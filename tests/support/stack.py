@@ -17,6 +17,7 @@ from pathlib import Path
 
 import boto3
 from moto.server import ThreadedMotoServer
+from tests.support.hub import HubServer
 
 from beamlit_operator.cli.processes import descendants
 
@@ -59,6 +60,7 @@ class Stack:
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._store = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
         self.store = ""
+        self.hub = HubServer()
 
     def start(self) -> None:
         self._store.start()
@@ -66,6 +68,7 @@ class Stack:
         self.store = f"http://{host}:{port}"
         self.s3().create_bucket(Bucket="models")
         self.s3().upload_file(str(SERVER), "models", "tiny/server.py")
+        self.hub.__enter__()
         self._spawn("cluster", "devcluster", "--data-dir", str(self.folder / "cluster"))
         self.until(self.kubeconfig.exists, "the API server")
         for crd in sorted((ROOT / "crds").glob("*.yaml")):
@@ -91,6 +94,8 @@ class Stack:
                     process.kill()
                     process.wait()
         self._store.stop()
+        if self.hub.endpoint:
+            self.hub.__exit__()
         self.left_over = [pid for pid in started if Path(f"/proc/{pid}").exists()]
 
     def start_gateway(self) -> None:
@@ -112,6 +117,7 @@ class Stack:
             *("--kubeconfig", str(self.kubeconfig), "--gateway-url", self.gateway),
             *("--gateway-load", f"http://127.0.0.1:{self._admin_port}/load"),
             *("--listen", f"127.0.0.1:{self._operator_port}", "--no-leader-election"),
+            *("--hub-endpoint", self.hub.endpoint),
         )
         self.until(
             lambda: answers(f"http://127.0.0.1:{self._operator_port}/readyz"), "the operator"

@@ -50,11 +50,19 @@ class Workspace:
     http: aiohttp.ClientSession
     _made: list[Json] = field(default_factory=list)
 
-    async def apply(self, kind: str, name: str, spec: Json | None = None, **top: Any) -> Json:
+    async def apply(
+        self,
+        kind: str,
+        name: str,
+        spec: Json | None = None,
+        *,
+        labels: dict[str, str] | None = None,
+        **top: Any,
+    ) -> Json:
         """Applies an object, as ``kubectl apply --server-side`` would."""
         api_version = "v1" if kind in ("Secret", "ConfigMap") else API
-        body: Json = {"apiVersion": api_version, "kind": kind, "metadata": {"name": name}, **top}
-        body["metadata"]["namespace"] = self.name
+        metadata = {"name": name, "namespace": self.name, "labels": labels or {}}
+        body: Json = {"apiVersion": api_version, "kind": kind, "metadata": metadata, **top}
         if spec is not None:
             body["spec"] = spec
         return await self.client.apply(resource_of(api_version, kind), body, field_manager="test")
