@@ -288,12 +288,24 @@ Kubectl = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture
-def kubectl(kubeconfig: Path, namespace: str, tmp_path: Path) -> Callable[..., Awaitable[Any]]:
+def kubectl(kubectl_of: Callable[[str], Any]) -> Callable[..., Awaitable[Any]]:
     """Runs kubectl in the test's namespace; ``check=False`` returns failures too."""
-    program = shutil.which("kubectl")
+    packaged = str(Path(sys.executable).with_name("kubectl"))
+    program = shutil.which("kubectl") or shutil.which(packaged)
     if program is None:
         pytest.skip("kubectl is not on the PATH")
+    return kubectl_of(program)
 
+
+@pytest.fixture
+def kubectl_of(kubeconfig: Path, namespace: str, tmp_path: Path) -> Callable[[str], Any]:
+    """The same for a given kubectl."""
+    return lambda program: _kubectl(program, kubeconfig, namespace, tmp_path)
+
+
+def _kubectl(
+    program: str, kubeconfig: Path, namespace: str, tmp_path: Path
+) -> Callable[..., Awaitable[Any]]:
     async def run(*arguments: str, stdin: str = "", check: bool = True) -> Any:
         process = await asyncio.create_subprocess_exec(
             program,
@@ -305,7 +317,7 @@ def kubectl(kubeconfig: Path, namespace: str, tmp_path: Path) -> Callable[..., A
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
         )
-        out, err = await asyncio.wait_for(process.communicate(stdin.encode()), 30)
+        out, err = await asyncio.wait_for(process.communicate(stdin.encode()), 90)
         result = subprocess.CompletedProcess(
             arguments, process.returncode or 0, out.decode(), err.decode()
         )
