@@ -20,6 +20,7 @@ from collections.abc import Iterable, Iterator
 
 from beamlit_operator.api import labels
 from beamlit_operator.kube import Json
+from beamlit_operator.workloads.pods import FETCHING
 
 HOPELESS = frozenset(
     {
@@ -47,6 +48,17 @@ def ready(pod: Json) -> bool:
         return False
     conditions = (pod.get("status") or {}).get("conditions") or ()
     return any(c.get("type") == "Ready" and c.get("status") == "True" for c in conditions)
+
+
+def fetch_failed(pods: Iterable[Json]) -> bool:
+    """Whether a pod could not fetch its model's files, once or again."""
+    for pod in pods:
+        for container in (pod.get("status") or {}).get("initContainerStatuses") or ():
+            states = (container.get("state") or {}, container.get("lastState") or {})
+            ends = (state.get("terminated") or {} for state in states)
+            if container.get("name") == FETCHING and any(end.get("exitCode") for end in ends):
+                return True
+    return False
 
 
 def why_not_started(pods: Iterable[Json]) -> str | None:

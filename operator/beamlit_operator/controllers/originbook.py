@@ -45,6 +45,9 @@ MISSING_SECRET_RECHECK = 3.0
 FAILING_RECHECK = 15.0
 """Seconds between two looks at the Secret of an origin that cannot be used."""
 
+DOUBT_RECHECK = 10.0
+"""Seconds between two looks at an origin whose files cannot be fetched."""
+
 Resolve = Callable[[OriginRef, Mapping[str, str]], Awaitable[ResolvedOrigin]]
 
 
@@ -87,6 +90,8 @@ class _Page:
     due: float = 0.0
     store_due: float = 0.0
     """When the store itself may be asked again, should the Secret not change before."""
+    looked: float = float("-inf")
+    """When the store was last asked."""
     task: asyncio.Task[None] | None = None
     waiting: set[Key] = field(default_factory=set)
 
@@ -175,11 +180,14 @@ class OriginBook:
             if page.task is not None:
                 page.task.cancel()
 
-    def recheck(self, by: Key) -> None:
-        """Something the answer depends on may have changed: look again at the next question."""
+    def doubt(self, by: Key) -> None:
+        """The files could not be fetched: the origin may have changed since it was looked at.
+
+        The next question looks again, though not more often than every :data:`DOUBT_RECHECK`.
+        """
         question = self._asked.get(by)
-        if question is not None and question in self._pages:
-            page = self._pages[question]
+        page = self._pages.get(question) if question is not None else None
+        if page is not None and self._clock() - page.looked >= DOUBT_RECHECK:
             page.due = page.store_due = 0.0
 
     async def close(self) -> None:
@@ -225,7 +233,7 @@ class OriginBook:
         if unchanged and now < page.store_due:
             page.due = min(page.store_due, now + FAILING_RECHECK)
             return
-        page.secret_version = version
+        page.secret_version, page.looked = version, now
         try:
             resolved = await self._look(question.ref, credentials.values if credentials else {})
         except OriginError as error:

@@ -10,6 +10,7 @@ from beamlit_operator.api import Model, ModelDeployment, Reason, conditions
 from beamlit_operator.controllers import environment, model, modeldeployment, policy
 from beamlit_operator.controllers.children import Children, Nodes
 from beamlit_operator.controllers.credentials import Integrations, secret_for
+from beamlit_operator.controllers.diagnosis import fetch_failed
 from beamlit_operator.controllers.indexes import Indexes
 from beamlit_operator.controllers.keys import Key, Kind
 from beamlit_operator.controllers.objects import Held
@@ -163,12 +164,14 @@ class Reconciler:
         question = None
         if held_model is not None and not held.deleting and spec.enabled:
             question = self._question(held_model, version=spec.version)
+        place = ObjectKey(workspace, key.name)
+        pods = tuple(self._children[PODS].of(place))
+        if fetch_failed(pods):
+            self._book.doubt(key)
         entry = self._book.ask(question, key) if isinstance(question, Question) else None
         if entry is None:
             self._book.forget(key)
         held_environment = self._indexes.environments.get(ObjectKey(workspace, spec.environment))
-        place = ObjectKey(workspace, key.name)
-        pods = tuple(self._children[PODS].of(place))
         nodes = {(pod.get("spec") or {}).get("nodeName") or "" for pod in pods}
         known = {name: self._nodes.labels_of(name) for name in nodes if name}
         environment_ = held_environment.parsed if held_environment is not None else None

@@ -4,6 +4,7 @@ import asyncio
 import time
 
 import pytest
+from tests.support.stack import SERVER
 
 from beamlit_operator.kube import ApiError
 
@@ -83,6 +84,25 @@ async def test_a_deployment_wakes_while_the_operator_is_away(workspace):
     finally:
         workspace.stack.start_operator()
     await workspace.until_ready("Serving")
+
+
+async def test_files_that_changed_in_the_store_are_served_as_they_are_now(workspace):
+    upload = workspace.stack.s3().put_object
+    changing = {"Bucket": "models", "Key": f"{workspace.name}/server.py"}
+    upload(**changing, Body=SERVER.read_bytes())
+    await workspace.apply("Environment", "production", {"policies": []})
+    await workspace.secret()
+    await workspace.model(uri=f"s3://models/{workspace.name}")
+    await workspace.deployment()
+    (before,) = (await workspace.until_ready("Idle"))["status"]["revisions"]
+    upload(**changing, Body=SERVER.read_bytes() + b"\n")
+    deadline = time.monotonic() + 60
+    while (answer := await workspace.call())[0] != 200:
+        assert time.monotonic() < deadline, answer
+        assert "changed" in answer[1]["error"]["message"]
+        await asyncio.sleep(0.5)
+    serving = await workspace.until(lambda md: len(md["status"]["revisions"]) == 1)
+    assert serving["status"]["revisions"][0]["version"] != before["version"]
 
 
 async def test_a_field_without_effect_yet_is_refused_by_name(workspace):

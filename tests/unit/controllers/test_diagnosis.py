@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from beamlit_operator.api import labels
-from beamlit_operator.controllers.diagnosis import why_not_started
+from beamlit_operator.controllers.diagnosis import fetch_failed, why_not_started
 from beamlit_operator.kube import Json
 
 
@@ -120,3 +120,17 @@ def test_a_long_message_is_told_by_its_end_and_with_where_the_log_is() -> None:
     assert len(told) < 1000
     assert "the {end}" in told
     assert "kubectl logs -n team -l beamlit.com/revision=iris-1 -c model" in told
+
+
+@pytest.mark.parametrize(
+    ("name", "state", "failed"),
+    [
+        ("fetch", {"state": ended(1)}, True),
+        ("fetch", {"state": {"running": {}}, "lastState": ended(1)}, True),
+        ("fetch", {"state": ended(0, reason="Completed")}, False),
+        ("fetch", {"state": {"waiting": {"reason": "PodInitializing"}}}, False),
+        ("other", {"state": ended(1)}, False),
+    ],
+)
+def test_a_failed_fetch_is_told_apart(name: str, state: Json, failed: bool) -> None:
+    assert fetch_failed([pod(initContainerStatuses=[{"name": name, **state}])]) is failed

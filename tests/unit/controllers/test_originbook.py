@@ -11,6 +11,7 @@ from tests.support.fakekube import FakeKube
 from beamlit_operator.controllers.credentials import SecretUse
 from beamlit_operator.controllers.keys import Key, Kind, Workspace
 from beamlit_operator.controllers.originbook import (
+    DOUBT_RECHECK,
     FAILING_RECHECK,
     MISSING_SECRET_RECHECK,
     Failed,
@@ -98,6 +99,21 @@ async def test_it_is_looked_at_again_after_the_resync_with_the_old_answer_until_
     assert entry.again_after is None
     await lab.ask()
     assert lab.looks == 2
+
+
+async def test_an_origin_in_doubt_is_looked_at_again_but_not_all_the_time() -> None:
+    lab = Lab()
+    await lab.secret()
+    await lab.ask()
+    lab.book.doubt(KEY)
+    await lab.ask()
+    assert lab.looks == 1
+    lab.now += DOUBT_RECHECK
+    lab.book.doubt(KEY)
+    assert isinstance(await lab.ask(), Found)
+    assert lab.looks == 2
+    lab.book.forget(KEY)
+    lab.book.doubt(KEY)
 
 
 async def test_a_missing_secret_is_told_and_looked_for_often() -> None:
