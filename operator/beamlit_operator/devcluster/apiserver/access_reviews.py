@@ -57,7 +57,13 @@ class Reviews:
         if kind == "SelfSubjectReview":
             metadata["creationTimestamp"] = now_text()
             return {**answer, "status": {"userInfo": user.info()}}
-        return {**answer, "spec": spec, "status": self._status(kind, spec, user, target)}
+        status = self._status(kind, spec, user, target)
+        # Kubernetes gives the question back, except for this one.
+        return {
+            **answer,
+            "spec": {} if kind == "SelfSubjectRulesReview" else spec,
+            "status": status,
+        }
 
     def _status(self, kind: str, spec: Json, user: User, target: Target) -> Json:
         if kind == "TokenReview":

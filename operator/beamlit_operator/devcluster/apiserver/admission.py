@@ -6,7 +6,6 @@ last, so that what others refuse is not counted.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 from beamlit_operator.devcluster.apiserver.api import Admission, Review
@@ -16,8 +15,12 @@ from beamlit_operator.kube import Json
 class Steps:
     """Several admissions as one."""
 
-    def __init__(self, steps: Sequence[Admission]) -> None:
-        self._steps = tuple(steps)
+    def __init__(self) -> None:
+        self._steps: tuple[Admission, ...] = ()
+
+    def set(self, *steps: Admission) -> None:
+        """The steps from now on; before, everything is admitted."""
+        self._steps = steps
 
     def concerns(self, review: Review) -> bool:
         """Whether any step has to be asked."""

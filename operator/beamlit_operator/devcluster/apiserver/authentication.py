@@ -109,7 +109,11 @@ def impersonated(
     }
     if not name:
         if groups or uid or extra:
-            raise bad_request("Impersonate-Group, -Uid or -Extra was sent without Impersonate-User")
+            listed = ", ".join(f'"{group}"' for group in groups)
+            raise bad_request(
+                f'requested &user.DefaultInfo{{Name:"", UID:"{uid}", Groups:[]string{{{listed}}}, '
+                "Extra:map[string][]string(nil)} without impersonating a user name"
+            )
         return user
     account = account_of(name)
     wanted: list[Attributes] = []

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Final
 
 from beamlit_operator.devcluster.apiserver.amounts import Amount
 from beamlit_operator.devcluster.apiserver.api import Review
+from beamlit_operator.devcluster.apiserver.builtin_rules import quality_of_service
 from beamlit_operator.devcluster.apiserver.errors import (
-    Cause,
-    bad_value,
     forbidden,
-    forbidden_field,
 )
 from beamlit_operator.devcluster.apiserver.pod_resources import (
     Amounts,
@@ -25,61 +23,6 @@ from beamlit_operator.devcluster.apiserver.store import Store, duplicate
 from beamlit_operator.kube import Json
 
 ANNOTATION: Final = "kubernetes.io/limit-ranger"
-_NOT_FOR_PODS: Final = ("default", "defaultRequest")
-
-
-def default_limit_range(item: Json) -> None:
-    """Fills in, in place, what follows: default from max, defaultRequest from default or min."""
-    for limit in (item.get("spec") or {}).get("limits") or ():
-        if limit.get("type") != "Container":
-            continue
-        _fill(limit, "default", limit.get("max"))
-        _fill(limit, "defaultRequest", limit.get("default"))
-        _fill(limit, "defaultRequest", limit.get("min"))
-
-
-def _fill(limit: Json, field: str, values: Any) -> None:
-    for name, text in (values or {}).items():
-        limit.setdefault(field, {}).setdefault(name, text)
-
-
-def limit_range_causes(item: Json) -> Iterator[Cause]:
-    """What contradicts itself: min ≤ defaultRequest ≤ default ≤ max."""
-    for index, limit in enumerate((item.get("spec") or {}).get("limits") or ()):
-        where = f"spec.limits[{index}]"
-        if limit.get("type") == "Pod":
-            for field in _NOT_FOR_PODS:
-                if limit.get(field):
-                    yield forbidden_field(
-                        f"{where}.{field}", "may not be specified when `type` is 'Pod'"
-                    )
-            continue
-        names = sorted({name for field in _ORDER for name in limit.get(field) or ()})
-        for name in names:
-            yield from _order_causes(limit, name, where)
-
-
-_ORDER: Final = {"min": "min", "defaultRequest": "default request", "default": "default"}
-
-
-def _order_causes(limit: Json, name: str, where: str) -> Iterator[Cause]:
-    texts = {field: (limit.get(field) or {}).get(name) for field in (*_ORDER, "max")}
-    amounts = {field: Amount.of(text) for field, text in texts.items() if text is not None}
-
-    def over(low: str, high: str, against: str) -> Iterator[Cause]:
-        if low in amounts and high in amounts and amounts[low].value > amounts[high].value:
-            yield bad_value(
-                f"{where}.{low}[{name}]",
-                str(amounts[low]),
-                f"{_ORDER[low]} value {amounts[low]} is greater than {against} value "
-                f"{amounts[high]}",
-            )
-
-    yield from over("min", "max", "max")
-    yield from over("min", "defaultRequest", "default request")
-    yield from over("defaultRequest", "max", "max")
-    yield from over("defaultRequest", "default", "default limit")
-    yield from over("default", "max", "max")
 
 
 class LimitRanges:
@@ -115,6 +58,7 @@ class LimitRanges:
             for container in item["spec"].get(field) or ():
                 said += _set_defaults(container, role, limits)
         if said:
+            item["status"]["qosClass"] = quality_of_service(item["spec"])
             notes = item["metadata"].setdefault("annotations", {})
             notes[ANNOTATION] = "LimitRanger plugin set: " + "; ".join(said)
         return item

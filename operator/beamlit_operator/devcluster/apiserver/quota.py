@@ -8,17 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
 from beamlit_operator.devcluster.apiserver.amounts import NOTHING, Amount
 from beamlit_operator.devcluster.apiserver.api import Api, Review
-from beamlit_operator.devcluster.apiserver.errors import Cause, bad_value, forbidden
+from beamlit_operator.devcluster.apiserver.errors import forbidden
 from beamlit_operator.devcluster.apiserver.pod_resources import Amounts
 from beamlit_operator.devcluster.apiserver.preparing import Options
 from beamlit_operator.devcluster.apiserver.quota_usage import (
-    SCOPES,
     in_scope,
     tracks,
     unspecified,
@@ -207,71 +205,3 @@ def _problem(ledger: Ledger, resource: str, new: Json, old: Json | None) -> str:
         f"exceeded quota: {name}, requested: {shown(more)}, used: {shown(ledger.used)}, "
         f"limited: {shown(ledger.hard)}"
     )
-
-
-def quota_causes(item: Json, old: Json | None) -> Iterator[Cause]:
-    """What is wrong with a quota itself."""
-    spec = item.get("spec") or {}
-    yield from _hard_causes((spec.get("hard") or {}).items())
-    unknown = [scope for scope in spec.get("scopes") or () if scope not in SCOPES]
-    if unknown:
-        yield _listed("spec.scopes", unknown, "unsupported scope")
-    if old is not None and (old.get("spec") or {}).get("scopes") != spec.get("scopes"):
-        yield _listed("spec.scopes", spec.get("scopes") or [], "field is immutable")
-
-
-def _listed(where: str, values: list[str], detail: str) -> Cause:
-    text = ",".join(f'"{value}"' for value in values)
-    return Cause("FieldValueInvalid", f"Invalid value: [{text}]: {detail}", where)
-
-
-_STANDARD: Final = frozenset(
-    [
-        "cpu",
-        "memory",
-        "ephemeral-storage",
-        "requests.cpu",
-        "requests.memory",
-        "requests.ephemeral-storage",
-        "limits.cpu",
-        "limits.memory",
-        "limits.ephemeral-storage",
-        "requests.storage",
-        "pods",
-        "services",
-        "replicationcontrollers",
-        "resourcequotas",
-        "secrets",
-        "configmaps",
-        "persistentvolumeclaims",
-        "services.nodeports",
-        "services.loadbalancers",
-    ]
-)
-_WHOLE: Final = frozenset(
-    [
-        "pods",
-        "services",
-        "replicationcontrollers",
-        "resourcequotas",
-        "secrets",
-        "configmaps",
-        "persistentvolumeclaims",
-        "services.nodeports",
-        "services.loadbalancers",
-    ]
-)
-
-
-def _hard_causes(hard: Iterable[tuple[str, Any]]) -> Iterator[Cause]:
-    for name, text in hard:
-        where = f"spec.hard[{name}]"
-        if "/" not in name and name not in _STANDARD:
-            if not name.startswith(("requests.", "limits.", "count.")):
-                yield bad_value(where, name, "must be a standard resource type or fully qualified")
-            yield bad_value(where, name, "must be a standard resource for quota")
-        amount = Amount.of(text)
-        if amount.value < 0:
-            yield bad_value(where, str(amount), "must be greater than or equal to 0")
-        if (name in _WHOLE or name.startswith("count/")) and amount.value.denominator != 1:
-            yield bad_value(where, str(amount), "must be an integer")

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from joserfc import jwt
 from joserfc.errors import JoseError
-from joserfc.jwk import RSAKey
+from joserfc.jwk import ECKey
 
 from beamlit_operator.devcluster.apiserver.errors import (
     Cause,
@@ -32,8 +32,7 @@ from beamlit_operator.devcluster.apiserver.users import User, service_account
 from beamlit_operator.kube import Json
 
 ISSUER: Final = "https://kubernetes.default.svc.cluster.local"
-ALGORITHM: Final = "RS256"
-"""What every consumer of OIDC tokens understands."""
+ALGORITHM: Final = "ES256"
 
 DEFAULT_LIFETIME: Final = 3600
 SHORTEST_LIFETIME: Final = 600
@@ -49,11 +48,11 @@ class TokenError(Exception):
     """The token is not valid; the text says why, without any part of the token."""
 
 
-def load_key(path: Path) -> RSAKey:
+def load_key(path: Path) -> ECKey:
     """The signing key at ``path``, made when there is none."""
     if not path.exists():
-        write_private(path, RSAKey.generate_key(2048).as_pem(private=True))
-    key = RSAKey.import_key(path.read_bytes(), {"use": "sig", "alg": ALGORITHM})
+        write_private(path, ECKey.generate_key("P-256").as_pem(private=True))
+    key = ECKey.import_key(path.read_bytes(), {"use": "sig", "alg": ALGORITHM})
     key.ensure_kid()
     return key
 
@@ -61,9 +60,7 @@ def load_key(path: Path) -> RSAKey:
 class ServiceAccountTokens:
     """Issues and checks tokens of the ServiceAccounts in ``store``."""
 
-    def __init__(
-        self, store: Store, key: RSAKey, *, clock: Callable[[], float] = time.time
-    ) -> None:
+    def __init__(self, store: Store, key: ECKey, *, clock: Callable[[], float] = time.time) -> None:
         self._store = store
         self._key = key
         self._clock = clock
