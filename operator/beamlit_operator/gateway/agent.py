@@ -182,6 +182,9 @@ class Agent:
         self.cold.changed(key)
         self._dirty_deployments.add(key)
         self._flush_soon()
+        if self.catalog.get(key) is None:
+            # Not at once: Envoy still reports on its clusters for as long as they stay.
+            asyncio.get_running_loop().call_later(2 * RETIREMENT, self._forget, key)
 
     def _slice_changed(self, change: Change) -> None:
         revisions = self.catalog.put_slice(change.key.namespace, change.key.name, change.new)
@@ -208,6 +211,11 @@ class Agent:
 
     def _drop(self, retired: frozenset[RevisionKey]) -> None:
         self.store.apply(self._translator.drop(retired))
+        self.book.forget(retired - self._translator.routed(retired))
+
+    def _forget(self, key: DeploymentKey) -> None:
+        if self.catalog.get(key) is None:
+            self.metrics.forget(key)
 
 
 def _generation(obj: dict[str, object]) -> object:

@@ -108,6 +108,15 @@ class LoadBook:
             for revision in load.revisions.keys() - reported:
                 load.revisions[revision] = _Revision()
 
+    def forget(self, revisions: Iterable[RevisionKey]) -> None:
+        """These revisions are gone, with their clusters."""
+        for revision in revisions:
+            load = self._loads.get(revision.deployment_key)
+            if load is not None:
+                load.revisions.pop(revision, None)
+                if not load.revisions:
+                    del self._loads[revision.deployment_key]
+
     def clear(self) -> None:
         """Envoy went away, and its requests with it."""
         self._counted = set()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from beamlit_operator.gateway.names import DeploymentKey
 from beamlit_operator.gateway.protos import Message
 from beamlit_operator.gateway.resources import ResourceType
 
@@ -90,6 +91,19 @@ class GatewayMetrics:
             "Times the agent started Envoy.",
             registry=self.registry,
         )
+
+    def forget(self, deployment: DeploymentKey) -> None:
+        """Drops the series of a deployment that is gone: else they grow with all that ever were."""
+        by_deployment = (
+            self.in_flight,
+            self.requests,
+            self.held,
+            self.cold_starts,
+            self.cold_start_seconds,
+            self.wakes,
+        )
+        for metric in by_deployment:
+            metric.remove_by_labels(dict(zip(_DEPLOYMENT, deployment, strict=True)))
 
     def xds_sent(self, response: Message) -> None:
         """Counts one response of the ADS server."""

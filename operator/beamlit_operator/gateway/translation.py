@@ -137,6 +137,10 @@ class Translator:
             delta[ResourceType.ROUTES] = {names.ROUTES: Resource.of(routes)}
         return delta
 
+    def routed(self, revisions: Iterable[RevisionKey]) -> frozenset[RevisionKey]:
+        """Those of these revisions that a route leads to."""
+        return frozenset(key for key in revisions if self._is_routed(key))
+
     def _is_routed(self, key: RevisionKey) -> bool:
         view = self._views.get(key.deployment_key)
         return view is not None and key in routed_revisions(view)

@@ -23,7 +23,7 @@ from tests.support.fakekube import FakeKube
 
 from beamlit_operator.gateway.agent import Agent
 from beamlit_operator.gateway.names import REVISION_HEADER
-from beamlit_operator.kube import DEPLOYMENTS, ApiError
+from beamlit_operator.kube import DEPLOYMENTS, ENDPOINT_SLICES, MODEL_DEPLOYMENTS, ApiError
 
 
 async def ask(gateway: Gateway, path: str = "/demo/models/iris") -> asyncio.Task:  # type: ignore[type-arg]
@@ -322,6 +322,26 @@ async def test_metrics_and_health_are_served(gateway: Gateway) -> None:
 
     await until(counted, what="the request and the wake are counted")
     caller.cancel()
+
+
+async def test_nothing_is_kept_of_a_deployment_that_is_gone(
+    gateway: Gateway, server: ModelServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("beamlit_operator.gateway.agent.RETIREMENT", 0.3)
+    revision = await sleeping(gateway)
+    caller = await ask(gateway)
+    await gateway.cluster.ready(revision, server)
+    assert (await caller)[0] == 200
+    await until(lambda: any(gateway.agent.book.revisions()), what="Envoy reports the load")
+    await gateway.cluster.kube.remove(ENDPOINT_SLICES, "demo", f"{revision}-a")
+    await gateway.cluster.kube.remove(MODEL_DEPLOYMENTS, "demo", "iris-production")
+
+    async def forgotten() -> bool:
+        async with gateway.http.get(f"http://{gateway.settings.admin}/metrics") as response:
+            counted = "iris-production" in await response.text()
+        return not counted and not any(gateway.agent.book.revisions())
+
+    await until(forgotten, what="its metrics and its load are dropped")
 
 
 @pytest.mark.parametrize("path", ["/demo/models/iris"])
