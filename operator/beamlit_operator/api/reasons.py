@@ -31,7 +31,6 @@ class Reason(StrEnum):
     STARTING = "Starting", "Replicas are starting and none is ready yet."
     ROLLING_OUT = "RollingOut", "A new revision is starting; the old one serves until it is ready."
     RESOLVING = "Resolving", "The origin is being looked up."
-    DELETING = "Deleting", "The object is being deleted."
 
     # What a person, or a missing object, must mend.
     INVALID_SPEC = "InvalidSpec", "A field has a value that cannot be used; the message names it."
@@ -58,18 +57,29 @@ class Reason(StrEnum):
     UNKNOWN_NAME = "UnknownName", "A location or flavor in the Policy is in no catalogue."
     APPLY_FAILED = "ApplyFailed", "The API server refused one of the objects to create."
 
-    # Why an origin could not be used.
-    ACCESS_DENIED = "AccessDenied", "The credentials are wrong or may not read the origin."
-    ORIGIN_NOT_FOUND = (
-        "OriginNotFound",
-        "The bucket, prefix, repository or revision does not exist.",
+    # Why an origin cannot be used; `origins.OriginReason` has the same words.
+    INVALID_REFERENCE = "InvalidReference", "The origin cannot be right as it is written."
+    CREDENTIALS_INVALID = "CredentialsInvalid", "The store does not know the key, or it is wrong."
+    ACCESS_DENIED = "AccessDenied", "The credentials may not read the origin."
+    BUCKET_NOT_FOUND = "BucketNotFound", "There is no bucket of this name at this endpoint."
+    WRONG_REGION = "WrongRegion", "The bucket is in another region than `origin.s3.region`."
+    NO_OBJECTS = "NoObjects", "The prefix or repository holds no file that the patterns allow."
+    REPO_NOT_FOUND_OR_NO_ACCESS = (
+        "RepoNotFoundOrNoAccess",
+        "The Hub knows no such repository or hides it from this token; it does not say which.",
     )
-    GATED = "Gated", "The repository is gated and access was not granted yet."
+    GATED = "Gated", "The repository is gated and access was not granted yet; ask at its page."
+    TOKEN_INVALID = "TokenInvalid", "The Hub does not accept the token."  # noqa: S105
+    REVISION_UNKNOWN = "RevisionUnknown", "The repository has no such branch, tag or commit."
+    UNSAFE_PATH = "UnsafePath", "A file's name would leave the model's folder, or clashes."
+    TOO_MANY_FILES = "TooManyFiles", "More files than a model has: the prefix may be too short."
     RATE_LIMITED = "RateLimited", "The origin asks to come back later; it is retried by itself."
     UNREACHABLE = "Unreachable", "The origin did not answer; it is retried by itself."
+    CHANGED = "Changed", "The files changed while they were looked at; it is retried by itself."
+    CORRUPT = "Corrupt", "What arrived is not what was announced; it is retried by itself."
+    LOCAL_DISK = "LocalDisk", "There is no room for the files, or they cannot be written."
 
     # Policies.
-    POLICY_ENFORCED = "PolicyEnforced", "The environment's policy holds for the deployment."
     POLICY_COLLISION = (
         "PolicyCollision",
         "The deployment's policy leaves nothing of the environment's, which is enforced instead.",

@@ -4,6 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from beamlit_operator.api import ModelDeployment, Policy, Reason
+from beamlit_operator.origins import OriginReason
 
 
 def deployment(**spec):
@@ -62,3 +63,7 @@ def test_every_reason_is_one_documented_word():
     for reason in Reason:
         assert reason.value.isalpha()
         assert reason.doc.endswith(".")
+
+
+def test_every_reason_an_origin_can_give_is_documented():
+    assert {str(reason) for reason in OriginReason} <= {str(reason) for reason in Reason}
