@@ -9,6 +9,7 @@ import signal
 import sys
 from pathlib import Path
 
+from beamlit_operator.devcluster.apiserver.authorization import MODES
 from beamlit_operator.devcluster.cluster import DevCluster, Options
 from beamlit_operator.devcluster.images.table import TableError
 from beamlit_operator.devcluster.kubelet import nodes
@@ -23,6 +24,12 @@ def parse(arguments: list[str] | None = None) -> tuple[Options, str]:
     parser.add_argument("--data-dir", type=Path, required=True, help="state, pods, kubeconfig")
     parser.add_argument("--address", default="127.0.0.1", help="address to listen on")
     parser.add_argument("--port", type=int, default=0, help="port to listen on (default: any)")
+    parser.add_argument(
+        "--authorization",
+        default="AlwaysAllow",
+        choices=MODES,
+        help="who may do what: everybody with a token everything (default), or as roles say",
+    )
     parser.add_argument("--nodes", type=Path, default=nodes.DEFAULT, help="YAML file of nodes")
     parser.add_argument(
         "--images", type=Path, action="append", default=[], help="YAML file of images (repeatable)"
@@ -35,6 +42,7 @@ def parse(arguments: list[str] | None = None) -> tuple[Options, str]:
         found.port,
         found.nodes,
         tuple(found.images),
+        authorization=found.authorization,
     )
     return options, found.log_level
 

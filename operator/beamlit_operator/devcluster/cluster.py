@@ -7,8 +7,10 @@ import contextlib
 import logging
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from beamlit_operator.devcluster.apiserver import ApiServer
+from beamlit_operator.devcluster.apiserver.authorization import Mode
 from beamlit_operator.devcluster.controllers import Controllers
 from beamlit_operator.devcluster.images import ImageStore, ImageTable
 from beamlit_operator.devcluster.images.store import cache_directory
@@ -37,6 +39,8 @@ class Options:
     """Image tables that come before the built-in one."""
     image_cache: Path = field(default_factory=cache_directory)
     kubelet: Settings = field(default_factory=Settings)
+    authorization: Mode = "AlwaysAllow"
+    """RBAC: roles say who may do what, also to those without a token."""
 
     @property
     def kubeconfig(self) -> Path:
@@ -85,7 +89,7 @@ class DevCluster:
     def __init__(self, options: Options) -> None:
         """Raises for a nodes file or image table that cannot be used."""
         self.options = options
-        self._api = ApiServer(data_dir=options.data_dir)
+        self._api = ApiServer(data_dir=options.data_dir, authorization=options.authorization)
         self.workloads = Workloads(self._api.client, options)
         self._running: asyncio.Task[None] | None = None
 
@@ -107,6 +111,8 @@ class DevCluster:
         try:
             workloads = self.workloads
             self._api.set_log_provider(workloads.kubelet.logs)
+            server = urlsplit(self._api.url)
+            workloads.kubelet.announce(server.hostname or "", server.port or 0)
             await workloads.register_nodes()
             running = self._running = asyncio.create_task(workloads.run())
             ready = asyncio.create_task(workloads.wait_ready())

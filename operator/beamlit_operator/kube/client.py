@@ -98,8 +98,16 @@ class KubeClient(Protocol):
     ) -> ListResult: ...
 
     async def create(
-        self, resource: Resource, body: Json, namespace: str | None = None
-    ) -> Json: ...
+        self,
+        resource: Resource,
+        body: Json,
+        namespace: str | None = None,
+        *,
+        name: str | None = None,
+        subresource: str | None = None,
+    ) -> Json:
+        """POST: a new object, or with ``name`` a subresource such as ``token`` of that object."""
+        ...
 
     async def update(
         self,

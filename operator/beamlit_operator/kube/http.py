@@ -129,9 +129,17 @@ class HttpClient:
                 return ListResult(items, metadata.get("resourceVersion", ""))
             query["continue"] = token
 
-    async def create(self, resource: Resource, body: Json, namespace: str | None = None) -> Json:
+    async def create(
+        self,
+        resource: Resource,
+        body: Json,
+        namespace: str | None = None,
+        *,
+        name: str | None = None,
+        subresource: str | None = None,
+    ) -> Json:
         namespace = namespace or body.get("metadata", {}).get("namespace")
-        return await self._json("POST", resource.path(namespace), body=body)
+        return await self._json("POST", resource.path(namespace, name, subresource), body=body)
 
     async def update(
         self, resource: Resource, body: Json, *, subresource: str | None = None

@@ -76,6 +76,8 @@ class Api:
         self.store = store
         self.registry = registry
         self._admission = admission
+        self.issue_token: Callable[[str, str, Any], Json] | None = None
+        """Answers a TokenRequest for the ServiceAccount of a namespace and name."""
 
     def collection(self, served: Served) -> Collection:
         """Where the objects of ``served`` are."""

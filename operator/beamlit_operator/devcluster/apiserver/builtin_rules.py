@@ -16,7 +16,17 @@ from beamlit_operator.devcluster.apiserver.errors import (
     not_supported,
     required,
 )
+from beamlit_operator.devcluster.apiserver.limit_rules import (
+    default_limit_range,
+    limit_range_causes,
+    quota_causes,
+)
 from beamlit_operator.devcluster.apiserver.pod_rules import default_pod_spec, pod_spec_causes
+from beamlit_operator.devcluster.apiserver.role_rules import (
+    binding_causes,
+    default_binding,
+    role_causes,
+)
 from beamlit_operator.devcluster.apiserver.selectors import matches_selector
 from beamlit_operator.kube import Json
 
@@ -39,7 +49,7 @@ def builtin_causes(resource: str, item: Json, old: Json | None) -> list[Cause]:
 def _default_pod(item: Json, creating: bool) -> None:
     default_pod_spec(item.setdefault("spec", {}))
     if creating:
-        item["status"] = {"phase": "Pending", "qosClass": _qos(item["spec"])}
+        item["status"] = {"phase": "Pending", "qosClass": quality_of_service(item["spec"])}
         if item["spec"].get("schedulingGates"):
             gated = {
                 "type": "PodScheduled",
@@ -50,7 +60,8 @@ def _default_pod(item: Json, creating: bool) -> None:
             item["status"]["conditions"] = [gated]
 
 
-def _qos(spec: Json) -> str:
+def quality_of_service(spec: Json) -> str:
+    """The pod's ``qosClass``."""
     containers = [*spec.get("initContainers", ()), *spec.get("containers", ())]
     resources = [container.get("resources") or {} for container in containers]
     if not any(r.get("requests") or r.get("limits") for r in resources):
@@ -146,6 +157,9 @@ _DEFAULTS: Final[dict[str, Callable[[Json, bool], None]]] = {
     "services": _default_service,
     "secrets": _default_secret,
     "namespaces": _default_namespace,
+    "limitranges": lambda item, creating: default_limit_range(item),
+    "rolebindings.rbac.authorization.k8s.io": lambda item, creating: default_binding(item),
+    "clusterrolebindings.rbac.authorization.k8s.io": lambda item, creating: default_binding(item),
     "nodes": _default_node,
     "customresourcedefinitions.apiextensions.k8s.io": _default_crd,
     "mutatingwebhookconfigurations.admissionregistration.k8s.io": _default_webhooks,
@@ -329,6 +343,7 @@ def _slice_causes(item: Json, old: Json | None) -> Iterator[Cause]:
 
 
 def _role_binding_causes(item: Json, old: Json | None) -> Iterator[Cause]:
+    yield from binding_causes(item)
     if old is not None and old.get("roleRef") != item.get("roleRef"):
         yield bad_value("roleRef", item.get("roleRef"), "cannot change roleRef")
 
@@ -340,6 +355,10 @@ _RULES: Final[dict[str, Callable[[Json, Json | None], Iterator[Cause]]]] = {
     "services": _service_causes,
     "secrets": _secret_causes,
     "configmaps": _data_causes,
+    "limitranges": lambda item, old: limit_range_causes(item),
+    "resourcequotas": quota_causes,
+    "roles.rbac.authorization.k8s.io": lambda item, old: role_causes(item),
+    "clusterroles.rbac.authorization.k8s.io": lambda item, old: role_causes(item),
     "leases.coordination.k8s.io": _lease_causes,
     "endpointslices.discovery.k8s.io": _slice_causes,
     "rolebindings.rbac.authorization.k8s.io": _role_binding_causes,

@@ -28,6 +28,12 @@ _SUBRESOURCE_VERBS: Final = {
     "log": ("get",),
 }
 
+_CREATED: Final[dict[str, dict[str, tuple[str, str, str]]]] = {
+    "pods": {"binding": ("", "v1", "Binding"), "eviction": ("policy", "v1", "Eviction")},
+    "serviceaccounts": {"token": ("authentication.k8s.io", "v1", "TokenRequest")},
+}
+"""Subresources that are only ever created: group, version and kind of what is sent."""
+
 
 def version() -> Json:
     """``/version``."""
@@ -139,6 +145,17 @@ def _legacy(served: Served) -> list[Json]:
         if name == "scale":
             entry["group"], entry["version"] = "autoscaling", "v1"
         found.append(entry)
+    for name, (group, version_name, kind) in _CREATED.get(served.resource, {}).items():
+        created: Json = {
+            "name": f"{served.plural}/{name}",
+            "singularName": "",
+            "namespaced": served.namespaced,
+            "kind": kind,
+            "verbs": ["create"],
+        }
+        if group:
+            created["group"], created["version"] = group, version_name
+        found.append(created)
     return found
 
 
@@ -184,7 +201,7 @@ def _aggregated_resources(registry: Registry, group: str, version_name: str) -> 
             entry["shortNames"] = list(served.short_names)
         if served.categories:
             entry["categories"] = list(served.categories)
-        if served.subresources:
+        if served.subresources or served.resource in _CREATED:
             entry["subresources"] = [
                 {
                     "subresource": name,
@@ -194,6 +211,9 @@ def _aggregated_resources(registry: Registry, group: str, version_name: str) -> 
                     "verbs": list(_SUBRESOURCE_VERBS[name]),
                 }
                 for name in served.subresources
+            ] + [
+                {"subresource": name, "responseKind": _kind(*what), "verbs": ["create"]}
+                for name, what in _CREATED.get(served.resource, {}).items()
             ]
         found.append(entry)
     for plural, (kind, namespaced) in REVIEWS.get((group, version_name), {}).items():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hmac
 import json
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -12,6 +11,7 @@ from typing import Final
 from aiohttp import web
 
 from beamlit_operator.devcluster.apiserver import discovery, openapi, reviews, scaling
+from beamlit_operator.devcluster.apiserver.access import USER, Access, is_resource
 from beamlit_operator.devcluster.apiserver.answers import (
     Form,
     form_of,
@@ -57,16 +57,19 @@ LogProvider = Callable[..., AsyncIterator[bytes] | Awaitable[AsyncIterator[bytes
 """``(namespace, pod, container, follow, tail_lines, previous, timestamps)`` → the log's bytes."""
 
 _UNSUPPORTED: Final = frozenset(
-    ("exec", "attach", "portforward", "proxy", "ephemeralcontainers", "resize", "token")
+    ("exec", "attach", "portforward", "proxy", "ephemeralcontainers", "resize")
 )
+
+_SPECIAL: Final = frozenset(("pods", "namespaces", "serviceaccounts"))
+"""Types with subresources that no other has."""
 
 
 class Frontend:
     """The aiohttp handler of the API server."""
 
-    def __init__(self, api: Api, token: str) -> None:
+    def __init__(self, api: Api, access: Access) -> None:
         self._api = api
-        self._token = token.encode()
+        self._access = access
         self._documents = openapi.Documents(api.registry)
         self.log_provider: LogProvider | None = None
         self._watches: set[Watch] = set()
@@ -110,20 +113,14 @@ class Frontend:
         segments = segments_of(request.rel_url.raw_path)
         if segments and segments[0] in ("healthz", "livez", "readyz"):
             return web.Response(text="ok")
-        self._authenticate(request)
+        request[USER] = self._access.admit(request, segments)
         if not segments:
             return json_answer(openapi.root_paths(self._api.registry))
-        if segments[0] in ("api", "apis") and len(segments) > (2 if segments[0] == "api" else 3):
+        if is_resource(segments):
             return await self._resource(request, target_of(segments))
         if request.method not in ("GET", "HEAD"):
             raise not_allowed(f"{request.method} on {request.path}")
         return self._document(request, segments)
-
-    def _authenticate(self, request: web.Request) -> None:
-        kind, _, token = request.headers.get("Authorization", "").partition(" ")
-        given = token.strip().encode("utf-8", "surrogateescape")
-        if kind.lower() != "bearer" or not hmac.compare_digest(given, self._token):
-            raise ApiError(401, "Unauthorized", "Unauthorized")
 
     def _document(self, request: web.Request, segments: list[str]) -> web.Response:
         accept = request.headers.get("Accept", "")
@@ -132,6 +129,11 @@ class Frontend:
         match segments:
             case ["version"]:
                 document = discovery.version()
+            case ["openid", "v1", "jwks"]:
+                kind = "application/jwk-set+json"
+                return json_answer(self._access.tokens.key_set(), media_type=kind)
+            case [".well-known", "openid-configuration"]:
+                document = self._access.tokens.discovery(str(request.url.origin()))
             case ["api" | "apis"] if "g=apidiscovery.k8s.io" in accept and "v=v2;" in accept + ";":
                 found = discovery.aggregated(registry, core=segments[0] == "api")
                 kind = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
@@ -172,7 +174,7 @@ class Frontend:
         served = self._api.registry.find(target.group, target.version, target.plural)
         if target.subresource in _UNSUPPORTED:
             raise not_implemented(f"the subresource {served.plural}/{target.subresource}")
-        if target.subresource and served.resource in ("pods", "namespaces"):
+        if target.subresource and served.resource in _SPECIAL:
             special = await self._special(request, served, target)
             if special is not None:
                 return special
@@ -351,7 +353,7 @@ class Frontend:
     async def _special(
         self, request: web.Request, served: Served, target: Target
     ) -> web.StreamResponse | None:
-        """Subresources that only pods and namespaces have; None when it is none of these."""
+        """Subresources that no other type has; None when it is none of these."""
         key = Key(target.namespace, target.name)
         match served.plural, target.subresource, request.method:
             case "pods", "log", "GET":
@@ -364,6 +366,9 @@ class Frontend:
                 return json_answer(
                     await reviews.evict(self._api, served, key, await body_of(request)), 201
                 )
+            case "serviceaccounts", "token", "POST":
+                tokens = self._access.tokens
+                return json_answer(tokens.issue(*key, await body_of(request)), 201)
             case "namespaces", "finalize", "PUT":
                 options = options_of(request)
                 entry = await self._api.update(served, key, await body_of(request), options)
@@ -401,7 +406,7 @@ class Frontend:
         if request.method != "POST":
             raise not_allowed(f"{request.method} on {request.path}")
         body = await body_of(request)
-        return json_answer(reviews.answer(target, body, self._token.decode()), 201)
+        return json_answer(self._access.reviews.answer(target, body, request[USER]), 201)
 
     # What the verbs share.
 

@@ -11,7 +11,7 @@ from typing import Literal
 
 from beamlit_operator.devcluster.apiserver import scaling
 from beamlit_operator.devcluster.apiserver.api import Api
-from beamlit_operator.devcluster.apiserver.errors import bad_request
+from beamlit_operator.devcluster.apiserver.errors import bad_request, not_implemented
 from beamlit_operator.devcluster.apiserver.listing import page
 from beamlit_operator.devcluster.apiserver.patches import MERGE_PATCH
 from beamlit_operator.devcluster.apiserver.preparing import Options
@@ -93,8 +93,21 @@ class LocalClient:
         items = [entry.lent(served.api_version) for entry in found.entries]
         return ListResult(items, str(found.version))
 
-    async def create(self, resource: Resource, body: Json, namespace: str | None = None) -> Json:
+    async def create(
+        self,
+        resource: Resource,
+        body: Json,
+        namespace: str | None = None,
+        *,
+        name: str | None = None,
+        subresource: str | None = None,
+    ) -> Json:
         """See :meth:`KubeClient.create`."""
+        if subresource is not None:
+            issue = self._api.issue_token
+            if subresource != "token" or issue is None or not namespace or not name:
+                raise not_implemented(f"creating {resource.plural}/{subresource} in process")
+            return issue(namespace, name, duplicate(body))
         served = self._find(resource, None)
         namespace = namespace or (body.get("metadata") or {}).get("namespace") or ""
         entry = await self._api.create(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 
+from beamlit_operator.devcluster.apiserver.accounts import ROOT_CA
 from beamlit_operator.devcluster.apiserver.api import Api
 from beamlit_operator.devcluster.apiserver.crds import CLEANUP, CRDS
 from beamlit_operator.devcluster.apiserver.preparing import Options
@@ -18,12 +19,15 @@ log = logging.getLogger(__name__)
 
 _OPTIONS = Options(manager="namespace-controller", user=component("namespace-controller"))
 
+_GIVEN = (("serviceaccounts", "default"), ("configmaps", ROOT_CA))
+"""What every namespace has, and gets again when somebody deletes it."""
+
 RECHECK = 0.2
 """Seconds between looks at a namespace whose contents are still going."""
 
 
 class NamespaceLifecycle:
-    """Gives every namespace its ``default`` ServiceAccount, and ends those that are deleted.
+    """Gives every namespace what pods in it expect, and ends those that are deleted.
 
     A CustomResourceDefinition that is deleted is ended the same way: its objects first.
     """
@@ -32,6 +36,8 @@ class NamespaceLifecycle:
         self._api = api
         self._queue: asyncio.Queue[tuple[str, str]] = asyncio.Queue()
         self._queued: set[tuple[str, str]] = set()
+        self.authority = ""
+        """The certificate of the API server's authority, published in every namespace."""
 
     def load(self) -> None:
         """Looks at everything once."""
@@ -42,7 +48,7 @@ class NamespaceLifecycle:
     def observe(self, resource: str, event: Event) -> None:
         """Called after every commit."""
         if event.type == "DELETED":
-            if resource == "serviceaccounts" and event.entry.key.name == "default":
+            if (resource, event.entry.key.name) in _GIVEN:
                 self._add("namespaces", event.entry.key.namespace)
             return
         if resource in ("namespaces", CRDS) and (
@@ -80,17 +86,29 @@ class NamespaceLifecycle:
         if entry is None:
             return True
         if not entry.obj["metadata"].get("deletionTimestamp"):
-            await self._account(name)
+            await self.give(name)
             return True
         if await self._empty(name):
             return await self._release(entry)
         return False
 
-    async def _account(self, namespace: str) -> None:
-        accounts = self._api.registry.find("", "v1", "serviceaccounts")
-        if Key(namespace, "default") not in self._api.collection(accounts).objects:
-            body: Json = {"metadata": {"name": "default"}}
-            await self._api.create(accounts, namespace, body, _OPTIONS)
+    async def give(self, namespace: str) -> None:
+        """Creates what a namespace has of itself, where it is missing."""
+        for resource, name in _GIVEN:
+            served = self._api.registry.find("", "v1", resource)
+            if Key(namespace, name) not in self._api.collection(served).objects:
+                body: Json = {"metadata": {"name": name}}
+                if name == ROOT_CA:
+                    body["data"] = {"ca.crt": self.authority}
+                await self._api.create(served, namespace, body, _OPTIONS)
+
+    def publish_authority(self, certificate: str) -> None:
+        """Sets what ``kube-root-ca.crt`` holds; copies of an older one are made anew."""
+        self.authority = certificate
+        stored = self._api.store.collection("configmaps")
+        for entry in list(stored.objects.values()):
+            if entry.key.name == ROOT_CA and entry.obj.get("data") != {"ca.crt": certificate}:
+                self._api.store.remove("configmaps", entry.key)
 
     async def _empty(self, namespace: str) -> bool:
         """Deletes what is in the namespace; whether nothing was left."""

@@ -29,6 +29,7 @@ OTHERS: Final[dict[str, str]] = {
     "Binding": _API + "core.v1.Binding",
     "Eviction": _API + "policy.v1.Eviction",
     "TokenReview": _API + "authentication.v1.TokenReview",
+    "TokenRequest": _API + "authentication.v1.TokenRequest",
     "SelfSubjectReview": _API + "authentication.v1.SelfSubjectReview",
     "SubjectAccessReview": _API + "authorization.v1.SubjectAccessReview",
     "SelfSubjectAccessReview": _API + "authorization.v1.SelfSubjectAccessReview",
@@ -156,9 +157,9 @@ def _message(name: str, body: bytes) -> Any:
             continue
         value = _value(field.type, raw)
         label = field.name
-        if label not in declared and (small := label[0].lower() + label[1:]) in declared:
-            # One field ("Webhooks") has another spelling than its JSON.
-            label = small
+        if label not in declared:
+            # Few fields ("Webhooks", "uID") have another spelling than their JSON.
+            label = next((name for name in declared if name.lower() == label.lower()), label)
         if field.repeated:
             item.setdefault(label, []).append(value)
         elif label not in declared and isinstance(value, dict):

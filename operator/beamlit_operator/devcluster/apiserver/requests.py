@@ -6,6 +6,7 @@ from typing import Any
 
 from aiohttp import web
 
+from beamlit_operator.devcluster.apiserver.access import USER
 from beamlit_operator.devcluster.apiserver.bodies import decoded
 from beamlit_operator.devcluster.apiserver.errors import bad_request, status_body
 from beamlit_operator.devcluster.apiserver.preparing import Options
@@ -63,6 +64,7 @@ def options_of(request: web.Request) -> Options:
         dry_run=bool(dry_run),
         validation=validation,  # type: ignore[arg-type]
         force=query.get("force") == "true",
+        user=request[USER],
     )
 
 

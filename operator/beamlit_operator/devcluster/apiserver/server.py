@@ -8,16 +8,24 @@ from pathlib import Path
 
 from aiohttp import web
 
+from beamlit_operator.devcluster.apiserver.access import Access
+from beamlit_operator.devcluster.apiserver.accounts import PodAccounts
+from beamlit_operator.devcluster.apiserver.admission import Steps
 from beamlit_operator.devcluster.apiserver.api import Api
+from beamlit_operator.devcluster.apiserver.authorization import Mode
 from beamlit_operator.devcluster.apiserver.builtin_types import builtin_types
 from beamlit_operator.devcluster.apiserver.definitions import Definitions
 from beamlit_operator.devcluster.apiserver.gc import GarbageCollector
 from beamlit_operator.devcluster.apiserver.http import Frontend, LogProvider
 from beamlit_operator.devcluster.apiserver.journal import FileJournal
+from beamlit_operator.devcluster.apiserver.limitranges import LimitRanges
 from beamlit_operator.devcluster.apiserver.local import LocalClient
 from beamlit_operator.devcluster.apiserver.metadata import now_text
 from beamlit_operator.devcluster.apiserver.namespaces import NamespaceLifecycle
 from beamlit_operator.devcluster.apiserver.preparing import Options
+from beamlit_operator.devcluster.apiserver.quota import Quotas
+from beamlit_operator.devcluster.apiserver.rbac_escalation import Escalation
+from beamlit_operator.devcluster.apiserver.rbac_roles import Aggregation, write_first_roles
 from beamlit_operator.devcluster.apiserver.served import Registry
 from beamlit_operator.devcluster.apiserver.store import Key, Store
 from beamlit_operator.devcluster.apiserver.tls import Identity, load_or_make
@@ -30,16 +38,21 @@ FIRST_NAMESPACES = ("default", "kube-system", "kube-public", "kube-node-lease")
 class ApiServer:
     """A Kubernetes API server on the loopback interface.
 
-    State is kept under ``data_dir`` and survives a restart in the same directory.
+    State is kept under ``data_dir`` and survives a restart in the same directory. With
+    ``authorization`` RBAC, roles say who may do what; otherwise whoever has a token may do all.
     """
 
-    def __init__(self, data_dir: Path) -> None:
+    def __init__(self, data_dir: Path, *, authorization: Mode = "AlwaysAllow") -> None:
         self._data_dir = data_dir
+        self._authorization: Mode = authorization
         self._journal = FileJournal(data_dir / "journal")
         self._store = Store(self._journal)
         self._registry = Registry()
         self._webhooks = Webhooks(self._store, self._registry)
-        self._api = Api(self._store, self._registry, self._webhooks)
+        self._admissions = Steps()
+        self._api = Api(self._store, self._registry, self._admissions)
+        self._quotas = Quotas(self._api)
+        self._aggregation = Aggregation(self._api)
         self._definitions = Definitions(self._store, self._registry)
         self._collector = GarbageCollector(self._api)
         self._lifecycle = NamespaceLifecycle(self._api)
@@ -73,17 +86,38 @@ class ApiServer:
         self._registry.add(*builtin_types())
         self._journal.open(self._store)
         self._definitions.load()
+        access = Access(
+            self._store,
+            token=self._identity.token,
+            key=self._data_dir / "pki" / "sa.key",
+            mode=self._authorization,
+        )
+        self._api.issue_token = access.tokens.issue
+        self._admissions.set(
+            PodAccounts(self._api),
+            LimitRanges(self._store),
+            self._webhooks,
+            *([Escalation(access.rbac)] if self._authorization == "RBAC" else []),
+            self._quotas,
+        )
+        self._lifecycle.publish_authority(self._identity.authority.decode())
         self._store.observers += [
             self._collector.observe,
             self._lifecycle.observe,
             self._webhooks.observe,
+            access.rbac.observe,
+            self._aggregation.observe,
+            self._quotas.observe,
             # Last, because it commits: the others must see what happened in order.
             self._definitions.observe,
         ]
         self._collector.load()
+        access.rbac.load()
+        self._aggregation.load()
+        self._quotas.load()
         await self._first_objects()
         self._webhooks.load()
-        self._frontend = Frontend(self._api, self._identity.token)
+        self._frontend = Frontend(self._api, access)
         self._frontend.log_provider = self._log_provider
         self._runner = web.AppRunner(
             self._frontend.application(), access_log=None, shutdown_timeout=1.0
@@ -96,6 +130,8 @@ class ApiServer:
         self._tasks = [
             asyncio.create_task(self._collector.run(), name="garbage-collector"),
             asyncio.create_task(self._lifecycle.run(), name="namespace-lifecycle"),
+            asyncio.create_task(self._aggregation.run(), name="role-aggregation"),
+            asyncio.create_task(self._quotas.run(), name="quota-status"),
         ]
 
     async def _first_objects(self) -> None:
@@ -104,6 +140,10 @@ class ApiServer:
             if Key("", name) not in self._api.collection(served).objects:
                 body: Json = {"metadata": {"name": name, "creationTimestamp": now_text()}}
                 await self._api.create(served, "", body, Options(manager="kube-apiserver"))
+            await self._lifecycle.give(name)
+        if self._authorization == "RBAC":
+            await write_first_roles(self._api)
+            await self._aggregation.settle()
         self._lifecycle.load()
 
     async def stop(self) -> None:

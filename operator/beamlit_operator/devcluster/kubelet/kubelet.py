@@ -52,6 +52,7 @@ class Kubelet:
         self._table = table
         self._store = store
         self._settings = settings or Settings()
+        self._cluster: dict[str, str] = {}
         self._workers: dict[str, PodWorker] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._machine: Machine | None = None
@@ -86,6 +87,7 @@ class Kubelet:
                 self._folder,
                 self._allocatable,
                 self._settings,
+                self._cluster,
             )
             stack.push_async_callback(self._stop_all)
             async with asyncio.TaskGroup() as group:
@@ -93,6 +95,14 @@ class Kubelet:
                 group.create_task(self._orphans.run())
                 group.create_task(self._fresh_nodes.run())
                 group.create_task(self._take_over())
+
+    def announce(self, host: str, port: int) -> None:
+        """Tells pods where the API server is, in the variables that in-cluster clients read."""
+        self._cluster.update(
+            KUBERNETES_SERVICE_HOST=host,
+            KUBERNETES_SERVICE_PORT=str(port),
+            KUBERNETES_SERVICE_PORT_HTTPS=str(port),
+        )
 
     async def _take_over(self) -> None:
         """Starts with what the API holds; removes folders of pods that are gone."""

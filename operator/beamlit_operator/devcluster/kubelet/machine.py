@@ -56,6 +56,8 @@ class Machine:
     allocatable: Callable[[str], Mapping[str, str]]
     """What a node has, by name."""
     settings: Settings = field(default_factory=Settings)
+    cluster: Mapping[str, str] = field(default_factory=dict)
+    """Variables that tell every pod where the API server is."""
 
     async def objects(self, resource: Resource, namespace: str, names: set[str]) -> dict[str, Json]:
         """Those of the named objects that exist."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from beamlit_operator.devcluster.kubelet.launch import Launch, prepare
 from beamlit_operator.devcluster.kubelet.machine import Machine, inherited
 from beamlit_operator.devcluster.kubelet.records import first_records, refusal
 from beamlit_operator.devcluster.kubelet.status import Facts, status_of
+from beamlit_operator.devcluster.kubelet.tokens import PodTokens
 from beamlit_operator.devcluster.timestamps import now_utc, read
 from beamlit_operator.kube import CONFIG_MAPS, PODS, SECRETS, ApiError, Json
 
@@ -39,6 +41,7 @@ class PodWorker:
         self._ip = ""
         self._folder = machine.folder / pod["metadata"]["uid"]
         self._volumes: dict[str, Path] = {}
+        self._tokens = PodTokens(machine.client)
         status = pod.get("status") or {}
         self._since = read(status["startTime"]) if status.get("startTime") else now_utc()
         self.records = first_records(pod)
@@ -89,7 +92,7 @@ class PodWorker:
             scratch=scratch.create(
                 self._pod["metadata"]["uid"], spec["name"], otherwise=folder / "tmp"
             ),
-            base={**inherited(), MARK: self.machine.guard.token},
+            base={**inherited(), **self.machine.cluster, MARK: self.machine.guard.token},
         )
 
     # Its life
@@ -237,6 +240,7 @@ class PodWorker:
     async def _mount(self) -> None:
         folder = self._folder / "volumes"
         facts = await self._facts(*volumes.referenced(self._pod))
+        facts = replace(facts, tokens=await self._tokens.of(self._pod))
         self._volumes = await asyncio.to_thread(volumes.set_up, self._pod, folder, facts)
 
     async def _refresh_volumes(self) -> None:

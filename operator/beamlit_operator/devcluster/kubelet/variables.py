@@ -18,6 +18,10 @@ class ConfigError(Exception):
     """The container cannot be configured yet; kubelet's CreateContainerConfigError."""
 
 
+TokenKey = tuple[str, int]
+"""Audience (empty: the API server's) and lifetime in seconds of a ServiceAccount token."""
+
+
 @dataclass(frozen=True, slots=True)
 class Facts:
     """What references may point to. A Secret or ConfigMap that does not exist is absent."""
@@ -28,6 +32,7 @@ class Facts:
     secrets: Mapping[str, Json] = field(default_factory=dict)
     config_maps: Mapping[str, Json] = field(default_factory=dict)
     node_allocatable: Mapping[str, str] = field(default_factory=dict)
+    tokens: Mapping[TokenKey, str] = field(default_factory=dict)
 
 
 def referenced(container: Json) -> tuple[set[str], set[str]]:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from beamlit_operator.devcluster.kubelet.tokens import key_of
 from beamlit_operator.devcluster.kubelet.variables import (
     ConfigError,
     Facts,
@@ -195,13 +196,21 @@ def _projected(source: Json, facts: Facts, mode: int) -> dict[str, File]:
     result: dict[str, File] = {}
     for part in source.get("sources") or ():
         kind = next((key for key in part if part[key] is not None), "")
-        if kind not in ("secret", "configMap", "downwardAPI"):
+        if kind not in _PROJECTED:
             raise ConfigError(
                 f"the embedded cluster cannot project {kind or 'nothing'}; "
-                "it can project secret, configMap and downwardAPI"
+                f"it can project {', '.join(_PROJECTED)}"
             )
         result.update(_READERS[kind](part[kind], facts, mode))
     return result
+
+
+def _token(source: Json, facts: Facts, mode: int) -> dict[str, File]:
+    """A ServiceAccount token; readable by the owner only, as other users of this machine exist."""
+    token = facts.tokens.get(key_of(source))
+    if token is None:
+        raise ConfigError("no token of the pod's ServiceAccount is known")
+    return {_inside(source["path"]): File(token.encode(), 0o600)}
 
 
 def _inside(path: str) -> str:
@@ -215,4 +224,7 @@ _READERS: dict[str, Callable[[Json, Facts, int], dict[str, File]]] = {
     "configMap": _config_map,
     "downwardAPI": _downward,
     "projected": _projected,
+    "serviceAccountToken": _token,
 }
+
+_PROJECTED = ("secret", "configMap", "downwardAPI", "serviceAccountToken")

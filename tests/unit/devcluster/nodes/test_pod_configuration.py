@@ -185,8 +185,8 @@ def test_a_projected_volume_gathers_its_sources(tmp_path: Path) -> None:
         ({"configMap": {"name": "m"}}, 'configmap "m" not found'),
         ({"nfs": {"server": "x", "path": "/"}}, "the embedded cluster has no nfs volumes"),
         (
-            {"projected": {"sources": [{"serviceAccountToken": {"path": "t"}}]}},
-            "cannot project serviceAccountToken",
+            {"projected": {"sources": [{"clusterTrustBundle": {"path": "t"}}]}},
+            "cannot project clusterTrustBundle",
         ),
         (
             {
