@@ -97,7 +97,6 @@ async def test_a_yaml_body_is_read_like_json(client: HttpClient, namespace: str)
         ("POST", "/api/v1/namespaces/default/pods/x/portforward", 501),
         ("POST", "/api/v1/namespaces/default/pods/x/attach", 501),
         ("GET", "/api/v1/namespaces/default/services/x/proxy", 501),
-        ("POST", "/api/v1/namespaces/default/serviceaccounts/default/token", 501),
         ("GET", "/apis/apps/v1/statefulsets", 404),
         ("GET", "/apis/apps/v1/daemonsets", 404),
         ("GET", "/apis/batch/v1/jobs", 404),
