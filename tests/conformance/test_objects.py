@@ -223,11 +223,12 @@ async def test_an_immutable_config_map_cannot_change(client: HttpClient, namespa
 async def test_the_selector_of_a_deployment_is_immutable(
     client: HttpClient, namespace: str
 ) -> None:
-    made = await client.create(DEPLOYMENTS, deployment("web"), namespace)
-    made["spec"]["selector"]["matchLabels"]["more"] = "x"
-    made["spec"]["template"]["metadata"]["labels"]["more"] = "x"
+    await client.create(DEPLOYMENTS, deployment("web"), namespace)
+    labels = {"app": "web", "more": "x"}
+    template = {"metadata": {"labels": labels}}
+    spec = {"selector": {"matchLabels": labels}, "template": template}
     with pytest.raises(ApiError) as caught:
-        await client.update(DEPLOYMENTS, made)
+        await client.merge_patch(DEPLOYMENTS, "web", {"spec": spec}, namespace)
     assert "field is immutable" in caught.value.message
 
 

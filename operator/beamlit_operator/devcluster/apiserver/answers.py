@@ -93,7 +93,10 @@ def list_body(served: Served, found: Page, form: Form) -> bytes:
     head = encode(
         {"kind": served.list_kind, "apiVersion": served.api_version, "metadata": metadata}
     )
-    items = b",".join(entry.encoded(served.api_version) for entry in found.entries)
+    version = served.api_version
+    items = b",".join(
+        entry.encoded(version) if served.custom else entry.item(version) for entry in found.entries
+    )
     return head[:-1] + b',"items":[' + items + b"]}"
 
 

@@ -14,10 +14,12 @@ from typing import Any, Final, Literal, Protocol
 
 from beamlit_operator.devcluster.apiserver import preparing, scaling
 from beamlit_operator.devcluster.apiserver.errors import (
+    Cause,
     already_exists,
     bad_request,
     conflict,
     forbidden,
+    invalid,
     no_such_path,
     not_allowed,
     not_found,
@@ -30,8 +32,9 @@ from beamlit_operator.devcluster.apiserver.removing import (
     deletion_step,
     is_ready_to_go,
 )
-from beamlit_operator.devcluster.apiserver.served import Registry, Served
+from beamlit_operator.devcluster.apiserver.served import Registry, Served, wrong_kind
 from beamlit_operator.devcluster.apiserver.store import Collection, Entry, Key, Store, duplicate
+from beamlit_operator.devcluster.apiserver.typed import check_typed
 from beamlit_operator.kube import ApiError, Json
 
 ATTEMPTS: Final = 8
@@ -109,7 +112,7 @@ class Api:
             metadata["name"] = generated_name(prefix)
         key = Key(namespace, preparing.need_name(served, item))
         if metadata.get("resourceVersion"):
-            raise bad_request("resourceVersion should not be set on objects to be created")
+            raise ApiError(500, "", "resourceVersion should not be set on objects to be created")
         preparing.decode(served, item, options, creating=True)
         preparing.new_object(served, item, options)
         preparing.own_created(served, item, options)
@@ -137,7 +140,7 @@ class Api:
         self._check_namespace(served, key, item["metadata"]["name"])
         if key in self.collection(served).objects:
             raise already_exists(served.group, served.plural, key.name)
-        preparing.check(served, item, None)
+        preparing.check(served, item, None, warnings=options.warnings)
         if concerned:
             await self._admission.validate(Review("CREATE", served, key, item, None, "", options))
             if key in self.collection(served).objects:
@@ -189,7 +192,13 @@ class Api:
 
         preparing.checked_body(served, body)
         return await self._modify(
-            served, key, lambda _: body, options, subresource, retry=not _version_of(body)
+            served,
+            key,
+            lambda _: body,
+            options,
+            subresource,
+            retry=not _version_of(body),
+            replacing=True,
         )
 
     async def patch(
@@ -218,7 +227,12 @@ class Api:
             number, _ = scaling.wanted(served, key, scale)
             return scaling.with_replicas(view, served, number)
 
-        return await self._modify(served, key, change, options, subresource), False
+        try:
+            return await self._modify(served, key, change, options, subresource), False
+        except preparing.UndecodableError as error:
+            # What a patch makes of the object is the patch's fault.
+            cause = Cause("FieldValueInvalid", f"Invalid value: {error.message}", "patch")
+            raise invalid("", "", "", [cause]) from error
 
     async def apply(
         self, served: Served, key: Key, config: Any, options: Options, *, subresource: str = ""
@@ -230,7 +244,11 @@ class Api:
             number, _ = scaling.wanted(served, key, config)
             config = scaling.partial_config(served, key, number)
         if not config.get("apiVersion") or not config.get("kind"):
-            raise bad_request("the applied configuration must have apiVersion and kind")
+            raise bad_request("invalid object type: /, Kind=")
+        mistaken = wrong_kind(served, config)
+        if mistaken is not None:
+            raise mistaken
+        check_typed(served, config)
         for _ in range(ATTEMPTS):
             entry = self.collection(served).objects.get(key)
             if entry is None:
@@ -263,7 +281,7 @@ class Api:
         merged, fields = preparing.applied_object(served, live, config, options, subresource="")
         item: Json = duplicate(merged)
         preparing.checked_body(served, item)
-        preparing.decode(served, item, options, creating=True)
+        preparing.decode(served, item, options, creating=True, applied=True)
         preparing.new_object(served, item, options)
         item["metadata"]["managedFields"] = fields
         return await self._insert(served, key, item, options)
@@ -296,6 +314,7 @@ class Api:
         subresource: str,
         *,
         retry: bool = True,
+        replacing: bool = False,
     ) -> Entry:
         for _ in range(ATTEMPTS if retry else 1):
             entry = self.get(served, key)
@@ -305,7 +324,8 @@ class Api:
                 entry,
                 item,
                 options,
-                subresource="" if subresource == "scale" and served.custom else subresource,
+                subresource=subresource,
+                replacing=replacing,
             )
             if new is None:
                 return entry
@@ -324,7 +344,7 @@ class Api:
         if concerned:
             new = await self._admission.mutate(review)
             preparing.decode(served, new, options, creating=False)
-        preparing.check(served, new, entry.obj)
+        preparing.check(served, new, entry.obj, warnings=options.warnings)
         if concerned:
             await self._admission.validate(
                 Review("UPDATE", served, key, new, entry.obj, subresource, options)
@@ -391,7 +411,7 @@ class Api:
             ApiError: 404.
         """
         if name and name not in served.subresources:
-            raise no_such_path()
+            raise no_such_path(served.group)
 
 
 def _version_of(body: Json) -> str:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import json
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
@@ -38,6 +39,17 @@ def set_builtin_defaults(resource: str, item: Json, *, creating: bool) -> None:
     function = _DEFAULTS.get(resource)
     if function is not None:
         function(item, creating)
+
+
+def keep_allocated(resource: str, old: Json, new: Json) -> None:
+    """Carries over, in place, what the cluster gave to ``old`` and an update leaves out."""
+    if resource != "services":
+        return
+    before, after = old["spec"], new.get("spec")
+    if isinstance(after, dict) and "ExternalName" not in (before.get("type"), after.get("type")):
+        for name in ("clusterIP", "clusterIPs"):
+            if before.get(name) and not after.get(name):
+                after[name] = before[name]
 
 
 def builtin_causes(resource: str, item: Json, old: Json | None) -> list[Cause]:
@@ -281,6 +293,16 @@ def _service_causes(item: Json, old: Json | None) -> Iterator[Cause]:
             yield required("spec.externalName")
     elif not ports and spec.get("clusterIP") != "None":
         yield required("spec.ports")
+    before = old["spec"] if old is not None else {}
+    address = before.get("clusterIP")
+    if (
+        address
+        and "ExternalName" not in (kind, before.get("type"))
+        and spec.get("clusterIP") != address
+    ):
+        shown = json.dumps([spec.get("clusterIP")])
+        why = f"Invalid value: {shown}: may not change once set"
+        yield Cause("FieldValueInvalid", why, "spec.clusterIPs[0]")
     seen: set[Any] = set()
     for index, port in enumerate(ports):
         path = f"spec.ports[{index}]"
@@ -293,7 +315,7 @@ def _service_causes(item: Json, old: Json | None) -> Iterator[Cause]:
         if port.get("protocol") not in ("TCP", "UDP", "SCTP"):
             yield not_supported(f"{path}.protocol", port.get("protocol"), ["SCTP", "TCP", "UDP"])
         name = port.get("name", "")
-        if name in seen:
+        if name and name in seen:
             yield Cause("FieldValueDuplicate", f'Duplicate value: "{name}"', f"{path}.name")
         seen.add(name)
 
@@ -335,6 +357,15 @@ def _lease_causes(item: Json, old: Json | None) -> Iterator[Cause]:
         yield bad_value("spec.leaseDurationSeconds", duration, "must be greater than 0")
 
 
+def _event_causes(item: Json, old: Json | None) -> Iterator[Cause]:
+    """Events of cluster-scoped objects live in ``default``."""
+    concerned = (item.get("involvedObject") or {}).get("namespace") or ""
+    if concerned != item["metadata"].get("namespace") and (
+        concerned or item["metadata"].get("namespace") != "default"
+    ):
+        yield bad_value("involvedObject.namespace", concerned, "does not match event.namespace")
+
+
 def _slice_causes(item: Json, old: Json | None) -> Iterator[Cause]:
     kinds = ["IPv4", "IPv6", "FQDN"]
     if item.get("addressType") not in kinds:
@@ -359,6 +390,7 @@ _RULES: Final[dict[str, Callable[[Json, Json | None], Iterator[Cause]]]] = {
     "resourcequotas": quota_causes,
     "roles.rbac.authorization.k8s.io": lambda item, old: role_causes(item),
     "clusterroles.rbac.authorization.k8s.io": lambda item, old: role_causes(item),
+    "events": _event_causes,
     "leases.coordination.k8s.io": _lease_causes,
     "endpointslices.discovery.k8s.io": _slice_causes,
     "rolebindings.rbac.authorization.k8s.io": _role_binding_causes,

@@ -47,10 +47,10 @@ _RESERVED = frozenset(
 )
 
 _MESSAGES = {
-    "FieldValueInvalid": "Invalid value: {value}: {message}",
+    "FieldValueInvalid": "Invalid value: {message}",
     "FieldValueForbidden": "Forbidden: {message}",
     "FieldValueRequired": "Required value: {message}",
-    "FieldValueDuplicate": "Duplicate value: {value}",
+    "FieldValueDuplicate": "Duplicate value",
 }
 
 
@@ -185,14 +185,14 @@ def _evaluate(
         message = _message(rule)
     except (ValueError, TypeError, KeyError, RuntimeError, ArithmeticError) as error:
         why = f"no such key: {error.args[0]}" if isinstance(error, KeyError) else str(error)
-        message = f"{why} evaluating rule: {rule.message or rule.rule}"
+        message = f"{show(value)}: {why} evaluating rule: {rule.message or rule.rule}"
     finally:
         _variables.clear()
     field = path + _field_suffix(rule.field_path)
     if not path:
         field = field.lstrip(".") or "<nil>"
     template = _MESSAGES.get(rule.reason, _MESSAGES["FieldValueInvalid"])
-    causes.append(Cause(rule.reason, template.format(value=show(value), message=message), field))
+    causes.append(Cause(rule.reason, template.format(message=message), field))
 
 
 def _optional(value: Any) -> Any:

@@ -71,9 +71,10 @@ def status_body(error: ApiError) -> Json:
         "metadata": {},
         "status": "Failure",
         "message": error.message,
-        "reason": error.reason,
         "code": error.status,
     }
+    if error.reason:
+        body["reason"] = error.reason
     if error.details:
         body["details"] = dict(error.details)
     return body
@@ -99,8 +100,15 @@ def not_found(group: str, plural: str, name: str) -> ApiError:
     )
 
 
-def no_such_path() -> ApiError:
-    """404: no such resource is served."""
+class UnknownPathError(ApiError):
+    """404 for a path that nobody serves: answered as plain text."""
+
+
+def no_such_path(group: str | None = None) -> ApiError:
+    """404: no such resource is served. ``group`` None, or one of custom resources: in plain text,
+    as a real API server does it where no built-in group is asked."""
+    if group is None or ("." in group and not group.endswith(".k8s.io")):
+        return UnknownPathError(404, "NotFound", "404 page not found")
     return ApiError(404, "NotFound", "the server could not find the requested resource")
 
 

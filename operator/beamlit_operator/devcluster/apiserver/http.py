@@ -22,7 +22,6 @@ from beamlit_operator.devcluster.apiserver.answers import (
 from beamlit_operator.devcluster.apiserver.api import Api
 from beamlit_operator.devcluster.apiserver.bodies import decoded
 from beamlit_operator.devcluster.apiserver.errors import (
-    bad_request,
     no_such_path,
     not_allowed,
     not_implemented,
@@ -32,6 +31,9 @@ from beamlit_operator.devcluster.apiserver.paths import Target, segments_of, tar
 from beamlit_operator.devcluster.apiserver.removing import Deletion
 from beamlit_operator.devcluster.apiserver.requests import (
     body_of,
+    check_known,
+    check_list_options,
+    check_version,
     failure,
     json_answer,
     number_of,
@@ -180,9 +182,9 @@ class Frontend:
                 return special
         self._api.subresource(served, target.subresource)
         if target.name and served.namespaced and not target.namespace:
-            raise no_such_path()
+            raise no_such_path(served.group)
         if target.namespace and not served.namespaced:
-            raise no_such_path()
+            raise no_such_path(served.group)
         method = request.method
         if not target.name:
             if method == "GET" or method == "HEAD":
@@ -204,6 +206,9 @@ class Frontend:
     # One method per verb.
 
     def _get(self, request: web.Request, served: Served, target: Target) -> web.Response:
+        version = request.query.get("resourceVersion", "")
+        check_version(version)
+        check_known(int(version or 0), self._api.store.version)
         entry = self._api.get(served, Key(target.namespace, target.name))
         return self._object(request, served, entry, target.subresource, [], 200)
 
@@ -214,6 +219,7 @@ class Frontend:
         matcher = self._matcher(request, served)
         namespace = target.namespace or None
         form = form_of(request.headers.get("Accept", ""), query)
+        check_list_options(query, self._api.store.version)
         if query.get("watch") in ("true", "1"):
             return await self._watch(request, served, namespace, matcher, form)
         found = page(
@@ -224,7 +230,6 @@ class Frontend:
             limit=number_of(query.get("limit"), "limit"),
             token=query.get("continue", ""),
         )
-        number_of(query.get("resourceVersion"), "resourceVersion")
         body = list_body(served, found, form)
         return web.Response(body=body, content_type="application/json")
 
@@ -239,13 +244,6 @@ class Frontend:
         query = request.query
         version = number_of(query.get("resourceVersion"), "resourceVersion")
         streamed_list = query.get("sendInitialEvents") == "true"
-        if version > self._api.store.version:
-            raise ApiError(
-                504,
-                "Timeout",
-                f"Too large resource version: {version}, current: {self._api.store.version}",
-                retry_after=1.0,
-            )
         watch = Watch(
             self._api.store,
             self._api.collection(served),
@@ -274,7 +272,7 @@ class Frontend:
 
     async def _create(self, request: web.Request, served: Served, target: Target) -> web.Response:
         options = options_of(request)
-        body = await body_of(request)
+        body = await body_of(request, doubled=options.doubled)
         entry = await self._api.create(served, target.namespace, body, options)
         return self._object(request, served, entry, "", options.warnings, 201)
 
@@ -283,7 +281,7 @@ class Frontend:
         entry = await self._api.update(
             served,
             Key(target.namespace, target.name),
-            await body_of(request),
+            await body_of(request, doubled=options.doubled),
             options,
             subresource=target.subresource,
         )
@@ -292,15 +290,10 @@ class Frontend:
     async def _patch(self, request: web.Request, served: Served, target: Target) -> web.Response:
         options = options_of(request)
         media_type = request.content_type
-        if media_type == "application/apply-patch+yaml" and not request.query.get("fieldManager"):
-            raise bad_request(
-                "PatchOptions.meta.k8s.io is invalid: fieldManager: Required value: "
-                "is required for apply patch"
-            )
         entry, created = await self._api.patch(
             served,
             Key(target.namespace, target.name),
-            decoded(await request.read(), media_type),
+            decoded(await request.read(), media_type, doubled=options.doubled),
             media_type,
             options,
             subresource=target.subresource,

@@ -177,25 +177,26 @@ def _settle(
 
 
 def _conflict(conflicts: dict[Manager, Fields]) -> ApiError:
+    """In the words of apimachinery's managedfields/internal/conflict.go."""
     causes: list[Cause] = []
-    sentences: list[str] = []
+    lines: list[str] = []
     for manager, fields in sorted(conflicts.items()):
-        who = f'conflict with "{manager.name}"'
+        who = f'"{manager.name}"'
         if manager.subresource:
             who += f' with subresource "{manager.subresource}"'
-        who += f" using {manager.api_version}"
+        if manager.operation == "Update":
+            who += f" using {manager.api_version}"
         listed = list(paths(fields))
-        causes += [Cause("FieldManagerConflict", who, path) for path in listed]
-        sentences.append(
-            f"{who}: {listed[0]}"
-            if len(listed) == 1
-            else f"{who}:\n" + "\n".join(f"- {path}" for path in listed)
-        )
-    count = len(causes)
+        causes += [Cause("FieldManagerConflict", f"conflict with {who}", path) for path in listed]
+        lines += [f"conflicts with {who}:", *(f"- {path}" for path in listed)]
+    if len(causes) == 1:
+        text = f"1 conflict: {causes[0].message}: {causes[0].field}"
+    else:
+        text = f"{len(causes)} conflicts: " + "\n".join(lines)
     return ApiError(
         409,
         "Conflict",
-        f"Apply failed with {count} conflict{'s' if count != 1 else ''}: " + "\n".join(sentences),
+        f"Apply failed with {text}",
         details={"causes": [cause.as_json() for cause in causes]},
     )
 

@@ -13,7 +13,7 @@ from beamlit_operator.devcluster.apiserver.errors import (
     bad_request,
     bad_value,
     forbidden_field,
-    required,
+    show,
 )
 from beamlit_operator.devcluster.apiserver.served import Served
 from beamlit_operator.kube import Json
@@ -39,6 +39,17 @@ _LABEL_1035_RULE: Final = (
     "alphabetic character, and end with an alphanumeric character (e.g. 'my-name',  or 'abc-123', "
     "regex used for validation is '[a-z]([-a-z0-9]*[a-z0-9])?')"
 )
+_QUALIFIED_RULE: Final = (
+    "name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end "
+    "with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for "
+    "validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')"
+)
+_VALUE_RULE: Final = (
+    "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or "
+    "'.', and must start and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  "
+    "or '12345', regex used for validation is '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')"
+)
+_STANDARD_FINALIZERS: Final = frozenset(("kubernetes", "orphan", "foregroundDeletion"))
 _ALPHABET: Final = "bcdfghjklmnpqrstvwxz2456789"
 """The letters of generated names: no vowels, so no words."""
 
@@ -65,6 +76,8 @@ def name_causes(served: Served, name: str) -> list[Cause]:
             return [bad_value(path, name, "may not be '.' or '..' or contain '/' or '%'")]
         return []
     if served.plural == "services" and not served.group:
+        if "." in name:
+            return [bad_value(path, name, "must not contain dots")]
         if len(name) > 63 or not _LABEL_1035.fullmatch(name):
             return [bad_value(path, name, _LABEL_1035_RULE)]
     elif served.plural in _LABEL_NAMES and not served.group:
@@ -109,7 +122,7 @@ def check_shape(metadata: Any) -> None:
             raise bad_request(f"metadata.{name}: must be a list of objects")
 
 
-def metadata_causes(metadata: Json) -> list[Cause]:
+def metadata_causes(served: Served, metadata: Json) -> list[Cause]:
     """What is wrong with labels, annotations, owners and finalizers."""
     causes: list[Cause] = []
     for key, value in (metadata.get("labels") or {}).items():
@@ -119,9 +132,7 @@ def metadata_causes(metadata: Json) -> list[Cause]:
                 bad_value(
                     "metadata.labels",
                     value,
-                    "a valid label must be an empty string or consist of alphanumeric "
-                    "characters, '-', '_' or '.', and must start and end with an alphanumeric "
-                    "character, and be no more than 63 characters",
+                    "must be no more than 63 characters" if len(value) > 63 else _VALUE_RULE,
                 )
             )
     size = 0
@@ -137,10 +148,10 @@ def metadata_causes(metadata: Json) -> list[Cause]:
             )
         )
     controllers = 0
-    for index, owner in enumerate(metadata.get("ownerReferences") or ()):
-        path = f"metadata.ownerReferences[{index}]"
+    for owner in metadata.get("ownerReferences") or ():
+        path = "metadata.ownerReferences"
         causes += [
-            required(f"{path}.{name}", "must not be empty")
+            bad_value(f"{path}.{name}", "", "must not be empty")
             for name in ("apiVersion", "kind", "name", "uid")
             if not owner.get(name)
         ]
@@ -153,22 +164,25 @@ def metadata_causes(metadata: Json) -> list[Cause]:
                 "Only one reference can have Controller set to true",
             )
         )
-    for finalizer in metadata.get("finalizers") or ():
+    for index, finalizer in enumerate(metadata.get("finalizers") or ()):
         causes += _qualified_causes("metadata.finalizers", finalizer)
+        if (
+            "/" not in finalizer
+            and finalizer not in _STANDARD_FINALIZERS
+            and not served.custom
+            and served.group != "apiextensions.k8s.io"
+        ):
+            why = "name is neither a standard finalizer name nor is it fully qualified"
+            causes.append(bad_value(f"metadata.finalizers[{index}]", finalizer, why))
     return causes
 
 
 def _qualified_causes(path: str, key: str) -> list[Cause]:
     prefix, slash, name = key.rpartition("/")
-    if len(name) > 63 or not _QUALIFIED.fullmatch(name):
-        return [
-            bad_value(
-                path,
-                key,
-                "name part must consist of alphanumeric characters, '-', '_' or '.', and must "
-                "start and end with an alphanumeric character, and be no more than 63 characters",
-            )
-        ]
+    if len(name) > 63:
+        return [bad_value(path, key, "name part must be no more than 63 characters")]
+    if not _QUALIFIED.fullmatch(name):
+        return [bad_value(path, key, _QUALIFIED_RULE)]
     if slash and (len(prefix) > 253 or not _SUBDOMAIN.fullmatch(prefix)):
         return [bad_value(path, key, "prefix part " + _SUBDOMAIN_RULE)]
     return []
@@ -220,7 +234,7 @@ def keep_server_fields(old: Json, new: Json) -> list[Cause]:
                 forbidden_field(
                     "metadata.finalizers",
                     "no new finalizers can be added if the object is being deleted, found new "
-                    f"finalizers {added}",
+                    f"finalizers []string{{{', '.join(show(name) for name in added)}}}",
                 )
             )
     return causes

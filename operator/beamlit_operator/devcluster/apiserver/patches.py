@@ -69,12 +69,14 @@ def _json_patch(item: Json, patch: Any) -> Json:
             f"The allowed maximum operations in a JSON patch is {LONGEST_JSON_PATCH}, got "
             f"{len(patch)}",
         )
+    if not all(isinstance(operation, dict) for operation in patch):
+        raise bad_request("every operation of a JSON patch must be an object")
     try:
         result = jsonpatch.JsonPatch(patch).apply(copy.deepcopy(item))
-    except (jsonpatch.InvalidJsonPatch, TypeError, AttributeError) as error:
-        raise bad_request(f"the JSON patch is malformed: {error}") from error
     except (
         jsonpatch.JsonPatchException,
+        TypeError,
+        AttributeError,
         jsonpointer.JsonPointerException,
         KeyError,
         IndexError,

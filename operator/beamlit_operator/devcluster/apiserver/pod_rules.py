@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import Any, Final
 
+from beamlit_operator.devcluster.apiserver.cel_library import parse_quantity
 from beamlit_operator.devcluster.apiserver.errors import (
     Cause,
     bad_value,
@@ -120,6 +121,7 @@ def _container_causes(
                 "",
                 "may not be specified when `value` is not empty",
             )
+    yield from _resource_causes(container.get("resources") or {}, f"{path}.resources")
     for index, mount in enumerate(container.get("volumeMounts") or ()):
         name = mount.get("name", "")
         if name not in volumes:
@@ -133,6 +135,28 @@ def _container_causes(
     for name in _PROBES:
         if isinstance(container.get(name), dict):
             yield from _probe_causes(container[name], f"{path}.{name}", name)
+
+
+def _resource_causes(resources: Json, path: str) -> Iterator[Cause]:
+    """Requests must fit the limits; what cannot be shared must equal them."""
+    limits: Json = resources.get("limits") or {}
+    for name, request in (resources.get("requests") or {}).items():
+        whole = name.startswith("hugepages-") or (
+            "/" in name and not name.split("/")[0].endswith("kubernetes.io")
+        )
+        if name not in limits:
+            if whole:
+                yield required(
+                    f"{path}.limits", "Limit must be set for non overcommitable resources"
+                )
+            continue
+        wanted, limit = parse_quantity(str(request)), parse_quantity(str(limits[name]))
+        if whole and wanted != limit:
+            why = f"must be equal to {name} limit of {limits[name]}"
+            yield bad_value(f"{path}.requests", str(request), why)
+        elif wanted > limit:
+            why = f"must be less than or equal to {name} limit of {limits[name]}"
+            yield bad_value(f"{path}.requests", str(request), why)
 
 
 def _probe_causes(probe: Json, path: str, kind: str) -> Iterator[Cause]:

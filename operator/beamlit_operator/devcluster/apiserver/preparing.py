@@ -13,12 +13,12 @@ from typing import Any, Literal
 from beamlit_operator.devcluster.apiserver import managers
 from beamlit_operator.devcluster.apiserver.builtin_rules import (
     builtin_causes,
+    keep_allocated,
     set_builtin_defaults,
 )
-from beamlit_operator.devcluster.apiserver.cel import rule_causes
 from beamlit_operator.devcluster.apiserver.crds import crd_causes
+from beamlit_operator.devcluster.apiserver.custom_rules import custom_causes, custom_warnings
 from beamlit_operator.devcluster.apiserver.errors import (
-    Cause,
     bad_request,
     bad_value,
     conflict,
@@ -36,10 +36,10 @@ from beamlit_operator.devcluster.apiserver.metadata import (
 from beamlit_operator.devcluster.apiserver.schemas import META
 from beamlit_operator.devcluster.apiserver.served import Served, wrong_kind
 from beamlit_operator.devcluster.apiserver.store import Entry
-from beamlit_operator.devcluster.apiserver.structural import prune, set_defaults
+from beamlit_operator.devcluster.apiserver.structural import drop_nulls, prune, set_defaults
 from beamlit_operator.devcluster.apiserver.users import ADMIN, User
 from beamlit_operator.devcluster.apiserver.validating import Checker, builtin_checker, causes_of
-from beamlit_operator.kube import Json
+from beamlit_operator.kube import ApiError, Json
 
 FieldValidation = Literal["Strict", "Warn", "Ignore"]
 
@@ -54,6 +54,7 @@ class Options:
         validation: what to do about unknown fields.
         force: take fields that other appliers own.
         warnings: collects what the client should be told.
+        doubled: the keys that the body had twice, a sentence each.
         user: who asks, for admission.
     """
 
@@ -62,7 +63,15 @@ class Options:
     validation: FieldValidation = "Warn"
     force: bool = False
     warnings: list[str] = field(default_factory=list)
+    doubled: list[str] = field(default_factory=list)
     user: User = ADMIN
+
+
+class UndecodableError(ApiError):
+    """400: the body does not fit the Go types of a built-in kind."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(400, "BadRequest", message)
 
 
 def checked_body(served: Served, body: Any) -> Json:
@@ -76,6 +85,11 @@ def checked_body(served: Served, body: Any) -> Json:
     error = wrong_kind(served, body)
     if error is not None:
         raise error
+    if served.custom and not body.get("kind"):
+        raise bad_request(
+            f"the object provided is unrecognized (must be of type {served.kind}): Object 'Kind' "
+            "is missing"
+        )
     body["apiVersion"] = served.api_version
     body["kind"] = served.kind
     if body.get("metadata") is None:
@@ -84,8 +98,12 @@ def checked_body(served: Served, body: Any) -> Json:
     return body
 
 
-def decode(served: Served, item: Json, options: Options, *, creating: bool) -> None:
+def decode(
+    served: Served, item: Json, options: Options, *, creating: bool, applied: bool = False
+) -> None:
     """Prunes, fills in constant defaults, and brings ``item`` into the stored form, in place.
+
+    Null means absent, but not in what was ``applied``: there somebody would own it.
 
     Raises:
         ApiError: 400 for unknown fields under strict validation, 400 or 422 for a built-in type
@@ -93,11 +111,13 @@ def decode(served: Served, item: Json, options: Options, *, creating: bool) -> N
     """
     item.setdefault("metadata", {})
     unknown = prune(item, served.root, nulls=not served.custom)
-    if unknown and options.validation != "Ignore":
-        texts = [f'unknown field "{path}"' for path in unknown]
+    if (unknown or options.doubled) and options.validation != "Ignore":
+        texts = [f'unknown field "{path}"' for path in unknown] + options.doubled
         if options.validation == "Strict":
-            raise bad_request(_strict(served, ", ".join(texts)))
+            raise bad_request(_cannot_handle(served, f"strict decoding error: {', '.join(texts)}"))
         options.warnings.extend(texts)
+    if served.custom and not applied:
+        drop_nulls(item, served.root)
     if not served.custom and "spec" in served.root.properties:
         # In Go it is a plain struct: always there, so that what it requires is asked for.
         item.setdefault("spec", {})
@@ -110,12 +130,10 @@ def decode(served: Served, item: Json, options: Options, *, creating: bool) -> N
         set_builtin_defaults(served.resource, item, creating=creating)
 
 
-def _strict(served: Served, problem: str) -> str:
-    text = f"strict decoding error: {problem}"
-    if served.custom:
-        return f'{served.kind} in version "{served.version}" cannot be handled: {text}'
+def _cannot_handle(served: Served, problem: str) -> str:
     return (
-        f'{served.kind} in version "{served.version}" cannot be handled as a {served.kind}: {text}'
+        f'{served.kind} in version "{served.version}" cannot be handled as a {served.kind}: '
+        f"{problem}"
     )
 
 
@@ -136,75 +154,43 @@ def _check_metadata(served: Served, item: Json) -> None:
 def _check_builtin(served: Served, item: Json) -> None:
     checker = served.checker
     causes = causes_of(checker, item) if checker is not None else []
-    types = [c for c in causes if c.reason == "FieldValueTypeInvalid"]
-    if types:
+    undecodable = [c for c in causes if c.reason != "FieldValueRequired"]
+    if undecodable:
         # A real API server cannot even decode this into its Go types.
-        raise bad_request(
-            f'{served.kind} in version "{served.version}" cannot be handled as a {served.kind}: '
-            + "; ".join(f"{c.field}: {c.message.removeprefix('Invalid value: ')}" for c in types)
+        raise UndecodableError(
+            _cannot_handle(
+                served,
+                "; ".join(
+                    f"{c.field}: {c.message.removeprefix('Invalid value: ')}" for c in undecodable
+                ),
+            )
         )
     if causes:
         raise invalid(served.group, served.kind, item["metadata"].get("name", ""), causes)
 
 
-def check(served: Served, item: Json, old: Json | None, *, more: list[Cause] | None = None) -> None:
-    """Refuses ``item`` if it breaks a rule.
+def check(
+    served: Served, item: Json, old: Json | None, *, warnings: list[str] | None = None
+) -> None:
+    """Refuses ``item`` if it breaks a rule; ``warnings`` takes what is allowed but unwise.
 
     Raises:
         ApiError: 422 with all causes.
     """
     metadata = item["metadata"]
-    causes = list(more or ())
-    causes += name_causes(served, metadata["name"]) if old is None else []
+    causes = name_causes(served, metadata["name"]) if old is None else []
     if old is None or old["metadata"] is not metadata:
-        causes += metadata_causes(metadata)
+        causes += metadata_causes(served, metadata)
     if served.custom:
-        checker = served.checker
-        if checker is not None:
-            causes += causes_of(checker, item)
-        causes += _list_map_causes(served, item) if not causes else []
-        if not causes:
-            causes += rule_causes(item, old, served.root)
+        causes += custom_causes(served, item, old)
     else:
         causes += builtin_causes(served.resource, item, old)
         if served.plural == "customresourcedefinitions":
             causes += crd_causes(item, old)
     if causes:
         raise invalid(served.group, served.kind, metadata["name"], causes)
-
-
-def _list_map_causes(served: Served, item: Json) -> list[Cause]:
-    """Duplicate keys in list maps; sets are checked by the schema itself."""
-    causes: list[Cause] = []
-
-    def walk(value: Any, node: Any, path: str) -> None:
-        if isinstance(value, dict):
-            for name, entry in value.items():
-                child = node.child(name)
-                if child is not None and isinstance(entry, (dict, list)):
-                    walk(entry, child, f"{path}.{name}" if path else name)
-        elif isinstance(value, list) and node.items is not None:
-            seen: list[Any] = []
-            for index, entry in enumerate(value):
-                if node.keys and isinstance(entry, dict):
-                    key = node.key_of(entry)
-                    if key in seen:
-                        text = ",".join(f'"{k}":"{v}"' for k, v in zip(node.keys, key, strict=True))
-                        causes.append(
-                            Cause(
-                                "FieldValueDuplicate",
-                                f"Duplicate value: {{{text}}}",
-                                f"{path}[{index}]",
-                            )
-                        )
-                    seen.append(key)
-                if isinstance(entry, (dict, list)):
-                    walk(entry, node.items, f"{path}[{index}]")
-
-    for name, child in served.root.properties.items():
-        if name not in ("metadata", "apiVersion", "kind") and name in item:
-            walk(item[name], child, name)
-    return causes
+    if warnings is not None and served.custom:
+        warnings += custom_warnings(item, old)
 
 
 def new_object(served: Served, item: Json, options: Options) -> None:
@@ -246,10 +232,12 @@ def changed_object(
     *,
     subresource: str,
     managed: list[Json] | None = None,
+    replacing: bool = False,
 ) -> Json | None:
     """Completes ``new``, a private copy, as the successor of ``entry``; None if nothing changes.
 
-    ``managed`` is its managedFields when they are known already (from an apply).
+    ``managed`` is its managedFields when they are known already (from an apply); ``replacing``
+    says that all of it came from the client (PUT).
 
     Raises:
         ApiError: 400, 409 or 422.
@@ -259,6 +247,8 @@ def changed_object(
     before, after = old["metadata"], new["metadata"]
     _same_identity(served, before, after)
     version = after.get("resourceVersion")
+    if replacing:
+        _check_replaced(served, before, after)
     if version not in (None, "", before["resourceVersion"]):
         if not version.isdigit():
             raise invalid(
@@ -280,7 +270,8 @@ def changed_object(
         if "status" in old:
             new["status"] = old["status"]
     new["metadata"]["resourceVersion"] = before["resourceVersion"]
-    decode(served, new, options, creating=False)
+    keep_allocated(served.resource, old, new)
+    decode(served, new, options, creating=False, applied=managed is not None)
     if served.generation and subresource != "status" and _spec_changed(served, old, new):
         new["metadata"]["generation"] = before.get("generation", 0) + 1
     if causes:
@@ -292,6 +283,17 @@ def changed_object(
     if new == old:
         return None
     return new
+
+
+def _check_replaced(served: Served, before: Json, after: Json) -> None:
+    """Refuses a PUT of another object, and one that would overwrite blindly where it may not."""
+    name, uid = before["name"], after.get("uid")
+    if not after.get("resourceVersion") and not served.unconditional:
+        cause = bad_value("metadata.resourceVersion", 0, "must be specified for an update")
+        raise invalid(served.group, served.plural, name, [cause])
+    if uid and uid != before["uid"]:
+        why = f"Precondition failed: UID in precondition: {uid}, UID in object meta: "
+        raise conflict(served.group, served.plural, name, why + before["uid"])
 
 
 def _own_changed(
@@ -337,15 +339,12 @@ def applied_object(
     checked_body(served, config)
     if config["metadata"].pop("managedFields", None):
         raise bad_request("metadata.managedFields must be nil")
-    if options.validation != "Ignore" and served.root.properties:
-        unknown = prune(config, served.root, nulls=not served.custom)
-        if unknown and options.validation == "Strict":
-            texts = ", ".join(f"{path}: field not declared in schema" for path in unknown)
-            raise bad_request(
-                f"failed to create typed patch object ({config['metadata'].get('name', '')}; "
-                f"{served.api_version}, Kind={served.kind}): {texts}"
-            )
-        options.warnings.extend(f'unknown field "{path}"' for path in unknown)
+    if options.doubled and options.validation == "Strict":
+        raise bad_request(
+            _cannot_handle(served, f"strict decoding error: {', '.join(options.doubled)}")
+        )
+    options.warnings.extend(options.doubled)
+    options.doubled.clear()
     writer = managers.Writer(options.manager, subresource, served.api_version, now_text())
     merged, found = managers.applied(
         live,

@@ -17,6 +17,8 @@ from beamlit_operator.devcluster.apiserver.errors import (
     bad_request,
     conflict,
     forbidden,
+    invalid,
+    not_supported,
 )
 from beamlit_operator.devcluster.apiserver.served import Served
 from beamlit_operator.devcluster.apiserver.store import Entry
@@ -51,8 +53,12 @@ class Deletion:
         conditions = body.get("preconditions") or {}
         policy = body.get("propagationPolicy") or query.get("propagationPolicy")
         if policy not in (None, "", "Background", "Foreground", "Orphan"):
-            raise bad_request(
-                f"invalid propagationPolicy {policy!r}: use Background, Foreground or Orphan"
+            allowed = ["Foreground", "Background", "Orphan", "nil"]
+            raise invalid(
+                "meta.k8s.io",
+                "DeleteOptions",
+                "",
+                [not_supported("propagationPolicy", policy, allowed)],
             )
         if not policy and (body.get("orphanDependents") or query.get("orphanDependents") == "true"):
             policy = "Orphan"

@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from beamlit_operator.devcluster.apiserver.errors import no_such_path, qualified
+from beamlit_operator.devcluster.apiserver.errors import (
+    bad_request,
+    bad_value,
+    invalid,
+    no_such_path,
+    qualified,
+)
 from beamlit_operator.devcluster.apiserver.schemas import Node
 from beamlit_operator.devcluster.apiserver.validating import Checker
 from beamlit_operator.kube import ApiError, Json, Resource
@@ -20,6 +26,18 @@ ALL_VERBS = (
     "update",
     "watch",
 )
+
+
+_CONDITIONAL = frozenset(
+    (
+        "customresourcedefinitions.apiextensions.k8s.io",
+        "leases.coordination.k8s.io",
+        "mutatingwebhookconfigurations.admissionregistration.k8s.io",
+        "poddisruptionbudgets.policy",
+        "validatingwebhookconfigurations.admissionregistration.k8s.io",
+    )
+)
+"""Built-in types whose PUT must name the version that it replaces."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +119,11 @@ class Served:
         return f"{self.group}/{version}" if self.group else version
 
     @property
+    def unconditional(self) -> bool:
+        """Whether a PUT may leave the version out, and so overwrite whatever is there."""
+        return not self.custom and self.resource not in _CONDITIONAL
+
+    @property
     def resource(self) -> str:
         """``deployments.apps``: names the collection, for all versions."""
         return qualified(self.group, self.plural)
@@ -143,7 +166,8 @@ class Registry:
         """
         found = self._by_path.get((group, version, plural))
         if found is None:
-            raise no_such_path()
+            known = self.has_group_version(group, version)
+            raise no_such_path(group if known else None)
         return found
 
     def of(self, resource: Resource) -> Served:
@@ -173,9 +197,7 @@ class Registry:
 
 
 def wrong_kind(served: Served, body: Json) -> ApiError | None:
-    """400 when ``body`` says it is something else than ``served``."""
-    from beamlit_operator.devcluster.apiserver.errors import bad_request
-
+    """What refuses ``body`` when it says that it is something else than ``served``."""
     api_version, kind = body.get("apiVersion"), body.get("kind")
     if api_version not in (None, "", served.api_version):
         return bad_request(
@@ -183,6 +205,11 @@ def wrong_kind(served: Served, body: Json) -> ApiError | None:
             f"version ({served.api_version})"
         )
     if kind not in (None, "", served.kind):
+        if served.custom:
+            name = (body.get("metadata") or {}).get("name", "")
+            return invalid(
+                served.group, served.kind, name, [bad_value("kind", kind, f"must be {served.kind}")]
+            )
         return bad_request(
             f"the kind in the data ({kind}) does not match the expected kind ({served.kind})"
         )

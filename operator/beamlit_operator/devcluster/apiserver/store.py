@@ -59,8 +59,15 @@ class Entry:
         """The object's JSON as served under ``api_version``."""
         known = self._encoded.get(api_version)
         if known is None:
-            known = self._encoded[api_version] = encode(self.view(api_version))
+            head = {"kind": self.obj["kind"], "apiVersion": api_version}
+            known = encode({**head, **self.obj, "apiVersion": api_version})
+            self._encoded[api_version] = known
         return known
+
+    def item(self, api_version: str) -> bytes:
+        """As :meth:`encoded`, without kind and ``apiVersion``: how typed lists have their items."""
+        head = encode({"kind": self.obj["kind"], "apiVersion": api_version})
+        return b"{" + self.encoded(api_version)[len(head) :]
 
     def view(self, api_version: str) -> Json:
         """The object under ``api_version``; shared, never to be modified."""

@@ -48,6 +48,26 @@ def _prune(value: Any, node: Node, path: str, unknown: list[str], nulls: bool) -
                 _prune(entry, node.items, f"{path}[{index}]", unknown, nulls)
 
 
+def drop_nulls(value: Any, node: Node) -> None:
+    """Removes, in place, null where a field of a custom resource is not nullable and has no
+    default: it means that the field is absent. Items of lists are no fields."""
+    if isinstance(value, dict):
+        for name in list(value):
+            child = node.child(name)
+            if child is None:
+                continue
+            field = value[name]
+            if field is None:
+                if not child.nullable and child.default is MISSING and child.type:
+                    del value[name]
+            elif isinstance(field, (dict, list)):
+                drop_nulls(field, child)
+    elif isinstance(value, list) and node.items is not None:
+        for entry in value:
+            if isinstance(entry, (dict, list)):
+                drop_nulls(entry, node.items)
+
+
 def set_defaults(value: Any, node: Node) -> None:
     """Fills in constant defaults, also inside what a default brought; null counts as absent
     where the field has a default and is not nullable."""

@@ -136,8 +136,6 @@ def _plain(source: Json, *, root: bool = False) -> Json:
         plain["additionalProperties"] = _plain(source["additionalProperties"])
     if isinstance(source.get("items"), dict):
         plain["items"] = _plain(source["items"])
-    if source.get("x-kubernetes-list-type") == "set":
-        plain["uniqueItems"] = True
     for key in ("allOf", "anyOf", "oneOf"):
         if key in source:
             plain[key] = [_plain(child) for child in source[key]]
@@ -174,6 +172,9 @@ def _collect(name: str, needed: dict[str, Json]) -> None:
     if name.endswith("intstr.IntOrString"):
         needed[name] = {"type": ["integer", "string"]}
         return
+    if name.endswith("v1.MicroTime"):
+        needed[name] = {"type": ["string", "null"], "pattern": MICRO_TIME.pattern}
+        return
     if name.endswith("resource.Quantity"):
         needed[name] = {"type": ["number", "string"], "pattern": QUANTITY.pattern}
         return
@@ -185,6 +186,10 @@ QUANTITY = re.compile(
     r"^[-+]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([numkMGTPE]|[KMGTPE]i|[eE][-+]?[0-9]+)?$"
 )
 """How a resource quantity is written."""
+
+
+MICRO_TIME = re.compile(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}(Z|[-+]\d\d:\d\d)$")
+"""A time with exactly six decimals, as Leases and Events have it."""
 
 
 def _typed(source: Json, needed: dict[str, Json]) -> Json:
@@ -207,7 +212,20 @@ def causes_of(checker: Checker, item: Json) -> list[Cause]:
     """What is wrong with ``item``, empty when nothing is."""
     if checker.is_valid(item):
         return []
-    return [_translate(error, item) for error in checker.iter_errors(item)][:64]
+    found: dict[tuple[str, str], tuple[int, Cause]] = {}
+    for number, error in enumerate(checker.iter_errors(item)):
+        name = str(error.kind.name)
+        # Of the rules for a text Kubernetes reports the first that is broken.
+        rank = _TEXT_RULES.index(name) if name in _TEXT_RULES else 0
+        group = "text" if name in _TEXT_RULES else f"{number}"
+        cause = _translate(error, item)
+        key = (cause.field, group)
+        if key not in found or rank < found[key][0]:
+            found[key] = (rank, cause)
+    return [cause for _, cause in found.values()][:64]
+
+
+_TEXT_RULES = ("maxLength", "minLength", "pattern")
 
 
 def field_path(path: Iterable[str | int]) -> str:
@@ -246,8 +264,11 @@ def _translate(error: jsonschema_rs.ValidationError, item: Json) -> Cause:
         case "pattern":
             return bad_value(field, value, f"{field} in body should match '{kind.pattern}'")
         case "format":
-            return bad_value(
-                field, value, f"{field} in body must be of type {kind.format}: {show(value)}"
+            return Cause(
+                "FieldValueTypeInvalid",
+                f"Invalid value: {show(value)}: {field} in body must be of type {kind.format}: "
+                f"{show(value)}",
+                field,
             )
         case "minLength":
             return bad_value(
@@ -305,8 +326,7 @@ def _translate(error: jsonschema_rs.ValidationError, item: Json) -> Cause:
 
 
 def _expected(kind: Any) -> str:
-    types = [str(item) for item in _as_list(kind.types) if str(item) != "null"]
-    return "integer or string" if sorted(types) == ["integer", "string"] else ",".join(types)
+    return ",".join(sorted(str(item) for item in _as_list(kind.types) if str(item) != "null"))
 
 
 def _type_name(value: Any) -> str:

@@ -64,6 +64,8 @@ class Watch:
         self._ready = asyncio.Event()
         self._ended = False
         self.dropped = False
+        self._after = version or 0
+        """A watch may begin in the future: it stays silent until then."""
         if version is None:
             entries = [e for e in collection.select(namespace) if self._selects(e)]
             entries.sort(key=lambda entry: entry.key)
@@ -89,6 +91,8 @@ class Watch:
 
     def _offer(self, event: Event) -> None:
         entry = event.entry
+        if entry.version <= self._after:
+            return
         if self._namespace is not None and entry.key.namespace != self._namespace:
             return
         if self._matcher is None:

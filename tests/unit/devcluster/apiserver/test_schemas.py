@@ -112,7 +112,7 @@ def test_pruned_fields_are_reported_with_their_paths() -> None:
         ({"type": "array", "items": {"type": "string"}, "maxItems": 1}, ["a", "b"], "Too many: 2"),
         ({"type": "string", "format": "date-time"}, "x", "must be of type date-time"),
         ({"type": "string", "format": "duration"}, "5", "must be of type duration"),
-        ({"x-kubernetes-int-or-string": True}, [], "integer or string"),
+        ({"x-kubernetes-int-or-string": True}, [], "integer,string"),
         ({"type": "object", "required": ["y"]}, {}, "Required value"),
         (
             {"type": "integer", "format": "int32"},

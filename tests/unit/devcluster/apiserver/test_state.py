@@ -159,7 +159,8 @@ async def test_a_server_continues_where_it_was(tmp_path: Path) -> None:
     }
     things = Resource("example.com", "v1", "things", "Thing", namespaced=False)
     await first.client.create(CUSTOM_RESOURCE_DEFINITIONS, definition)
-    made = await first.client.create(things, {"metadata": {"name": "x"}, "size": 3})
+    body = {"apiVersion": "example.com/v1", "kind": "Thing", "metadata": {"name": "x"}, "size": 3}
+    made = await first.client.create(things, body)
     config = first.kubeconfig(tmp_path / "kubeconfig")
     assert config.stat().st_mode & 0o777 == 0o600
     await first.stop()
