@@ -10,6 +10,9 @@ PACKAGE := beamlit_operator
 JOBS ?= auto
 PYTEST_ARGS ?=
 
+# What set-up installs can be found by name, after whatever the machine has of its own.
+export PATH := $(PATH):$(CURDIR)/$(BIN)
+
 .DEFAULT_GOAL := help
 .PHONY: help setup demo dev test lint format crds lock bench-laptop clean
 

@@ -69,7 +69,7 @@ class Reason(StrEnum):
         "The Hub knows no such repository or hides it from this token; it does not say which.",
     )
     GATED = "Gated", "The repository is gated and access was not granted yet; ask at its page."
-    TOKEN_INVALID = "TokenInvalid", "The Hub does not accept the token."  # noqa: S105
+    TOKEN_INVALID = "TokenInvalid", "The Hub does not accept the token."
     REVISION_UNKNOWN = "RevisionUnknown", "The repository has no such branch, tag or commit."
     UNSAFE_PATH = "UnsafePath", "A file's name would leave the model's folder, or clashes."
     TOO_MANY_FILES = "TooManyFiles", "More files than a model has: the prefix may be too short."
