@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.text import Text
 
 from beamlit_operator.cli.errors import BAD_INPUT, CommandError
-from beamlit_operator.cli.parts import DevCluster, DevSettings, Report, dev_cluster
+from beamlit_operator.cli.parts import REVIVED, DevCluster, DevSettings, Report, dev_cluster
 from beamlit_operator.cli.processes import (
     ProgramDiedError,
     Supervisor,
@@ -58,9 +58,15 @@ async def _run(settings: DevSettings, supervisor: Supervisor, *, console: Consol
         ) as cluster:
             status.stop()
             console.print(welcome(cluster, settings), soft_wrap=True)
+            supervisor.keep(*REVIVED, told=lambda death: console.print(revival(death)))
             await supervisor.while_running(asyncio.Event().wait())
     finally:
         status.stop()
+
+
+def revival(death: ProgramDiedError) -> str:
+    """What to say when a part ended and was started again."""
+    return f"{death} and was started again; its log goes on in {death.log}"
 
 
 async def unless(ended: asyncio.Event, work: Coroutine[Any, Any, None]) -> bool:

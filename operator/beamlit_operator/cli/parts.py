@@ -26,6 +26,9 @@ OPERATOR_NAMESPACE = "beamlit-system"
 NAMESPACES_TO_MAKE = ("default", OPERATOR_NAMESPACE)
 FIELD_MANAGER = "beamlit-dev"
 
+REVIVED = ("gateway", "operator")
+"""The parts that a real cluster would start again when they end; what they know they read anew."""
+
 START_TIMEOUT = 60.0
 """Seconds one part may take until it can be used; a slow laptop needs about five."""
 

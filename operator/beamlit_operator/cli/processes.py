@@ -25,6 +25,9 @@ T = TypeVar("T")
 GRACE = 10.0
 """Seconds a program has to end by itself before it is killed."""
 
+REVIVALS, WITHIN = 5, 60.0
+"""A kept program may end so often within so many seconds; once more, and it counts as broken."""
+
 TAIL_LINES = 15
 """Lines of a dead program's log that are shown."""
 
@@ -60,10 +63,16 @@ class ProgramDiedError(Exception):
 
 
 class Supervisor:
-    """Starts programs and ends them in reverse order. Their output goes to ``logs/NAME.log``."""
+    """Starts programs and ends them in reverse order. Their output goes to ``logs/NAME.log``.
+
+    A program that ends by itself ends the work (`while_running`), unless it is to be kept.
+    """
 
     def __init__(self, logs: Path) -> None:
         self._logs = logs
+        self._told: Callable[[ProgramDiedError], None] = lambda _: None
+        # When each program that is kept was started again, monotonic seconds.
+        self._kept: dict[str, deque[float]] = {}
         self._running: dict[str, asyncio.subprocess.Process] = {}
         self._exits: dict[str, asyncio.Task[None]] = {}
         self._a_death = asyncio.Event()
@@ -85,8 +94,21 @@ class Supervisor:
         Raises:
             OSError: it cannot be executed.
         """
-        with self.log_of(program.name).open("wb") as log:
-            process = await asyncio.create_subprocess_exec(
+        process = await self._spawn(program, mode="wb")
+        self._running[program.name] = process
+        self._exits[program.name] = asyncio.create_task(self._follow(program, process))
+
+    def keep(self, *names: str, told: Callable[[ProgramDiedError], None]) -> None:
+        """From now on these are started again when they end, as a cluster would do.
+
+        ``told`` hears of each such end.
+        """
+        self._told = told
+        self._kept.update({name: deque(maxlen=REVIVALS) for name in names})
+
+    async def _spawn(self, program: Program, *, mode: str) -> asyncio.subprocess.Process:
+        with self.log_of(program.name).open(mode) as log:
+            return await asyncio.create_subprocess_exec(
                 *program.command,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
@@ -95,14 +117,36 @@ class Supervisor:
                 start_new_session=True,
                 preexec_fn=_end_with_parent(os.getpid()),
             )
-        self._running[program.name] = process
-        self._exits[program.name] = asyncio.create_task(self._follow(program.name, process))
 
-    async def _follow(self, name: str, process: asyncio.subprocess.Process) -> None:
-        status = await process.wait()
-        if name in self._running and self._death is None:
-            self._death = ProgramDiedError(name, status, log=self.log_of(name))
-            self._a_death.set()
+    async def _follow(self, program: Program, process: asyncio.subprocess.Process) -> None:
+        name = program.name
+        while True:
+            status = await process.wait()
+            if name not in self._running or self._death is not None:
+                return
+            death = ProgramDiedError(name, status, log=self.log_of(name))
+            if not self._is_revived(name):
+                self._death = death
+                self._a_death.set()
+                return
+            _kill_group(process)
+            process = await self._spawn(program, mode="ab")
+            if name not in self._running:
+                # Everything was stopped while it started.
+                _kill_group(process)
+                await process.wait()
+                return
+            self._running[name] = process
+            self._told(death)
+
+    def _is_revived(self, name: str) -> bool:
+        revivals = self._kept.get(name)
+        if revivals is None:
+            return False
+        now = time.monotonic()
+        often = len(revivals) == REVIVALS and now - revivals[0] < WITHIN
+        revivals.append(now)
+        return not often
 
     async def while_running(self, work: Coroutine[Any, Any, T]) -> T:
         """Does the work, which is cancelled when one of the programs ends.
@@ -136,9 +180,13 @@ class Supervisor:
                     process.terminate()
             await asyncio.wait({exited}, timeout=GRACE)
             # Its session may hold more than itself; when it is gone this finds nothing.
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(process.pid, signal.SIGKILL)
+            _kill_group(process)
             await exited
+
+
+def _kill_group(process: asyncio.subprocess.Process) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def last_lines(log: Path) -> tuple[str, ...]:

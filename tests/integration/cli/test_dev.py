@@ -6,6 +6,7 @@ import json
 import shutil
 import signal
 import subprocess
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -89,15 +90,47 @@ def test_a_second_model_is_applied_by_hand_called_and_ctrl_c_leaves_no_process(
         assert "nothing is left running" in dev.screen.read_text()
 
 
-def test_a_part_that_dies_ends_all_and_its_last_words_are_shown(tmp_path: Path) -> None:
+def test_operator_and_gateway_that_die_come_back_and_the_api_servers_death_ends_all(
+    tmp_path: Path,
+) -> None:
     with running_dev(tmp_path / "data") as dev:
+
+        def pid_of(module: str) -> int:
+            found = [p for p, c in dev.processes().items() if f"beamlit_operator.{module}" in c]
+            return found[0] if found else 0
+
+        for module, name in (("controllers", "operator"), ("gateway", "gateway")):
+            before = pid_of(module)
+            dev.run("kill", "-KILL", str(before))
+            wait_until(
+                lambda before=before, module=module: pid_of(module) not in (0, before),
+                within=END_WITHIN,
+                state=dev.logs,
+            )
+            assert f"the {name} was killed by signal 9 and was" in dev.screen.read_text()
+        # The new operator does its work, and the new gateway answers.
+        dev.done("kubectl", "apply", "-f", str(SAMPLES / "quickstart" / "policy-us-only.yaml"))
+        wait = ("kubectl", "wait", "--for=condition=Ready", "--timeout=30s")
+        dev.done(*wait, "policies.beamlit.com/us-only")
+        gateway = dev.screen.read_text().partition("Gateway   ")[2].split()[0]
+
+        def answers() -> bool:
+            try:
+                urllib.request.urlopen(gateway, timeout=5)
+            except urllib.error.HTTPError as refusal:
+                return refusal.code == 404
+            except OSError:
+                return False
+            return False
+
+        wait_until(answers, within=END_WITHIN, state=dev.logs)
+
         processes = dev.processes()
-        operator = next(p for p, c in processes.items() if "beamlit_operator.controllers" in c)
-        dev.run("kill", "-KILL", str(operator))
+        dev.run("kill", "-KILL", str(pid_of("devcluster")))
         wait_until(lambda: dev.process.poll() is not None, within=END_WITHIN, state=dev.logs)
         assert dev.process.returncode == 1
         none_left(processes, within=1)
-        assert "the operator was killed by signal 9. Its log" in dev.screen.read_text()
+        assert "the cluster was killed by signal 9. Its log" in dev.screen.read_text()
 
 
 def test_killed_outright_it_leaves_no_process_and_what_was_applied_is_there_after(

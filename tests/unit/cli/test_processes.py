@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from beamlit_operator.cli.processes import Program, ProgramDiedError, Supervisor
+from beamlit_operator.cli.processes import REVIVALS, Program, ProgramDiedError, Supervisor
 
 DEADLINE = 10.0
 
@@ -28,7 +28,7 @@ STUBBORN_FAMILY = (
 PARENT = """
 import asyncio, sys
 from pathlib import Path
-from beamlit_operator.cli.processes import Program, Supervisor
+from beamlit_operator.cli.processes import REVIVALS, Program, Supervisor
 
 async def main():
     supervisor = Supervisor(Path(sys.argv[1]))
@@ -135,6 +135,28 @@ async def test_a_killed_program_says_by_which_signal(tmp_path: Path) -> None:
         async with asyncio.timeout(DEADLINE):
             await supervisor.while_running(asyncio.Event().wait())
     await supervisor.stop()
+
+
+async def test_a_kept_program_is_started_again_but_not_for_ever(tmp_path: Path) -> None:
+    supervisor = Supervisor(tmp_path)
+    await supervisor.start(Program("sleeper", SLEEPER))
+    deaths: list[str] = []
+    supervisor.keep("sleeper", told=lambda death: deaths.append(str(death)))
+
+    async def kill_again_and_again() -> None:
+        while True:
+            seen, pid = len(deaths), supervisor.pids["sleeper"]
+            os.kill(pid, signal.SIGKILL)
+            while len(deaths) == seen:
+                await asyncio.sleep(0.01)
+            assert supervisor.pids["sleeper"] != pid
+
+    with pytest.raises(ProgramDiedError, match="was killed by signal 9"):
+        async with asyncio.timeout(DEADLINE):
+            await supervisor.while_running(kill_again_and_again())
+    assert len(deaths) == REVIVALS
+    await supervisor.stop()
+    assert supervisor.pids == {}
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel's help is Linux's")
