@@ -43,6 +43,8 @@ class Kind:
     """Name, OpenAPI type and JSONPath of each printer column."""
     root_rules: tuple[dict[str, str], ...] = ()
     scale: bool = False
+    wide: frozenset[str] = frozenset()
+    """Columns that only ``-o wide`` shows."""
 
     @property
     def name(self) -> str:
@@ -71,6 +73,7 @@ KINDS = (
             _AGE,
         ),
         (_NAME_IN_URL,),
+        wide=frozenset({"Revision"}),
     ),
     Kind(
         ModelDeployment,
@@ -101,9 +104,9 @@ KINDS = (
         "environments",
         ("benv",),
         (
-            ("Policies", "string", ".spec.policies[*].name"),
             ("Deployments", "integer", ".status.deployments"),
             _READY,
+            _REASON,
             _AGE,
         ),
         (_NAME_IN_URL,),
@@ -178,6 +181,7 @@ def crd(kind: Kind) -> Schema:
                     "subresources": subresources,
                     "additionalPrinterColumns": [
                         {"name": name, "type": type_, "jsonPath": path}
+                        | ({"priority": 1} if name in kind.wide else {})
                         for name, type_, path in kind.columns
                     ],
                 }
