@@ -22,6 +22,7 @@ from beamlit_operator.api import labels
 from beamlit_operator.cli.applying import apply_folder
 from beamlit_operator.cli.cluster import Target, connection
 from beamlit_operator.cli.coldstart import ANSWERED, REQUEST_IN, ColdStart, watched
+from beamlit_operator.cli.errors import CommandError
 from beamlit_operator.cli.images import pull
 from beamlit_operator.cli.parts import DevCluster, DevSettings, dev_cluster
 from beamlit_operator.cli.processes import Supervisor, adopt_orphans, end_descendants
@@ -173,4 +174,7 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(asyncio.run(main()))
+    try:
+        asyncio.run(main())
+    except CommandError as error:
+        sys.exit(f"bench-laptop: {error}")
