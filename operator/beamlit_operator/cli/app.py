@@ -79,9 +79,14 @@ def _complete(work: Coroutine[Any, Any, int | None]) -> None:
 @app.command()
 def dev(
     data_dir: DataDir = Path(".beamlit"),
-    api_port: Annotated[int, typer.Option(help="The API server's port; 0: any free one.")] = 0,
+    api_port: Annotated[
+        int, typer.Option(min=0, max=65535, help="The API server's port; 0: any free one.")
+    ] = 0,
     gateway_port: Annotated[
-        int, typer.Option(help="The gateway's port; the next free one if it is taken.")
+        int,
+        typer.Option(
+            min=1, max=65535, help="The gateway's port; the next free one if it is taken."
+        ),
     ] = 8080,
     samples: Annotated[
         bool, typer.Option("--samples", help="Also run an S3 store that holds the sample models.")
@@ -228,7 +233,9 @@ def render(
 
 @app.command()
 def console(
-    port: Annotated[int, typer.Option(help="The page's port; 0: any free one.")] = 8090,
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="The page's port; 0: any free one.")
+    ] = 8090,
     namespace: Namespace = None,
     kubeconfig: Kubeconfig = None,
 ) -> None:

@@ -51,15 +51,30 @@ async def connection(target: Target) -> AsyncIterator[HttpClient]:
 
 
 def require_configuration(kubeconfig: Path | None) -> None:
-    """Says which file is not there; the library would speak of what it misses in it.
+    """Says which file is not there or is no kubeconfig; the library would fail in its inside.
 
     Raises:
-        CommandError: a file was named and none of those named exists.
+        CommandError: there is no file, or one that cannot be a kubeconfig.
     """
     named = [str(kubeconfig)] if kubeconfig else (os.environ.get("KUBECONFIG") or "").split(":")
+    default = Path.home() / ".kube" / "config"
     paths = [Path(name).expanduser() for name in named if name]
-    if paths and not any(path.exists() for path in paths):
+    if not paths and "KUBERNETES_SERVICE_HOST" not in os.environ:
+        if not default.exists():
+            raise _no_cluster(f"KUBECONFIG is not set, and {default} does not exist")
+        paths = [default]
+    there = [path for path in paths if path.exists()]
+    if paths and not there:
         raise _no_cluster(f"{', '.join(map(str, paths))} does not exist")
+    for path in there:
+        try:
+            document = yaml.safe_load(path.read_text())
+        except (OSError, ValueError, yaml.YAMLError) as error:
+            reason = getattr(error, "problem", None) or getattr(error, "strerror", None) or error
+            raise _no_cluster(f"{path} cannot be read: {reason}") from error
+        # Of several, some may be empty: kubectl makes them so.
+        if not isinstance(document, dict) and (document is not None or len(there) == 1):
+            raise _no_cluster(f"{path} is not a kubeconfig")
 
 
 def _no_cluster(reason: str) -> CommandError:

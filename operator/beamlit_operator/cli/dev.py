@@ -25,6 +25,7 @@ from beamlit_operator.cli.processes import (
     adopt_orphans,
     end_descendants,
 )
+from beamlit_operator.cli.shipped import sample_folder
 
 LOCK_FILE = "dev.lock"
 """Marks a data directory as ours, and is locked while it is in use."""
@@ -58,7 +59,9 @@ async def _run(settings: DevSettings, supervisor: Supervisor, *, console: Consol
         ) as cluster:
             status.stop()
             console.print(welcome(cluster, settings), soft_wrap=True)
-            supervisor.keep(*REVIVED, told=lambda death: console.print(revival(death)))
+            supervisor.keep(
+                *REVIVED, told=lambda death: console.print(revival(death), soft_wrap=True)
+            )
             await supervisor.while_running(asyncio.Event().wait())
     finally:
         status.stop()
@@ -196,7 +199,10 @@ def _things_to_try(settings: DevSettings) -> tuple[str, ...]:
             "kubectl explain modeldeployment.spec.serverlessConfig",
             "beamlit console",
         )
-    samples = "manifests/samples"
+    # As one would type it here, which need not be where the samples are.
+    folder = sample_folder("")
+    here = Path.cwd()
+    samples = shlex.quote(str(folder.relative_to(here) if folder.is_relative_to(here) else folder))
     return (
         f"kubectl apply -f {samples}/quickstart",
         f"beamlit invoke iris -d @{samples}/requests/iris.json",

@@ -84,6 +84,48 @@ def test_a_kubeconfig_that_is_not_there_is_named(
     assert "beamlit dev" in err
 
 
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("junk", "is not a kubeconfig"),
+        ("a: [", "cannot be read"),
+        ("", "is not a kubeconfig"),
+        ("clusters: []", "current-context"),
+    ],
+)
+@pytest.mark.parametrize("command", [["get", "models"], ["status", "x"]])
+def test_a_file_that_is_no_kubeconfig_is_named(
+    command: list[str], content: str, says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "config"
+    file.write_text(content)
+    assert main([*command, "--kubeconfig", str(file)]) == 1
+    err = capsys.readouterr().err
+    assert "no cluster to talk to" in err
+    assert says in err
+
+
+def test_no_kubeconfig_at_all_says_where_one_was_looked_for(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("KUBECONFIG", raising=False)
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert main(["get", "models"]) == 1
+    assert f"{tmp_path}/.kube/config does not exist" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["dev", "--api-port", "99999"], ["dev", "--gateway-port", "0"], ["console", "--port", "-1"]],
+)
+def test_a_port_that_is_none_is_bad_input(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 2
+    assert arguments[1] in capsys.readouterr().err
+
+
 def test_a_request_body_that_is_not_there_is_bad_input(
     nobody_home: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
