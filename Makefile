@@ -14,7 +14,7 @@ PYTEST_ARGS ?=
 export PATH := $(PATH):$(CURDIR)/$(BIN)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo dev test lint format crds lock bench-laptop clean
+.PHONY: help setup demo dev test lint format crds lock bench-laptop bench-devcluster clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -81,6 +81,9 @@ lock: $(READY) ## compute constraints.txt anew from pyproject.toml
 
 bench-laptop: $(READY) ## time to an API, a cold start, a warm request, memory; about two minutes
 	@$(BIN)/python -m tests.bench.laptop
+
+bench-devcluster: $(READY) ## the embedded API server: writes, watches, memory; about a minute
+	@$(BIN)/python -m tests.bench.devcluster
 
 clean: ## remove what was set up and built
 	rm -rf $(VENV) build dist .beamlit .pytest_cache .mypy_cache .ruff_cache
