@@ -9,42 +9,15 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import cel
-
 from beamlit_operator.devcluster.apiserver.cel_library import FUNCTIONS, LANGUAGE
+from beamlit_operator.devcluster.apiserver.cel_names import escape
+from beamlit_operator.devcluster.apiserver.cel_native import cel
 from beamlit_operator.devcluster.apiserver.errors import Cause, show
 from beamlit_operator.devcluster.apiserver.schemas import MISSING, Node, Rule
 from beamlit_operator.kube import Json
-
-_RESERVED = frozenset(
-    [
-        "true",
-        "false",
-        "null",
-        "in",
-        "as",
-        "break",
-        "const",
-        "continue",
-        "else",
-        "for",
-        "function",
-        "if",
-        "import",
-        "let",
-        "loop",
-        "package",
-        "namespace",
-        "return",
-        "var",
-        "void",
-        "while",
-    ]
-)
 
 _MESSAGES = {
     "FieldValueInvalid": "Invalid value: {message}",
@@ -101,25 +74,6 @@ def compiled(expression: str) -> Program:
             )
     variables = set(program.variables())
     return Program(program, "oldSelf" in variables)
-
-
-def rule_problems(node: Node, path: str) -> Iterator[tuple[str, str, str]]:
-    """The rules at and below ``node`` that do not compile: (path of the rule, rule, why)."""
-    for index, rule in enumerate(node.rules):
-        where = f"{path}.x-kubernetes-validations[{index}]"
-        for field, text in (("rule", rule.rule), ("messageExpression", rule.message_expression)):
-            if text or field == "rule":
-                try:
-                    compiled(text)
-                except RuleError as error:
-                    yield f"{where}.{field}", text, str(error)
-    for name, child in node.properties.items():
-        if child.has_rules:
-            yield from rule_problems(child, f"{path}.properties[{name}]")
-    if node.items is not None and node.items.has_rules:
-        yield from rule_problems(node.items, f"{path}.items")
-    if node.extra is not None and node.extra.has_rules:
-        yield from rule_problems(node.extra, f"{path}.additionalProperties")
 
 
 def rule_causes(item: Json, old: Json | None, root: Node) -> list[Cause]:
@@ -213,16 +167,6 @@ def _message(rule: Rule) -> str:
 def _field_suffix(field_path: str) -> str:
     """``.a.b`` or ``['x']`` as it is appended to a path."""
     return re.sub(r"\['([^']*)'\]", r".\1", field_path)
-
-
-def escape(name: str) -> str:
-    """How a property is called in an expression."""
-    if name in _RESERVED:
-        return f"__{name}__"
-    name = name.replace("__", "__underscores__")
-    for char, word in ((".", "dot"), ("-", "dash"), ("/", "slash")):
-        name = name.replace(char, f"__{word}__")
-    return name
 
 
 def _escaped(value: Any, node: Node) -> Any:

@@ -16,7 +16,8 @@ from beamlit_operator.devcluster.apiserver.builtin_rules import (
     keep_allocated,
     set_builtin_defaults,
 )
-from beamlit_operator.devcluster.apiserver.crds import crd_causes
+from beamlit_operator.devcluster.apiserver.crd_checks import crd_causes
+from beamlit_operator.devcluster.apiserver.crd_schema import prune_keywords
 from beamlit_operator.devcluster.apiserver.custom_rules import custom_causes, custom_warnings
 from beamlit_operator.devcluster.apiserver.errors import (
     bad_request,
@@ -111,6 +112,8 @@ def decode(
     """
     item.setdefault("metadata", {})
     unknown = prune(item, served.root, nulls=not served.custom)
+    if served.plural == "customresourcedefinitions":
+        unknown += prune_keywords(item)
     if (unknown or options.doubled) and options.validation != "Ignore":
         texts = [f'unknown field "{path}"' for path in unknown] + options.doubled
         if options.validation == "Strict":

@@ -210,7 +210,7 @@ def custom(source: Json) -> Node:
         nullable=bool(source.get("nullable")),
         int_or_string=bool(source.get("x-kubernetes-int-or-string")),
         embedded=bool(source.get("x-kubernetes-embedded-resource")),
-        default=source.get("default", MISSING),
+        default=MISSING if source.get("default") is None else source["default"],
         rules=tuple(_rule(rule) for rule in source.get("x-kubernetes-validations") or ()),
     )
     for name, child in (source.get("properties") or {}).items():
