@@ -15,6 +15,9 @@ from beamlit_operator.kube import Json
 
 TERMINATION_LOG = "/dev/termination-log"
 
+ACCOUNT_PATH = "/var/run/secrets/kubernetes.io/serviceaccount"
+"""Built into every client of the API server; for Python programs the shim makes it work."""
+
 
 @dataclass(frozen=True, slots=True)
 class Launch:
@@ -68,6 +71,9 @@ def prepare(
         raise ConfigError("no command specified")
     values = {key: everything.rewrite(value) for key, value in values.items()}
     values.update(own_paths.variables())
+    account = next((place for path, place in mounts if path == ACCOUNT_PATH), None)
+    if account is not None:
+        values["BEAMLIT_SERVICE_ACCOUNT"] = account
     values["PATH"] = _first(str(program.bin), values.get("PATH", ""))
     values["PYTHONPATH"] = _first(str(SHIM), values.get("PYTHONPATH", ""))
     working = spec.get("workingDir")
