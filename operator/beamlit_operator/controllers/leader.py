@@ -70,7 +70,7 @@ class Elector:
 
     async def acquire(self) -> None:
         """Returns once the Lease is ours."""
-        while not await self._attempt():
+        while not await self._attempt(within=self._timing.renew_deadline):
             await self._pause()
         self.leading = True
         log.info("%s leads", self.identity)
@@ -81,12 +81,16 @@ class Elector:
         Raises:
             LostLeaseError: always, in the end.
         """
+        deadline = self._timing.renew_deadline
         renewed = self._clock()
         while True:
             await self._pause()
-            if await self._attempt():
-                renewed = self._clock()
-            elif self._clock() - renewed > self._timing.renew_deadline:
+            asked = self._clock()
+            left = renewed + deadline - asked
+            # An attempt must not last beyond the deadline: another may take the Lease soon after.
+            if left > 0 and await self._attempt(within=left):
+                renewed = asked
+            elif self._clock() - renewed >= deadline:
                 self.leading = False
                 raise LostLeaseError(f"{self.identity} could not renew its Lease {self._name}")
 
@@ -107,10 +111,10 @@ class Elector:
     async def _pause(self) -> None:
         await self._sleep(self._timing.retry)
 
-    async def _attempt(self) -> bool:
-        """Whether the Lease is ours now, renewed or taken."""
+    async def _attempt(self, *, within: float) -> bool:
+        """Whether the Lease is ours now, renewed or taken; no after so many seconds."""
         try:
-            async with asyncio.timeout(self._timing.renew_deadline):
+            async with asyncio.timeout(within):
                 return await self._take()
         except (ApiError, TimeoutError) as error:
             log.warning("the Lease could not be taken or renewed: %s", error or "timeout")

@@ -83,7 +83,9 @@ def _verdict(
         return Verdict(State.STALLED, str(question.reason), f"spec.origin: {question.message}")
     if question is None:
         return Verdict(
-            State.GOOD, Reason.NO_ORIGIN, "no origin: deployments must bring spec.modelSourceRef"
+            State.GOOD,
+            Reason.NO_ORIGIN,
+            "no origin, so its deployments have no files to serve: set spec.origin",
         )
     answer = entry.answer if entry is not None else None
     if answer is None:

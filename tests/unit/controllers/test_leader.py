@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 import pytest
 from tests.support.fakekube import FakeKube
 
-from beamlit_operator.controllers.leader import Elector, LostLeaseError
-from beamlit_operator.kube import LEASES, KubeClient
+from beamlit_operator.controllers.leader import Elector, LostLeaseError, Timing
+from beamlit_operator.kube import LEASES, ApiError, Json, KubeClient
 
 
 class Time:
@@ -70,6 +70,25 @@ async def test_who_cannot_renew_stops_before_another_may_start() -> None:
         await first.hold()
     assert not first.leading
     assert time.now - started < 15.0
+
+
+async def test_a_renewal_that_hangs_does_not_make_a_holder_outlast_its_lease() -> None:
+    loop = asyncio.get_running_loop()
+    timing = Timing(duration=0.8, renew_deadline=0.5, retry=0.1)
+    kube = FakeKube()
+    first = Elector(kube, namespace="beamlit-system", identity="first", timing=timing)
+    await first.acquire()
+    started = loop.time()
+
+    async def fails_then_hangs(*_: object, **__: object) -> Json:
+        if loop.time() - started > 0.35:
+            await asyncio.Event().wait()
+        raise ApiError(0, "Unreachable", "connection refused")
+
+    kube.get = fails_then_hangs  # type: ignore[method-assign]
+    with pytest.raises(LostLeaseError):
+        await first.hold()
+    assert loop.time() - started < timing.duration
 
 
 async def test_a_restarted_process_of_the_same_name_leads_at_once() -> None:
