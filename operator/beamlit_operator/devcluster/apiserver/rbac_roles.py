@@ -82,6 +82,12 @@ class Aggregation:
 
     async def settle(self) -> None:
         """Brings all of them up to date; those made of made ones take another round."""
+        while await self._round():
+            pass
+
+    async def _round(self) -> bool:
+        """Whether something changed."""
+        changed = False
         for entry in list(self._roles.objects.values()):
             rule = entry.obj.get("aggregationRule")
             if rule is None:
@@ -92,9 +98,11 @@ class Aggregation:
                 body = {**entry.copy(f"{GROUP}/v1"), "rules": rules}
                 try:
                     await self._api.update(served, entry.key, body, _OPTIONS)
+                    changed = True
                 except ApiError as error:
                     # Changed meanwhile, so there is another round.
                     log.debug("clusterrole %s: %s", entry.key.name, error)
+        return changed
 
     def _union(self, entry: Entry, rule: Json) -> list[Json]:
         found: list[Json] = []
