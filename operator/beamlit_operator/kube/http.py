@@ -11,14 +11,16 @@ import json
 import os
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import aiohttp
-from kubernetes.aio import client as k8s
-from kubernetes.aio import config as k8s_config
 
 from beamlit_operator.kube.client import ApiError, Json, ListResult, WatchEvent
 from beamlit_operator.kube.resources import Resource
+
+if TYPE_CHECKING:
+    # Half a second to import, which only those pay who connect.
+    from kubernetes.aio import client as k8s
 
 PAGE_SIZE = 500
 """Objects per LIST page, client-go's default for its pager."""
@@ -287,6 +289,9 @@ async def connect(kubeconfig: str | os.PathLike[str] | None = None) -> HttpClien
     Raises:
         kubernetes.aio.config.ConfigException: no usable configuration was found.
     """
+    from kubernetes.aio import client as k8s
+    from kubernetes.aio import config as k8s_config
+
     configuration = k8s.Configuration()
     path = os.fspath(kubeconfig) if kubeconfig else os.environ.get("KUBECONFIG")
     if path or _default_kubeconfig_exists():
@@ -303,4 +308,6 @@ async def connect(kubeconfig: str | os.PathLike[str] | None = None) -> HttpClien
 def _default_kubeconfig_exists() -> bool:
     if "KUBERNETES_SERVICE_HOST" in os.environ:
         return False
+    from kubernetes.aio import config as k8s_config
+
     return Path(k8s_config.KUBE_CONFIG_DEFAULT_LOCATION).expanduser().exists()
