@@ -53,6 +53,7 @@ class Children:
         self._objects: dict[ObjectKey, Json] = {}
         self._by_owner: Reverse[ObjectKey, ObjectKey] = Reverse()
         self._buried: OrderedDict[str, None] = OrderedDict()
+        self._when_gone: list[Callable[[str], None]] = []
         self.reflectors = tuple(
             Reflector(
                 client,
@@ -63,6 +64,10 @@ class Children:
             )
             for namespace in namespaces
         )
+
+    def when_gone(self, forget: Callable[[str], None]) -> None:
+        """From now on, ``forget`` gets the uid of every object that is gone, whoever deleted it."""
+        self._when_gone.append(forget)
 
     def of(self, deployment: ObjectKey) -> list[Json]:
         """The objects of a ModelDeployment, by name. Shared: never modify one."""
@@ -92,7 +97,10 @@ class Children:
             gone = known or change.old
             if gone is None:
                 return
-            self._bury(gone["metadata"].get("uid") or "")
+            uid = gone["metadata"].get("uid") or ""
+            self._bury(uid)
+            for forget in self._when_gone:
+                forget(uid)
             self._set(change.key, None)
             self._on_change(gone)
         elif known is None or newer(change.new, known):

@@ -103,6 +103,8 @@ class Integrations:
             if item is change.new:
                 annotations = metadata.get("annotations") or {}
                 names[change.key.name] = annotations.get(labels.ALLOWED, "")
+            if not names:
+                del self._found[place]
             self._on_change(*place)
 
 

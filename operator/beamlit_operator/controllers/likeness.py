@@ -73,6 +73,9 @@ class Settled:
     def __init__(self) -> None:
         self._pairs: dict[str, tuple[str, str]] = {}
 
+    def __len__(self) -> int:
+        return len(self._pairs)
+
     def same(self, wanted: Json, live: Json) -> bool:
         """Whether ``live`` is what applying ``wanted`` (stamped) gave or would give."""
         if holds(wanted, live):

@@ -14,6 +14,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import OrderedDict
+from collections.abc import Iterable
 from typing import Any
 
 from beamlit_operator.api import labels as names
@@ -26,6 +27,7 @@ from beamlit_operator.controllers.plan import Deletion, Plan, Scale
 from beamlit_operator.controllers.queue import RetryError
 from beamlit_operator.kube import (
     DEPLOYMENTS,
+    PODS,
     ApiError,
     Json,
     KubeClient,
@@ -63,25 +65,36 @@ class Writer:
         self._children = children
         self._announcer = announcer
         self._settled = Settled()
+        for each in children.values():
+            each.when_gone(self._settled.forget)
         self._clock = time.monotonic
         self._deleting: OrderedDict[str, float] = OrderedDict()
         self.writes = 0
         """API requests made so far that could change something."""
 
+    @property
+    def remembered(self) -> int:
+        """Children of which is kept what the API server made of them."""
+        return len(self._settled)
+
     async def carry_out(self, key: Key, live: Json, plan: Plan) -> None:
         """Brings the cluster to the plan. ``live`` is the object as the plan saw it.
 
         Raises:
-            RefusedError: a child was refused; the rest of the plan was not carried out.
+            RefusedError: a child was refused; of the rest of the plan only pods were deleted.
             RetryError: the API server was not able to answer now.
         """
         try:
-            for wanted in plan.apply:
-                await self._apply(wanted, plan.first_replicas.get(wanted["metadata"]["name"]))
-            for scale in plan.scale:
-                await self._scale(key, scale)
-            for deletion in plan.delete:
-                await self._delete(key, deletion)
+            try:
+                for wanted in plan.apply:
+                    await self._apply(wanted, plan.first_replicas.get(wanted["metadata"]["name"]))
+                for scale in plan.scale:
+                    await self._scale(key, scale)
+            except (RefusedError, ApiError):
+                # Pods outside the policies go, whatever else cannot be done.
+                await self._delete_all(key, [d for d in plan.delete if d.resource is PODS])
+                raise
+            await self._delete_all(key, plan.delete)
             if plan.status is not None:
                 await self.write_status(key, live, plan.status)
         except ApiError as error:
@@ -89,6 +102,10 @@ class Writer:
         for event in plan.events:
             self.writes += 1
             await self._announcer.announce(key, live, event)
+
+    async def _delete_all(self, key: Key, deletions: Iterable[Deletion]) -> None:
+        for deletion in deletions:
+            await self._delete(key, deletion)
 
     async def write_status(self, key: Key, live: Json, status: Json) -> None:
         """Writes the status if it differs from what is there.
@@ -202,11 +219,12 @@ class Writer:
             )
         except ApiError as error:
             if error.status not in (404, 409):
+                # Not done, so the next attempt must not wait.
+                self._deleting.pop(deletion.uid, None)
                 raise
         else:
             kind = deletion.resource.kind
             log.info("%s: deleted %s %s: %s", key, kind, deletion.name, deletion.because)
-        self._settled.forget(deletion.uid)
 
     def _asks_again(self, uid: str) -> bool:
         """Whether a deletion is due: not while the watch has not told of the last one yet."""
