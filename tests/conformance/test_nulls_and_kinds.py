@@ -17,7 +17,7 @@ from beamlit_operator.kube import (
 
 from .conftest import widget_definition
 from .objects import config_map, widget
-from .wire import MERGE, ask
+from .wire import APPLY, MERGE, ask
 
 
 @pytest.mark.parametrize(
@@ -169,3 +169,18 @@ async def test_a_finalizer_without_a_domain_is_a_warning_or_refused(
     answer = await ask(client, "POST", CONFIG_MAPS.path(namespace), plain)
     assert answer.status == 422
     assert answer.causes == [("metadata.finalizers[0]", "FieldValueInvalid")]
+
+
+@pytest.mark.parametrize(("method", "kind"), [("PUT", "application/json"), ("PATCH", APPLY)])
+@pytest.mark.parametrize(
+    ("metadata", "text"),
+    [({}, "name must be provided"), ({"name": "two"}, "does not match the name on the URL (one)")],
+)
+async def test_a_body_carries_the_name_in_its_path(
+    client: HttpClient, namespace: str, method: str, kind: str, metadata: Json, text: str
+) -> None:
+    body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata}
+    path = CONFIG_MAPS.path(namespace, "one") + "?fieldManager=me"
+    answer = await ask(client, method, path, body, kind=kind)
+    assert answer.status == 400
+    assert text in answer.message

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 from beamlit_operator.devcluster.apiserver.errors import bad_request
 from beamlit_operator.devcluster.apiserver.listing import Page
@@ -25,6 +25,17 @@ class Form:
     """How much of the object comes with a table row: None, Metadata or Object."""
 
 
+_JSON: Final = ("application/json", "application/*", "*/*")
+
+
+def wants_yaml(accept: str) -> bool:
+    """Whether YAML is the first representation asked for that there is."""
+    kinds = (option.split(";")[0].strip() for option in accept.split(","))
+    return next((kind for kind in kinds if kind in (*_JSON, "application/yaml")), "").endswith(
+        "yaml"
+    )
+
+
 def form_of(accept: str, query: Mapping[str, str]) -> Form:
     """The first acceptable form.
 
@@ -37,7 +48,7 @@ def form_of(accept: str, query: Mapping[str, str]) -> Form:
     for option in accept.split(",") if accept else ["*/*"]:
         media_type, *parameters = (part.strip() for part in option.split(";"))
         traits = dict(p.split("=", 1) for p in parameters if "=" in p)
-        if media_type not in ("application/json", "*/*", "application/*"):
+        if media_type not in (*_JSON, "application/yaml"):
             continue
         match traits.get("as"):
             case None:
@@ -49,7 +60,7 @@ def form_of(accept: str, query: Mapping[str, str]) -> Form:
     raise ApiError(
         406,
         "NotAcceptable",
-        "only the following media types are accepted: application/json",
+        "only the following media types are accepted: application/json, application/yaml",
     )
 
 

@@ -190,7 +190,7 @@ class Api:
 
             return await self._modify(served, key, scaled, options, subresource)
 
-        preparing.checked_body(served, body)
+        preparing.check_named(preparing.checked_body(served, body)["metadata"], key.name)
         return await self._modify(
             served,
             key,
@@ -270,13 +270,8 @@ class Api:
                 f"uid mismatch: the provided object specified uid {metadata['uid']}, and no "
                 "existing object was found",
             )
-        metadata.setdefault("name", key.name)
+        preparing.check_named(metadata, key.name)
         self._place(served, key.namespace, metadata)
-        if metadata["name"] != key.name:
-            raise bad_request(
-                f"the name of the object ({metadata['name']}) does not match the name on the URL "
-                f"({key.name})"
-            )
         live: Json = {"metadata": {}}
         merged, fields = preparing.applied_object(served, live, config, options, subresource="")
         item: Json = duplicate(merged)

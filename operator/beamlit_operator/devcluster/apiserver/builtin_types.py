@@ -31,6 +31,7 @@ v1 resourcequotas ResourceQuota core.v1 quota s
 apps/v1 deployments Deployment apps.v1 deploy sgxa
 apps/v1 replicasets ReplicaSet apps.v1 rs sgxa
 apps/v1 controllerrevisions ControllerRevision apps.v1 - -
+events.k8s.io/v1 events Event events.v1 ev -
 discovery.k8s.io/v1 endpointslices EndpointSlice discovery.v1 - g
 coordination.k8s.io/v1 leases Lease coordination.v1 - -
 autoscaling/v2 horizontalpodautoscalers HorizontalPodAutoscaler autoscaling.v2 hpa sa
@@ -79,6 +80,7 @@ def builtin_types() -> list[Served]:
                 scale=_SCALE if "x" in traits else None,
                 logs="l" in traits,
                 columns=COLUMNS.get(plural, ()),
+                collection="events" if kind == "Event" else "",
                 definition=name,
                 make_root=partial(builtin, name),
                 make_checker=partial(builtin_checker, name),

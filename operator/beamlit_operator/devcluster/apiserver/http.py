@@ -6,28 +6,30 @@ import asyncio
 import json
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Final
+from typing import Any, Final
 
 from aiohttp import web
 
-from beamlit_operator.devcluster.apiserver import discovery, openapi, reviews, scaling
+from beamlit_operator.devcluster.apiserver import discovery, event_versions, reviews, scaling
 from beamlit_operator.devcluster.apiserver.access import USER, Access, is_resource
 from beamlit_operator.devcluster.apiserver.answers import (
     Form,
     form_of,
     list_body,
     object_body,
+    wants_yaml,
     watch_lines,
 )
 from beamlit_operator.devcluster.apiserver.api import Api
 from beamlit_operator.devcluster.apiserver.bodies import decoded
+from beamlit_operator.devcluster.apiserver.documents import Documents
 from beamlit_operator.devcluster.apiserver.errors import (
     no_such_path,
     not_allowed,
     not_implemented,
 )
 from beamlit_operator.devcluster.apiserver.listing import page
-from beamlit_operator.devcluster.apiserver.paths import Target, segments_of, target_of
+from beamlit_operator.devcluster.apiserver.paths import Target, as_query, segments_of, target_of
 from beamlit_operator.devcluster.apiserver.removing import Deletion
 from beamlit_operator.devcluster.apiserver.requests import (
     body_of,
@@ -35,6 +37,7 @@ from beamlit_operator.devcluster.apiserver.requests import (
     check_list_options,
     check_version,
     failure,
+    in_yaml,
     json_answer,
     number_of,
     options_of,
@@ -48,7 +51,7 @@ from beamlit_operator.devcluster.apiserver.selectors import (
 from beamlit_operator.devcluster.apiserver.served import Served
 from beamlit_operator.devcluster.apiserver.store import Entry, Key, encode
 from beamlit_operator.devcluster.apiserver.watch import Watch
-from beamlit_operator.kube import ApiError, Json
+from beamlit_operator.kube import ApiError
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +75,7 @@ class Frontend:
     def __init__(self, api: Api, access: Access) -> None:
         self._api = api
         self._access = access
-        self._documents = openapi.Documents(api.registry)
+        self._documents = Documents(api.registry, access)
         self.log_provider: LogProvider | None = None
         self._watches: set[Watch] = set()
 
@@ -88,7 +91,14 @@ class Frontend:
         return app
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
-        """Answers one request; every failure becomes a Status."""
+        """Answers one request, in the representation it asks for."""
+        answer = await self._answer_or_refuse(request)
+        if isinstance(answer, web.Response) and wants_yaml(request.headers.get("Accept", "")):
+            return in_yaml(answer)
+        return answer
+
+    async def _answer_or_refuse(self, request: web.Request) -> web.StreamResponse:
+        """Every failure becomes a Status."""
         try:
             return await self._answer(request)
         except ApiError as error:
@@ -113,62 +123,16 @@ class Frontend:
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         segments = segments_of(request.rel_url.raw_path)
+        if segments[2:3] == ["watch"] or segments[3:4] == ["watch"]:
+            request, segments = as_query(request, segments)
         if segments and segments[0] in ("healthz", "livez", "readyz"):
             return web.Response(text="ok")
         request[USER] = self._access.admit(request, segments)
-        if not segments:
-            return json_answer(openapi.root_paths(self._api.registry))
         if is_resource(segments):
             return await self._resource(request, target_of(segments))
         if request.method not in ("GET", "HEAD"):
             raise not_allowed(f"{request.method} on {request.path}")
-        return self._document(request, segments)
-
-    def _document(self, request: web.Request, segments: list[str]) -> web.Response:
-        accept = request.headers.get("Accept", "")
-        registry = self._api.registry
-        document: Json | None
-        match segments:
-            case ["version"]:
-                document = discovery.version()
-            case ["openid", "v1", "jwks"]:
-                kind = "application/jwk-set+json"
-                return json_answer(self._access.tokens.key_set(), media_type=kind)
-            case [".well-known", "openid-configuration"]:
-                document = self._access.tokens.discovery(str(request.url.origin()))
-            case ["api" | "apis"] if "g=apidiscovery.k8s.io" in accept and "v=v2;" in accept + ";":
-                found = discovery.aggregated(registry, core=segments[0] == "api")
-                kind = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
-                return json_answer(found, media_type=kind)
-            case ["api"]:
-                document = discovery.core_versions()
-            case ["apis"]:
-                document = discovery.group_list(registry)
-            case ["api", version]:
-                document = discovery.resource_list(registry, "", version)
-            case ["apis", group]:
-                document = discovery.one_group(registry, group)
-            case ["apis", group, version]:
-                document = discovery.resource_list(registry, group, version)
-            case ["openapi", "v3"]:
-                document = self._documents.index()
-            case ["openapi", "v3", *rest]:
-                text = self._documents.of("/".join(rest))
-                if text is None:
-                    raise no_such_path()
-                return web.Response(body=text, content_type="application/json")
-            case ["openapi", "v2"]:
-                if accept and "json" not in accept and "*/*" not in accept:
-                    if "protobuf" not in accept:
-                        raise ApiError(406, "NotAcceptable", "only JSON and protobuf are served")
-                    kind = openapi.V2_PROTOBUF
-                    return web.Response(body=openapi.v2_protobuf(), headers={"Content-Type": kind})
-                return web.Response(body=self._documents.v2(), content_type="application/json")
-            case _:
-                document = None
-        if document is None:
-            raise no_such_path()
-        return json_answer(document)
+        return self._documents.answer(request, segments)
 
     async def _resource(self, request: web.Request, target: Target) -> web.StreamResponse:
         if (target.group, target.version) in discovery.REVIEWS:
@@ -273,15 +237,17 @@ class Frontend:
     async def _create(self, request: web.Request, served: Served, target: Target) -> web.Response:
         options = options_of(request)
         body = await body_of(request, doubled=options.doubled)
-        entry = await self._api.create(served, target.namespace, body, options)
+        home, body = self._home(served, body)
+        entry = await self._api.create(home, target.namespace, body, options)
         return self._object(request, served, entry, "", options.warnings, 201)
 
     async def _put(self, request: web.Request, served: Served, target: Target) -> web.Response:
         options = options_of(request)
+        home, body = self._home(served, await body_of(request, doubled=options.doubled))
         entry = await self._api.update(
-            served,
+            home,
             Key(target.namespace, target.name),
-            await body_of(request, doubled=options.doubled),
+            body,
             options,
             subresource=target.subresource,
         )
@@ -290,10 +256,12 @@ class Frontend:
     async def _patch(self, request: web.Request, served: Served, target: Target) -> web.Response:
         options = options_of(request)
         media_type = request.content_type
+        body = decoded(await request.read(), media_type, doubled=options.doubled)
+        home, body = self._home(served, body)
         entry, created = await self._api.patch(
-            served,
+            home,
             Key(target.namespace, target.name),
-            decoded(await request.read(), media_type, doubled=options.doubled),
+            body,
             media_type,
             options,
             subresource=target.subresource,
@@ -402,6 +370,12 @@ class Frontend:
         return json_answer(self._access.reviews.answer(target, body, request[USER]), 201)
 
     # What the verbs share.
+
+    def _home(self, served: Served, body: Any) -> tuple[Served, Any]:
+        """Where objects of ``served`` are written, and the body for there."""
+        if served.api_version != event_versions.NEW:
+            return served, body
+        return self._api.registry.find("", "v1", "events"), event_versions.stored(body)
 
     def _matcher(self, request: web.Request, served: Served) -> Matcher | None:
         labels = request.query.get("labelSelector", "")

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from urllib.parse import unquote
 
+from aiohttp import web
+
 from beamlit_operator.devcluster.apiserver.errors import bad_request, no_such_path
 
 
@@ -54,3 +56,18 @@ def target_of(segments: list[str]) -> Target:
         raise no_such_path()
     plural, name, subresource = [*rest, "", ""][:3]
     return Target(group, version, plural, namespace, name, subresource)
+
+
+def as_query(request: web.Request, segments: list[str]) -> tuple[web.Request, list[str]]:
+    """A watch in the old way, by a path with ``watch`` in it, as one by the query."""
+    place = 2 if segments[0] == "api" else 3
+    if segments[0] not in ("api", "apis") or segments[place : place + 1] != ["watch"]:
+        return request, segments
+    found = segments[:place] + segments[place + 1 :]
+    query = {**request.query, "watch": "true"}
+    target = target_of(found)
+    if target.name and not target.subresource:
+        query["fieldSelector"] = f"metadata.name={target.name}"
+        found = found[:-1]
+    url = request.rel_url.with_path("/" + "/".join(found)).with_query(query)
+    return request.clone(rel_url=url), found

@@ -310,12 +310,27 @@ def _own_changed(
         metadata["managedFields"] = managers.written(found)
 
 
-def _same_identity(served: Served, before: Json, after: Json) -> None:
-    if after.setdefault("name", before["name"]) != before["name"]:
+def check_named(metadata: Json, name: str) -> None:
+    """Refuses a body that does not carry the name in its URL.
+
+    Raises:
+        ApiError: 400.
+    """
+    if not metadata.get("name"):
         raise bad_request(
-            f"the name of the object ({after['name']}) does not match the name on the URL "
-            f"({before['name']})"
+            f"the name of the object ({name} based on URL) was undeterminable: name must be "
+            "provided"
         )
+    if metadata["name"] != name:
+        raise bad_request(
+            f"the name of the object ({metadata['name']}) does not match the name on the URL "
+            f"({name})"
+        )
+
+
+def _same_identity(served: Served, before: Json, after: Json) -> None:
+    after.setdefault("name", before["name"])
+    check_named(after, before["name"])
     namespace = before.get("namespace", "")
     if after.get("namespace", namespace) != namespace:
         raise bad_request(

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
+import yaml
 from aiohttp import web
 
 from beamlit_operator.devcluster.apiserver.access import USER
@@ -58,6 +59,22 @@ async def body_of(
     media_type = "" if request.content_type == "application/octet-stream" else request.content_type
     return decoded(raw, media_type, doubled=doubled)
 
+
+def in_yaml(answer: web.Response) -> web.Response:
+    """The same answer in YAML, if it is in JSON."""
+    body = answer.body
+    if answer.content_type != "application/json" or not isinstance(body, bytes):
+        return answer
+    text = yaml.dump(json.loads(body), Dumper=_Dumper, default_flow_style=False, allow_unicode=True)
+    headers = {"Content-Type": "application/yaml"}
+    found = web.Response(body=text.encode(), status=answer.status, headers=headers)
+    for name in ("Warning", "Retry-After"):
+        for value in answer.headers.getall(name, []):
+            found.headers.add(name, value)
+    return found
+
+
+_Dumper: Final = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
 _KINDS: Final = {
     "POST": "CreateOptions",

@@ -82,6 +82,8 @@ class Served:
     columns: tuple[Column, ...] = ()
     selectable: frozenset[str] = frozenset()
     definition: str = ""
+    collection: str = ""
+    """The collection of another group that the objects are in; empty: their own."""
     schema: Json | None = None
     """A custom resource's ``openAPIV3Schema``."""
     custom: bool = False
@@ -125,8 +127,8 @@ class Served:
 
     @property
     def resource(self) -> str:
-        """``deployments.apps``: names the collection, for all versions."""
-        return qualified(self.group, self.plural)
+        """``deployments.apps``: names the collection, for all versions and groups."""
+        return self.collection or qualified(self.group, self.plural)
 
     @property
     def subresources(self) -> tuple[str, ...]:

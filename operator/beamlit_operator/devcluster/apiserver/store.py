@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, cast
 
+from beamlit_operator.devcluster.apiserver import event_versions
 from beamlit_operator.devcluster.apiserver.errors import expired
 from beamlit_operator.kube import Json
 
@@ -60,7 +61,7 @@ class Entry:
         known = self._encoded.get(api_version)
         if known is None:
             head = {"kind": self.obj["kind"], "apiVersion": api_version}
-            known = encode({**head, **self.obj, "apiVersion": api_version})
+            known = encode({**head, **self.view(api_version), "apiVersion": api_version})
             self._encoded[api_version] = known
         return known
 
@@ -73,6 +74,8 @@ class Entry:
         """The object under ``api_version``; shared, never to be modified."""
         if self.obj["apiVersion"] == api_version:
             return self.obj
+        if api_version == event_versions.NEW:
+            return event_versions.shown(self.obj)
         return {**self.obj, "apiVersion": api_version}
 
     def lent(self, api_version: str) -> Json:
