@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 from typing import Final
 
-from beamlit_operator.devcluster.apiserver.api import Api, Review
+from beamlit_operator.devcluster.apiserver.admission_review import Review
+from beamlit_operator.devcluster.apiserver.api import Api
 from beamlit_operator.devcluster.apiserver.errors import forbidden
 from beamlit_operator.devcluster.apiserver.metadata import generated_name
 from beamlit_operator.devcluster.apiserver.preparing import Options

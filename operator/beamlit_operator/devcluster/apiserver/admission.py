@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from beamlit_operator.devcluster.apiserver.api import Admission, Review
+from beamlit_operator.devcluster.apiserver.admission_review import Admission, Review
 from beamlit_operator.kube import Json
 
 

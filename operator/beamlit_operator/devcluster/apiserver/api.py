@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Final
 
 from beamlit_operator.devcluster.apiserver import preparing, scaling
+from beamlit_operator.devcluster.apiserver.admission_review import Admission, Review
 from beamlit_operator.devcluster.apiserver.errors import (
     Cause,
     already_exists,
@@ -39,37 +39,6 @@ from beamlit_operator.kube import ApiError, Json
 
 ATTEMPTS: Final = 8
 """How often a patch starts again when it was overtaken, before it is refused with 409."""
-
-Verb = Literal["CREATE", "UPDATE", "DELETE"]
-
-
-@dataclass(frozen=True, slots=True)
-class Review:
-    """What admission is asked: ``new`` is None for DELETE, ``old`` for CREATE."""
-
-    verb: Verb
-    served: Served
-    key: Key
-    new: Json | None
-    old: Json | None
-    subresource: str
-    options: Options
-
-
-class Admission(Protocol):
-    """Those who may change or refuse a write."""
-
-    def concerns(self, review: Review) -> bool:
-        """Whether anybody has to be asked; most writes are nobody's business."""
-        ...
-
-    async def mutate(self, review: Review) -> Json:
-        """The object as the mutating webhooks leave it."""
-        ...
-
-    async def validate(self, review: Review) -> None:
-        """Raises ApiError when a webhook refuses."""
-        ...
 
 
 class Api:

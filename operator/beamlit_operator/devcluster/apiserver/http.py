@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Final
 
 from aiohttp import web
@@ -29,6 +28,7 @@ from beamlit_operator.devcluster.apiserver.errors import (
     not_implemented,
 )
 from beamlit_operator.devcluster.apiserver.listing import page
+from beamlit_operator.devcluster.apiserver.logs import LogProvider, stream_log
 from beamlit_operator.devcluster.apiserver.paths import Target, as_query, segments_of, target_of
 from beamlit_operator.devcluster.apiserver.removing import Deletion
 from beamlit_operator.devcluster.apiserver.requests import (
@@ -57,9 +57,6 @@ log = logging.getLogger(__name__)
 
 LARGEST_BODY: Final = 3 * 1024 * 1024
 """Bytes, as in Kubernetes."""
-
-LogProvider = Callable[..., AsyncIterator[bytes] | Awaitable[AsyncIterator[bytes]]]
-"""``(namespace, pod, container, follow, tail_lines, previous, timestamps)`` → the log's bytes."""
 
 _UNSUPPORTED: Final = frozenset(
     ("exec", "attach", "portforward", "proxy", "ephemeralcontainers", "resize")
@@ -318,7 +315,7 @@ class Frontend:
         key = Key(target.namespace, target.name)
         match served.plural, target.subresource, request.method:
             case "pods", "log", "GET":
-                return await self._logs(request, self._api.get(served, key))
+                return await stream_log(request, self._api.get(served, key), self.log_provider)
             case "pods", "binding", "POST":
                 return json_answer(
                     await reviews.bind(self._api, served, key, await body_of(request)), 201
@@ -336,32 +333,6 @@ class Frontend:
                 return self._object(request, served, entry, "", options.warnings, 200)
             case _:
                 return None
-
-    async def _logs(self, request: web.Request, entry: Entry) -> web.StreamResponse:
-        if self.log_provider is None:
-            raise not_implemented("pod logs: no kubelet runs in this process")
-        query = request.query
-        container = reviews.log_container(entry.obj, query.get("container", ""))
-        tail = query.get("tailLines")
-        stream = self.log_provider(
-            entry.key.namespace,
-            entry.key.name,
-            container,
-            query.get("follow") in ("true", "1"),
-            None if tail is None else number_of(tail, "tailLines"),
-            query.get("previous") in ("true", "1"),
-            query.get("timestamps") in ("true", "1"),
-        )
-        chunks = await stream if isinstance(stream, Awaitable) else stream
-        response = web.StreamResponse(headers={"Content-Type": "text/plain"})
-        await response.prepare(request)
-        try:
-            async for chunk in chunks:
-                await response.write(chunk)
-            await response.write_eof()
-        except ConnectionError:
-            log.debug("a reader of the log of %s went away", entry.key.name)
-        return response
 
     async def _review(self, request: web.Request, target: Target) -> web.Response:
         if request.method != "POST":

@@ -6,8 +6,8 @@ import math
 from collections.abc import Iterator
 from typing import Final
 
+from beamlit_operator.devcluster.apiserver.admission_review import Review
 from beamlit_operator.devcluster.apiserver.amounts import Amount
-from beamlit_operator.devcluster.apiserver.api import Review
 from beamlit_operator.devcluster.apiserver.builtin_rules import quality_of_service
 from beamlit_operator.devcluster.apiserver.errors import (
     forbidden,

@@ -11,8 +11,9 @@ import logging
 from dataclasses import dataclass, field
 from typing import Final
 
+from beamlit_operator.devcluster.apiserver.admission_review import Review
 from beamlit_operator.devcluster.apiserver.amounts import NOTHING, Amount
-from beamlit_operator.devcluster.apiserver.api import Api, Review
+from beamlit_operator.devcluster.apiserver.api import Api
 from beamlit_operator.devcluster.apiserver.errors import forbidden
 from beamlit_operator.devcluster.apiserver.pod_resources import Amounts
 from beamlit_operator.devcluster.apiserver.preparing import Options
@@ -151,7 +152,11 @@ class Quotas:
             self._changed.clear()
             dirty, self._dirty = self._dirty, set()
             for key in dirty:
-                await self._write(key)
+                try:
+                    await self._write(key)
+                except Exception:
+                    # One quota must not end the count of all.
+                    log.exception("the status of resourcequota %s/%s failed", *key)
 
     async def _write(self, key: Key) -> None:
         ledger = self._ledgers.get(key.namespace, {}).get(key.name)

@@ -10,7 +10,7 @@ import itertools
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from beamlit_operator.devcluster.apiserver.api import Review
+from beamlit_operator.devcluster.apiserver.admission_review import Review
 from beamlit_operator.devcluster.apiserver.authorization import Attributes
 from beamlit_operator.devcluster.apiserver.errors import forbidden, not_found
 from beamlit_operator.devcluster.apiserver.rbac import (

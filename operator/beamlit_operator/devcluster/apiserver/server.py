@@ -16,10 +16,11 @@ from beamlit_operator.devcluster.apiserver.authorization import Mode
 from beamlit_operator.devcluster.apiserver.builtin_types import builtin_types
 from beamlit_operator.devcluster.apiserver.definitions import Definitions
 from beamlit_operator.devcluster.apiserver.gc import GarbageCollector
-from beamlit_operator.devcluster.apiserver.http import Frontend, LogProvider
+from beamlit_operator.devcluster.apiserver.http import Frontend
 from beamlit_operator.devcluster.apiserver.journal import FileJournal
 from beamlit_operator.devcluster.apiserver.limitranges import LimitRanges
 from beamlit_operator.devcluster.apiserver.local import LocalClient
+from beamlit_operator.devcluster.apiserver.logs import LogProvider
 from beamlit_operator.devcluster.apiserver.metadata import now_text
 from beamlit_operator.devcluster.apiserver.namespaces import NamespaceLifecycle
 from beamlit_operator.devcluster.apiserver.preparing import Options

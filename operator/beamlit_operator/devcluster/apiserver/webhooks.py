@@ -18,7 +18,7 @@ from urllib.parse import quote
 
 import aiohttp
 
-from beamlit_operator.devcluster.apiserver.api import Review
+from beamlit_operator.devcluster.apiserver.admission_review import Review
 from beamlit_operator.devcluster.apiserver.cel import RuleError, compiled, evaluate_condition
 from beamlit_operator.devcluster.apiserver.patches import JSON_PATCH, patched
 from beamlit_operator.devcluster.apiserver.selectors import matches_selector
