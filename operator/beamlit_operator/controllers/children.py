@@ -54,6 +54,7 @@ class Children:
         self._by_owner: Reverse[ObjectKey, ObjectKey] = Reverse()
         self._buried: OrderedDict[str, None] = OrderedDict()
         self._when_gone: list[Callable[[str], None]] = []
+        self._unlisted: set[tuple[ObjectKey, str]] = set()
         self.reflectors = tuple(
             Reflector(
                 client,
@@ -90,6 +91,25 @@ class Children:
         ):
             self._set(key, answer)
             self._on_change(answer)
+
+    def audit(self) -> None:
+        """Drops what was put in by `wrote` and deleted before any listing or watch showed it.
+
+        No reflector tells of such an end. To be called now and then: what is missing twice is gone.
+        """
+        unlisted = {
+            (key, str(item["metadata"].get("uid")))
+            for key, item in self._objects.items()
+            if not any(key in reflector for reflector in self.reflectors)
+        }
+        gone = unlisted & self._unlisted
+        self._unlisted = unlisted - gone
+        for key, uid in gone:
+            item = self._objects[key]
+            for forget in self._when_gone:
+                forget(uid)
+            self._set(key, None)
+            self._on_change(item)
 
     def _changed(self, change: Change) -> None:
         known = self._objects.get(change.key)

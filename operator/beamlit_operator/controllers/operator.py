@@ -215,6 +215,8 @@ class Operator:
             except ApiError as error:
                 log.warning("the audit failed and is left for the next time: %s", error)
                 continue
+            for children in self.children.values():
+                children.audit()
             for key in self.indexes.all_keys():
                 self.queue.add_after(key, 0.0)
 
