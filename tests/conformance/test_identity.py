@@ -196,6 +196,7 @@ async def test_the_published_keys_include_the_one_a_token_is_signed_with(
     kind = "application/jwk-set+json"
     keys = await ask(client, "GET", "/openid/v1/jwks", accept=kind)
     assert keys.headers["Content-Type"] == kind
+    assert (await ask(client, "GET", "/openid/v1/jwks", accept="application/json")).status == 406
     (key,) = [key for key in json.loads(keys.text)["keys"] if key["kid"] == header["kid"]]
     assert (key["use"], key["alg"]) == ("sig", header["alg"])
     assert "d" not in key

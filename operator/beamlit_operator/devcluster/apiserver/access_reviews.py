@@ -96,6 +96,8 @@ def _subject(spec: Json, asker: User) -> User:
     groups, extra = spec.get("groups") or (), spec.get("extra") or {}
     if not isinstance(groups, list | tuple) or not isinstance(extra, dict):
         raise bad_request("spec.groups must be a list and spec.extra an object")
+    if not all(values is None or isinstance(values, list) for values in extra.values()):
+        raise bad_request("the values of spec.extra must be lists")
     return User(
         str(spec.get("user") or ""),
         tuple(map(str, groups)),
@@ -111,6 +113,8 @@ def _attributes(kind: str, spec: Json, namespace: str) -> Attributes:
         ApiError: 422; like Kubernetes' the refusal names no kind.
     """
     resource, path = spec.get("resourceAttributes"), spec.get("nonResourceAttributes")
+    if not all(part is None or isinstance(part, dict) for part in (resource, path)):
+        raise bad_request("spec.resourceAttributes and spec.nonResourceAttributes must be objects")
     causes: list[Cause] = []
     if resource is not None and path is not None:
         shown = "{" + f'"Path":"{path.get("path", "")}","Verb":"{path.get("verb", "")}"' + "}"

@@ -6,7 +6,12 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 from beamlit_operator.devcluster.apiserver.amounts import Amount
-from beamlit_operator.devcluster.apiserver.errors import Cause, bad_value, forbidden_field
+from beamlit_operator.devcluster.apiserver.errors import (
+    Cause,
+    bad_value,
+    forbidden_field,
+    required,
+)
 from beamlit_operator.devcluster.apiserver.quota_usage import SCOPES
 from beamlit_operator.kube import Json
 
@@ -16,7 +21,7 @@ _NOT_FOR_PODS: Final = ("default", "defaultRequest")
 def default_limit_range(item: Json) -> None:
     """Fills in, in place, what follows: default from max, defaultRequest from default or min."""
     for limit in (item.get("spec") or {}).get("limits") or ():
-        if limit.get("type") != "Container":
+        if not limit or limit.get("type") != "Container":
             continue
         _fill(limit, "default", limit.get("max"))
         _fill(limit, "defaultRequest", limit.get("default"))
@@ -32,6 +37,9 @@ def limit_range_causes(item: Json) -> Iterator[Cause]:
     """What contradicts itself: min ≤ defaultRequest ≤ default ≤ max."""
     for index, limit in enumerate((item.get("spec") or {}).get("limits") or ()):
         where = f"spec.limits[{index}]"
+        if not limit or not limit.get("type"):
+            yield required(f"{where}.type")
+            continue
         if limit.get("type") == "Pod":
             for field in _NOT_FOR_PODS:
                 if limit.get(field):

@@ -78,7 +78,11 @@ class Aggregation:
         while True:
             await self._changed.wait()
             self._changed.clear()
-            await self.settle()
+            try:
+                await self.settle()
+            except Exception:
+                # One role must not end the aggregation of all.
+                log.exception("aggregating roles failed")
 
     async def settle(self) -> None:
         """Brings all of them up to date; those made of made ones take another round."""
@@ -110,6 +114,6 @@ class Aggregation:
         for selector in rule.get("clusterRoleSelectors") or ():
             for other in others:
                 labels = other.obj["metadata"].get("labels") or {}
-                if other.key != entry.key and matches_selector(selector, labels):
+                if other.key != entry.key and matches_selector(selector or {}, labels):
                     found += [r for r in other.obj.get("rules") or () if r not in found]
         return found

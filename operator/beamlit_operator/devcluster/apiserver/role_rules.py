@@ -15,8 +15,9 @@ _KINDS: Final = ["ServiceAccount", "User", "Group"]
 def role_causes(item: Json) -> Iterator[Cause]:
     """What is wrong with a Role (it has a namespace) or ClusterRole."""
     namespaced = bool(item["metadata"].get("namespace"))
-    for index, rule in enumerate(item.get("rules") or ()):
-        where = f"rules[{index}]"
+    for index, given in enumerate(item.get("rules") or ()):
+        # A null is an empty rule, as everything in a list of structs is in Go.
+        rule, where = given or {}, f"rules[{index}]"
         if not rule.get("verbs"):
             yield required(f"{where}.verbs", "verbs must contain at least one value")
         paths = rule.get("nonResourceURLs")
@@ -49,7 +50,7 @@ def default_binding(item: Json) -> None:
     reference = item.get("roleRef")
     if isinstance(reference, dict) and not reference.get("apiGroup"):
         reference["apiGroup"] = _GROUP
-    for subject in item.get("subjects") or ():
+    for subject in filter(None, item.get("subjects") or ()):
         if subject.get("kind") in ("User", "Group") and not subject.get("apiGroup"):
             subject["apiGroup"] = _GROUP
 
@@ -64,8 +65,8 @@ def binding_causes(item: Json) -> Iterator[Cause]:
         yield not_supported("roleRef.kind", reference.get("kind"), kinds)
     if not reference.get("name"):
         yield required("roleRef.name")
-    for index, subject in enumerate(item.get("subjects") or ()):
-        where = f"subjects[{index}]"
+    for index, given in enumerate(item.get("subjects") or ()):
+        subject, where = given or {}, f"subjects[{index}]"
         if not subject.get("name"):
             yield required(f"{where}.name")
         kind = subject.get("kind")
