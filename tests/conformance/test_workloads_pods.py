@@ -131,6 +131,26 @@ print(json.dumps(found))
     assert [s["state"]["terminated"]["reason"] for s in statuses] == ["Completed", "Completed"]
 
 
+async def test_a_pod_has_a_token_of_its_account_and_folders_of_its_node(
+    workspace: Workspace,
+) -> None:
+    token = {"serviceAccountToken": {"path": "token", "expirationSeconds": 600}}
+    volumes = [
+        {"name": "identity", "projected": {"sources": [token]}},
+        {"name": "host", "hostPath": {"path": "/tmp", "type": "Directory"}},
+    ]
+    mounts = [{"name": volume["name"], "mountPath": f"/mnt/{volume['name']}"} for volume in volumes]
+    code = """
+import base64, json, os
+body = open('/mnt/identity/token').read().split('.')[1]
+claims = json.loads(base64.urlsafe_b64decode(body + '=' * (-len(body) % 4)))
+print(json.dumps([claims['sub'], os.path.isdir('/mnt/host')]))
+"""
+    pod = workspace.pod("one", code, main={"volumeMounts": mounts}, volumes=volumes)
+    account = f"system:serviceaccount:{workspace.namespace}:default"
+    assert json.loads(await workspace.output(pod)) == [account, True]
+
+
 async def test_a_failed_init_container_fails_a_pod_that_never_restarts(
     workspace: Workspace,
 ) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from .workloads import SERVE, SLEEP, Workspace, condition, main_status
+from beamlit_operator.kube import PODS
+
+from .workloads import PATIENCE, SERVE, SLEEP, Workspace, condition, main_status
 
 SERVE_GRPC = """
 import concurrent.futures, grpc, os
@@ -54,16 +57,16 @@ async def test_a_pod_is_ready_once_its_probe_succeeds(
     assert main_status(pod)["ready"] is True
 
 
-async def test_a_pod_that_runs_is_not_ready_until_its_probe_succeeds_and_no_longer_after(
+async def test_a_pod_is_ready_while_its_probe_succeeds_and_only_then(
     workspace: Workspace,
 ) -> None:
-    """The container makes and removes the file its probe looks for, and says so first."""
+    """The container makes the file its probe looks for, and removes it again."""
     code = """
 import pathlib, time
 mark = pathlib.Path('/mnt/work/mark')
-time.sleep(1)
+time.sleep(0.5)
 mark.touch()
-time.sleep(4)
+time.sleep(3.5)
 mark.unlink()
 time.sleep(600)
 """
@@ -79,16 +82,25 @@ time.sleep(600)
         "volumeMounts": [{"name": "work", "mountPath": "/mnt/work"}],
     }
     volumes = [{"name": "work", "emptyDir": {}}]
+    before = await workspace.client.list(PODS, workspace.namespace)
     await workspace.start(workspace.pod("one", code, main=main, volumes=volumes))
-    pod = await workspace.until_phase("one", "Running")
-    assert condition(pod, "Ready") == "False"
-    await workspace.until_ready("one")
+    seen: list[tuple[str, str]] = []
 
-    async def unready() -> Any:
-        pod = await workspace.get("one")
-        return pod if condition(pod, "Ready") == "False" else None
+    async def follow() -> None:
+        async for event in workspace.client.watch(
+            PODS, workspace.namespace, resource_version=before.resource_version
+        ):
+            if event.type == "MODIFIED":
+                state = (event.object["status"]["phase"], condition(event.object, "Ready"))
+                if state[0] == "Running" and state not in seen[-1:]:
+                    seen.append(state)
+                if len(seen) == 3:
+                    return
 
-    assert main_status(await workspace.until(unready))["restartCount"] == 0
+    async with asyncio.timeout(PATIENCE):
+        await follow()
+    assert seen == [("Running", "False"), ("Running", "True"), ("Running", "False")]
+    assert main_status(await workspace.get("one"))["restartCount"] == 0
 
 
 async def test_a_failing_liveness_probe_restarts_the_container_and_is_told(
