@@ -98,13 +98,15 @@ class AdsStream:
             return None
         settled = subscription.in_flight.pop(request.response_nonce, set())
         if type_ is ResourceType.ENDPOINTS:
-            self._warm |= settled
+            # Of what was removed nothing is kept: revisions come and go for as long as Envoy runs.
+            self._warm |= settled & self._store[type_].keys()
+            self._warm -= settled - self._store[type_].keys()
         subscription.refused = request.HasField("error_detail")
         if subscription.refused:
             # What was refused counts as sent: Envoy keeps the last good state, and is sent the
             # next one when there is one.
             if type_ is ResourceType.CLUSTER:
-                self._given_up |= settled
+                self._given_up |= settled & self._store[type_].keys()
             return type_, str(request.error_detail.message)
         return None
 
@@ -149,6 +151,11 @@ class AdsStream:
             self._leftovers = set(gone)
         else:
             to.dirty |= gone
+
+    @property
+    def remembered(self) -> frozenset[str]:
+        """The clusters of which is kept whether Envoy uses them."""
+        return frozenset(self._warm | self._given_up)
 
     @property
     def has_leftovers(self) -> bool:
@@ -211,6 +218,9 @@ class AdsStream:
             resource = known.get(name)
             if resource is None:
                 # Envoy is told so even of a name it never had: it may be waiting for it.
+                if type_ is ResourceType.CLUSTER:
+                    self._warm.discard(name)
+                    self._given_up.discard(name)
                 if name in subscription.sent or name in subscription.names:
                     subscription.sent.pop(name, None)
                     removed.append(name)

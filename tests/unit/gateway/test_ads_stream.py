@@ -94,6 +94,21 @@ def test_only_what_changed_is_sent(envoy: Envoy, store: ResourceStore) -> None:
     assert envoy.sent() == []
 
 
+def test_nothing_is_kept_of_clusters_that_came_and_went(envoy: Envoy, store: ResourceStore) -> None:
+    for name in ("b", "c", "d"):
+        store.apply({CLUSTER: {name: resource(name)}, ENDPOINTS: {name: resource(name)}})
+        envoy.ask(ENDPOINTS, name)
+        envoy.accept_all()
+        assert envoy.stream.remembered == {"a", name}
+        store.apply({CLUSTER: {name: None}, ENDPOINTS: {name: None}})
+        envoy.accept_all()
+        envoy.stream.receive(
+            DeltaRequest(type_url=ENDPOINTS.value, resource_names_unsubscribe=[name])
+        )
+        assert envoy.stream.remembered == {"a"}
+    assert envoy.stream.configured
+
+
 def test_routes_wait_for_new_clusters_and_their_endpoints(
     envoy: Envoy, store: ResourceStore
 ) -> None:
