@@ -37,8 +37,8 @@ class Documents:
             case ["openid", "v1", "jwks"]:
                 kind = "application/jwk-set+json"
                 if accept and not any(name in accept for name in (kind, "*/*", "application/*")):
-                    text = f"406: Not Acceptable\n\nAvailable representations: {kind}"
-                    raise ApiError(406, "NotAcceptable", text)
+                    why = f"406: Not Acceptable\n\nAvailable representations: {kind}"
+                    raise ApiError(406, "NotAcceptable", why)
                 return json_answer(self._access.tokens.key_set(), media_type=kind)
             case [".well-known", "openid-configuration"]:
                 document = self._access.tokens.discovery(str(request.url.origin()))
