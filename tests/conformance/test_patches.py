@@ -59,6 +59,32 @@ async def test_a_strategic_merge_patch_merges_lists_by_key(
     assert container["env"] == [{"name": "B", "value": "2"}]
 
 
+@pytest.mark.parametrize(
+    ("before", "patch", "after"),
+    [
+        ("AB", "C", "CAB"),
+        ("AB", "BC", "ABC"),
+        ("ABC", "BD", "ABDC"),
+        ("ABC", "DB", "DABC"),
+        ("ABCD", "DEA", "BCDEA"),
+        ("ABC", "XCY", "XABCY"),
+        ("AB", "BA", "BA"),
+    ],
+)
+async def test_a_strategic_merge_patch_puts_items_where_kubernetes_puts_them(
+    client: HttpClient, namespace: str, before: str, patch: str, after: str
+) -> None:
+    body = deployment("web")
+    main = body["spec"]["template"]["spec"]["containers"][0]
+    main["env"] = [{"name": name, "value": "1"} for name in before]
+    await client.create(DEPLOYMENTS, body, namespace)
+    env = [{"name": name, "value": "1"} for name in patch]
+    change = {"spec": {"template": {"spec": {"containers": [{"name": "main", "env": env}]}}}}
+    found = await _patch(client, DEPLOYMENTS.path(namespace, "web"), change, STRATEGIC)
+    container = found["spec"]["template"]["spec"]["containers"][0]
+    assert "".join(variable["name"] for variable in container["env"]) == after
+
+
 async def test_a_strategic_merge_patch_can_replace(client: HttpClient, namespace: str) -> None:
     await client.create(DEPLOYMENTS, deployment("web"), namespace)
     patch = {"spec": {"strategy": {"$patch": "replace", "type": "Recreate"}}}

@@ -56,14 +56,15 @@ def strategic_merge(original: Json, patch: Json, node: Node) -> Json:
     for name, order in patch.items():
         field = name.removeprefix(_ORDER)
         if name.startswith(_ORDER) and field not in patch and isinstance(result.get(field), list):
-            result[field] = _ordered(result[field], order, node.child(field) or ANY)
+            items = result[field]
+            result[field] = _arranged(items, order, items, node.child(field) or ANY)
     return result
 
 
 def _merge_list(base: list[Any], patch: list[Any], node: Node, order: Any) -> list[Any]:
     if not node.merge_key:
         result = [*base, *(item for item in patch if item not in base)]
-        return _ordered(result, order, node)
+        return _arranged(result, order if isinstance(order, list) else patch, base, node)
     result = list(base)
     if any(isinstance(i, dict) and i.get(_DIRECTIVE) == "replace" for i in patch):
         return [_clean(item) for item in patch if item.get(_DIRECTIVE) != "replace"]
@@ -81,21 +82,29 @@ def _merge_list(base: list[Any], patch: list[Any], node: Node, order: Any) -> li
             result[places[0]] = merged
         else:
             result.append(_clean(item))
-    return _ordered(result, order, node)
+    wanted = order if isinstance(order, list) else patch
+    return _arranged(result, wanted, base, node)
 
 
-def _ordered(items: list[Any], order: Any, node: Node) -> list[Any]:
-    """The items named in ``order`` in that order, the others in their places relative to before."""
-    if not isinstance(order, list):
-        return items
+def _arranged(items: list[Any], wanted: list[Any], base: list[Any], node: Node) -> list[Any]:
+    """``items`` as Kubernetes' ``normalizeElementOrder`` leaves them: those in ``wanted`` in its
+    order, the others in that of ``base``, and of two from ``base`` the earlier one first."""
 
     def key_of(item: Any) -> Any:
         return item.get(node.merge_key) if node.merge_key and isinstance(item, dict) else item
 
-    wanted = [key_of(item) for item in order]
-    named = sorted((i for i in items if key_of(i) in wanted), key=lambda i: wanted.index(key_of(i)))
-    rest = iter(named)
-    return [next(rest) if key_of(item) in wanted else item for item in items]
+    order, before = [key_of(item) for item in wanted], [key_of(item) for item in base]
+    named = sorted((i for i in items if key_of(i) in order), key=lambda i: order.index(key_of(i)))
+    result: list[Any] = []
+    for item in (item for item in items if key_of(item) not in order):
+        # An item that the patch leaves alone waits for all that do not stand behind it.
+        while named and not (
+            key_of(named[0]) in before
+            and before.index(key_of(item)) < before.index(key_of(named[0]))
+        ):
+            result.append(named.pop(0))
+        result.append(item)
+    return result + named
 
 
 def _clean(value: Any) -> Any:

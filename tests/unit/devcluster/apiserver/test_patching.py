@@ -68,7 +68,7 @@ def test_strategic_merge_follows_the_schema(before: Any, patch: Any, after: Any)
 def test_finalizers_are_deleted_from_their_primitive_list() -> None:
     original = {"metadata": {"finalizers": ["a", "b"]}}
     patch = {"metadata": {"$deleteFromPrimitiveList/finalizers": ["a"], "finalizers": ["c"]}}
-    assert strategic_merge(original, patch, POD)["metadata"]["finalizers"] == ["b", "c"]
+    assert strategic_merge(original, patch, POD)["metadata"]["finalizers"] == ["c", "b"]
 
 
 def test_an_item_without_its_key_is_refused() -> None:
