@@ -7,6 +7,7 @@ cluster; with the samples, an S3 store is one more.
 from __future__ import annotations
 
 import asyncio
+import importlib
 import json
 import sys
 import time
@@ -105,6 +106,8 @@ async def _start(
     training = None if store is None else asyncio.create_task(_fill_store(store))
     try:
         await supervisor.start(Program("cluster", tuple(command)))
+        # Half a second that the connection below needs, while the cluster starts.
+        await asyncio.to_thread(importlib.import_module, "kubernetes.aio")
         await _until(kubeconfig.exists, what="the API server")
         report("installing the CRDs")
         async with connection(Target(kubeconfig)) as client:
