@@ -117,7 +117,11 @@ def test_no_kubeconfig_at_all_says_where_one_was_looked_for(
 
 @pytest.mark.parametrize(
     "arguments",
-    [["dev", "--api-port", "99999"], ["dev", "--gateway-port", "0"], ["console", "--port", "-1"]],
+    [
+        ["dev", "--api-port", "99999"],
+        ["dev", "--gateway-port", "65536"],
+        ["console", "--port", "-1"],
+    ],
 )
 def test_a_port_that_is_none_is_bad_input(
     arguments: list[str], capsys: pytest.CaptureFixture[str]
