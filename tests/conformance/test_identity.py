@@ -264,6 +264,19 @@ async def test_a_pod_of_an_account_that_does_not_exist_is_refused(
     )
 
 
+async def test_where_everything_is_allowed_nobody_anonymous_comes_in(
+    client: HttpClient, embedded: bool, namespace: str, user: str
+) -> None:
+    if not embedded:
+        pytest.skip("a real cluster is taken to have roles")
+    async with speaking_as(client, "") as nobody:
+        assert await _refused(nobody)
+    async with speaking_as(client, await token_of(client, namespace, "robot")) as robot:
+        await robot.list(PODS)
+        asked = {"resourceAttributes": {"verb": "delete", "resource": "nodes"}}
+        assert (await review(robot, "SelfSubjectAccessReview", asked))["allowed"] is True
+
+
 async def test_kubectl_makes_tokens_and_says_whose_they_are(
     kubectl: Callable[..., Awaitable[Any]], client: HttpClient, namespace: str, user: str
 ) -> None:

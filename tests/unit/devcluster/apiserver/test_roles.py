@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from beamlit_operator.devcluster.__main__ import parse
 from beamlit_operator.devcluster.apiserver import ApiServer
 from beamlit_operator.devcluster.apiserver.authorization import Attributes, on_path, on_resource
 from beamlit_operator.devcluster.apiserver.paths import Target
@@ -23,7 +24,7 @@ from beamlit_operator.devcluster.apiserver.rbac import (
 from beamlit_operator.devcluster.apiserver.rbac_escalation import missing
 from beamlit_operator.devcluster.apiserver.store import Key, Store
 from beamlit_operator.devcluster.apiserver.users import User, account_of, service_account
-from beamlit_operator.kube import Json, Resource
+from beamlit_operator.kube import ApiError, Json, Resource
 
 PODS: Json = {"apiGroups": [""], "resources": ["pods"], "verbs": ["get"]}
 GET = Attributes("get", resource="pods", namespace="n", name="x")
@@ -229,5 +230,25 @@ async def test_the_first_roles_are_there_and_complete(tmp_path: Path) -> None:
         assert missing(view, edit) == missing(edit, admin) == []
         assert missing(edit, view)
         assert missing(admin, edit)
+    finally:
+        await server.stop()
+
+
+def test_the_command_line_turns_roles_on() -> None:
+    folder = ["--data-dir", "x"]
+    assert parse(folder)[0].authorization == "AlwaysAllow"
+    assert parse([*folder, "--authorization", "RBAC"])[0].authorization == "RBAC"
+
+
+@pytest.mark.parametrize("content", [{"rules": [None]}, {"rules": [{"verbs": ["get"]}]}])
+async def test_a_role_of_nulls_is_refused(tmp_path: Path, content: Json) -> None:
+    server = ApiServer(tmp_path)
+    await server.start()
+    try:
+        roles = Resource("rbac.authorization.k8s.io", "v1", "roles", "Role")
+        body = {"metadata": {"name": "x"}, **content}
+        with pytest.raises(ApiError, match="must supply at least one api group") as caught:
+            await server.client.create(roles, body, "default")
+        assert caught.value.status == 422
     finally:
         await server.stop()
