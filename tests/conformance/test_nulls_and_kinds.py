@@ -28,6 +28,7 @@ from .wire import APPLY, MERGE, ask
         ({"labels": {"k": None}}, {"labels": {}}),
         ({"replicas": None, "color": None}, {}),
         ({"note": None}, {"note": None}),
+        ({"free": {"x": 80.0}}, {"free": {"x": 80}}),
         ({"free": {"x": None}}, {"free": {"x": None}}),
         ({"parts": [{"name": "a", "count": None}]}, {"parts": [{"name": "a", "count": 7}]}),
     ],
@@ -50,6 +51,7 @@ async def test_null_is_absent_where_a_field_is_not_nullable(
     assert answer.status in (200, 201), answer.message
     defaults = {"size": 1, "color": "red", "replicas": 1}
     assert answer.body["spec"] == {**defaults, **stored}
+    assert "80.0" not in answer.text
 
 
 @pytest.mark.parametrize(

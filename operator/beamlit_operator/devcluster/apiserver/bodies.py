@@ -77,7 +77,12 @@ def _json(body: bytes, doubled: list[str] | None) -> Any:
         if b"\\ud" in body or b"\\uD" in body:
             body = _whole(body)
         hook = unique if doubled is not None else None
-        value = json.loads(body, parse_constant=_refuse_constant, object_pairs_hook=hook)
+        value = json.loads(
+            body,
+            parse_constant=_refuse_constant,
+            parse_float=_number,
+            object_pairs_hook=hook,
+        )
     except (ValueError, RecursionError) as error:
         raise bad_request(f"the object provided is unrecognized: invalid JSON: {error}") from error
     if body.count(b"[") + body.count(b"{") > DEEPEST:
@@ -115,6 +120,14 @@ _ESCAPES: Final = re.compile(
 def _whole(body: bytes) -> bytes:
     """``body`` with U+FFFD for every half of a surrogate pair, as Go reads it."""
     return _ESCAPES.sub(lambda found: b"\\ufffd" if len(found[0]) == 6 else found[0], body)
+
+
+def _number(text: str) -> int | float:
+    """80.0 is the integer 80, as Go writes it again."""
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text} is too large a number")
+    return int(value) if value.is_integer() and abs(value) < 1e15 else value
 
 
 def _refuse_constant(name: str) -> Any:
