@@ -85,7 +85,7 @@ def dev(
     gateway_port: Annotated[
         int,
         typer.Option(
-            min=1, max=65535, help="The gateway's port; the next free one if it is taken."
+            min=0, max=65535, help="The gateway's port; the next free one if it is taken."
         ),
     ] = 8080,
     samples: Annotated[
