@@ -10,8 +10,9 @@ PACKAGE := beamlit_operator
 JOBS ?= auto
 PYTEST_ARGS ?=
 
-# What set-up installs can be found by name, after whatever the machine has of its own.
-export PATH := $(PATH):$(CURDIR)/$(BIN)
+# What set-up installs can be found by name, after whatever the machine has of its own. Not exported:
+# set-up must not find the interpreter of the environment that it is about to replace.
+WITH_TOOLS := PATH="$$PATH:$(CURDIR)/$(BIN)"
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo dev test lint format crds lock bench-laptop bench-devcluster clean
@@ -48,13 +49,13 @@ $(READY): constraints.txt pyproject.toml
 setup: $(READY) ## make .venv with everything in it
 
 demo: $(READY) ## the main job, end to end, on an embedded cluster
-	@$(BIN)/beamlit demo
+	@$(WITH_TOOLS) $(BIN)/beamlit demo
 
 dev: $(READY) ## the embedded cluster with sample models, until Ctrl-C
-	@$(BIN)/beamlit dev --samples
+	@$(WITH_TOOLS) $(BIN)/beamlit dev --samples
 
 test: $(READY) ## all tests
-	@$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup $(PYTEST_ARGS)
+	@$(WITH_TOOLS) $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup $(PYTEST_ARGS)
 
 lint: $(READY) ## style, types, the rooms' borders, and that crds/ is up to date
 	$(BIN)/ruff check .
@@ -80,10 +81,10 @@ lock: $(READY) ## compute constraints.txt anew from pyproject.toml
 	    --quiet --output-file constraints.txt
 
 bench-laptop: $(READY) ## time to an API, a cold start, a warm request, memory; about two minutes
-	@$(BIN)/python -m tests.bench.laptop
+	@$(WITH_TOOLS) $(BIN)/python -m tests.bench.laptop
 
 bench-devcluster: $(READY) ## the embedded API server: writes, watches, memory; about a minute
-	@$(BIN)/python -m tests.bench.devcluster
+	@$(WITH_TOOLS) $(BIN)/python -m tests.bench.devcluster
 
 clean: ## remove what was set up and built
 	rm -rf $(VENV) build dist .beamlit .pytest_cache .mypy_cache .ruff_cache

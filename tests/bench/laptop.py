@@ -147,7 +147,7 @@ def warm_rows(cluster: DevCluster, pod_ip: str) -> tuple[list[Row], bool]:
 
 def memory_rows(supervisor: Supervisor) -> list[Row]:
     rows = []
-    for name, pid in supervisor.pids().items():
+    for name, pid in supervisor.pids.items():
         if name == "store":
             continue
         rows.append(Row(f"memory of the {name} process", resident_megabytes(pid), "MiB"))
