@@ -108,7 +108,8 @@ async def test_a_taint_keeps_pods_away_that_do_not_tolerate_it(
     await workspace.start(pod)
     await workspace.until_phase("guest", "Running")
     refusal = await _refusal(workspace, "stranger")
-    assert f"1 node(s) had untolerated taint {{{marked.label}: owned}}" in refusal
+    # Servers before 1.36 name the taint.
+    assert "1 node(s) had untolerated taint" in refusal
     await workspace.client.merge_patch(NODES, marked.name, {"spec": {"taints": None}})
     await workspace.until_phase("stranger", "Running")
 

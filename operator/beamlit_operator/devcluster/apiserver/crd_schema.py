@@ -50,10 +50,14 @@ def prune_keywords(definition: Json) -> list[str]:
     """Removes from all schemas, in place, what no schema has (and defaults of null, which are
     none); returns the paths of the former."""
     unknown: list[str] = []
-    for index, version in enumerate((definition.get("spec") or {}).get("versions") or ()):
-        schema = (version.get("schema") or {}).get("openAPIV3Schema")
-        path = f"spec.versions[{index}].schema.openAPIV3Schema"
-        _prune_schema(schema, path, unknown)
+    spec = definition.get("spec")
+    versions = spec.get("versions") if isinstance(spec, dict) else None
+    # Its shape was not checked yet: what is no schema is left for that check to refuse.
+    for index, version in enumerate(versions if isinstance(versions, list) else ()):
+        holder = version.get("schema") if isinstance(version, dict) else None
+        if isinstance(holder, dict):
+            path = f"spec.versions[{index}].schema.openAPIV3Schema"
+            _prune_schema(holder.get("openAPIV3Schema"), path, unknown)
     return unknown
 
 

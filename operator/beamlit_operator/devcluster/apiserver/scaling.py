@@ -55,7 +55,10 @@ def wanted(served: Served, key: Key, body: Any) -> tuple[int, str]:
     Raises:
         ApiError: 400 or 422.
     """
-    if not isinstance(body, dict) or not isinstance(body.get("spec") or {}, dict):
+    parts = (
+        [body.get(name) or {} for name in ("spec", "metadata")] if isinstance(body, dict) else [0]
+    )
+    if not all(isinstance(part, dict) for part in parts):
         raise bad_request("the body must be a Scale object")
     if body.get("kind", "Scale") != "Scale":
         raise bad_request(f"the kind in the data ({body['kind']}) must be Scale")

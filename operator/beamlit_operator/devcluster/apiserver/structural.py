@@ -44,7 +44,10 @@ def _prune(value: Any, node: Node, path: str, unknown: list[str], nulls: bool) -
                 _prune(field, child, f"{path}.{name}" if path else name, unknown, nulls)
     elif isinstance(value, list) and node.items is not None:
         for index, entry in enumerate(value):
-            if isinstance(entry, (dict, list)):
+            if entry is None and nulls and node.items.properties:
+                # In Go it is an empty struct, which then lacks what it requires.
+                value[index] = {}
+            elif isinstance(entry, (dict, list)):
                 _prune(entry, node.items, f"{path}[{index}]", unknown, nulls)
 
 

@@ -110,7 +110,7 @@ def _node_name(pod: Json, node: Json) -> tuple[str, ...]:
 def _taints(pod: Json, node: Json) -> tuple[str, ...]:
     for taint in (node.get("spec") or {}).get("taints") or ():
         if taint.get("effect") in ("NoSchedule", "NoExecute") and not _tolerated(pod, taint):
-            return (f"node(s) had untolerated taint {{{taint['key']}: {taint.get('value', '')}}}",)
+            return ("node(s) had untolerated taint(s)",)
     return ()
 
 
