@@ -74,6 +74,7 @@ async def working(client: Any, folder: Path) -> AsyncIterator[Workloads]:
 async def rolled_out(client: KubeClient, name: str, *, seconds: float) -> None:
     deadline = asyncio.get_running_loop().time() + seconds
     status: Any = None
+    pods: list[Any] = []
     while asyncio.get_running_loop().time() < deadline:
         item = await client.get(DEPLOYMENTS, name, "default")
         status, wanted = item.get("status") or {}, item["spec"]["replicas"]
@@ -86,7 +87,8 @@ async def rolled_out(client: KubeClient, name: str, *, seconds: float) -> None:
         ):
             return
         await asyncio.sleep(0.02)
-    raise AssertionError(f"{name} did not roll out in {seconds} s: {status}")
+    left = [(each["metadata"], each.get("status", {}).get("phase")) for each in pods]
+    raise AssertionError(f"{name} did not roll out in {seconds} s: {status}; pods: {left}")
 
 
 @pytest.fixture

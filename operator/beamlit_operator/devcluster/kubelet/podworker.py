@@ -332,7 +332,8 @@ class PodWorker:
                     grace_period_seconds=0,
                 )
             except ApiError as error:
-                if not (error.not_found or error.conflict):
+                # A conflict may pass; if the name is another pod's by now, the watch says so.
+                if not error.not_found:
                     await asyncio.sleep(error.retry_after or WRITE_RETRY)
                     continue
             return
