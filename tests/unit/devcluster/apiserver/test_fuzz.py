@@ -15,6 +15,7 @@ import yaml
 from yarl import URL
 
 from beamlit_operator.devcluster.apiserver import ApiServer
+from beamlit_operator.kube import CONFIG_MAPS, NAMESPACES, Json
 
 REQUESTS = int(os.environ.get("BEAMLIT_FUZZ_REQUESTS", "1500"))
 
@@ -127,9 +128,21 @@ def _body(source: random.Random) -> bytes:
     return json.dumps(value).encode()
 
 
-async def test_no_request_makes_the_server_fail(tmp_path: Path) -> None:
+async def _bystanders(server: ApiServer) -> list[Json]:
+    """What nobody sends a request to, in a namespace of its own."""
+    items = (await server.client.list(CONFIG_MAPS, "kept")).items
+    return [item for item in items if item["metadata"]["name"].startswith("bystander")]
+
+
+async def test_no_request_makes_the_server_fail_or_loses_an_object(tmp_path: Path) -> None:
     server = ApiServer(tmp_path)
     await server.start()
+    await server.client.create(NAMESPACES, {"metadata": {"name": "kept"}})
+    for number in range(50):
+        body = {"metadata": {"name": f"bystander-{number}"}, "data": {"number": str(number)}}
+        await server.client.create(CONFIG_MAPS, body, "kept")
+    kept = await _bystanders(server)
+    assert len(kept) == 50
     token = yaml.safe_load(server.kubeconfig(tmp_path / "config").read_text())["users"][0]["user"]
     context = ssl.create_default_context(cafile=str(tmp_path / "pki" / "ca.crt"))
     headers = {"Authorization": f"Bearer {token['token']}"}
@@ -162,4 +175,9 @@ async def test_no_request_makes_the_server_fail(tmp_path: Path) -> None:
     assert {"default", "kube-system"} <= {
         key.name for key in server._store.collection("namespaces").objects
     }
+    assert await _bystanders(server) == kept
     await server.stop()
+    again = ApiServer(tmp_path)
+    await again.start()
+    assert await _bystanders(again) == kept
+    await again.stop()
