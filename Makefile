@@ -12,7 +12,8 @@ PYTEST_ARGS ?=
 
 # What set-up installs can be found by name, after whatever the machine has of its own. Not exported:
 # set-up must not find the interpreter of the environment that it is about to replace.
-WITH_TOOLS := PATH="$$PATH:$(CURDIR)/$(BIN)"
+# exec: a signal to make must reach the program and not end at a shell in between.
+WITH_TOOLS := exec env PATH="$$PATH:$(CURDIR)/$(BIN)"
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo dev test lint format crds lock bench-laptop bench-devcluster clean
