@@ -139,7 +139,11 @@ class Situation:
         body = {
             "apiVersion": "v1",
             "kind": "Pod",
-            "metadata": {**metadata(name), "labels": {labels.REVISION: revision}},
+            "metadata": {
+                **metadata(name),
+                "labels": {labels.REVISION: revision},
+                "ownerReferences": [{"kind": "ReplicaSet", "name": revision, "controller": True}],
+            },
             "spec": {
                 "nodeName": node,
                 "containers": [{"name": "model", "resources": {"limits": limits}}],

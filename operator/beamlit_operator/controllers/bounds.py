@@ -22,6 +22,9 @@ from beamlit_operator.policy import Catalogue, EffectivePolicy
 from beamlit_operator.policy.nodes import hardware_allows, location_allows
 from beamlit_operator.workloads.devices import devices_of
 
+GRACE = 4
+"""Seconds an evicted pod gets for the requests it has: none may be answered after five."""
+
 
 def outside(
     pods: Iterable[Json],
@@ -32,7 +35,8 @@ def outside(
 ) -> list[Deletion]:
     """The pods that run where, or on what, the policies do not let them.
 
-    A node not known yet is waited for.
+    ``node_labels`` has no labels for a node that is gone: such a pod is nowhere that a policy
+    allows. A node that is missing in it is waited for.
     """
     gone = []
     for pod in pods:
@@ -49,17 +53,17 @@ def outside(
         ):
             continue
         because = "its node, or the GPU it has there, is outside what the policies allow"
-        gone.append(Deletion(PODS, metadata["name"], metadata.get("uid", ""), because))
+        gone.append(Deletion(PODS, metadata["name"], metadata.get("uid", ""), because, GRACE))
     return gone
 
 
 def per_revision(pods: Iterable[Json], gone: Iterable[Deletion]) -> Counter[str]:
-    """How many pods of each revision are being removed."""
+    """How many pods of each revision are being removed, of those that a Deployment made."""
     uids = {deletion.uid for deletion in gone}
     return Counter(
         (pod["metadata"].get("labels") or {}).get(names.REVISION, "")
         for pod in pods
-        if pod["metadata"].get("uid") in uids
+        if pod["metadata"].get("uid") in uids and pod["metadata"].get("ownerReferences")
     )
 
 

@@ -52,6 +52,7 @@ class Children:
         self._on_change = on_change
         self._objects: dict[ObjectKey, Json] = {}
         self._by_owner: Reverse[ObjectKey, ObjectKey] = Reverse()
+        self._by_node: Reverse[ObjectKey, str] = Reverse()
         self._buried: OrderedDict[str, None] = OrderedDict()
         self._when_gone: list[Callable[[str], None]] = []
         self._unlisted: set[tuple[ObjectKey, str]] = set()
@@ -73,6 +74,14 @@ class Children:
     def of(self, deployment: ObjectKey) -> list[Json]:
         """The objects of a ModelDeployment, by name. Shared: never modify one."""
         return [self._objects[key] for key in sorted(self._by_owner.of(deployment))]
+
+    def has(self, deployment: ObjectKey) -> bool:
+        """Whether a ModelDeployment has any."""
+        return bool(self._by_owner.of(deployment))
+
+    def on(self, node: str) -> list[Json]:
+        """The pods on a node."""
+        return [self._objects[key] for key in sorted(self._by_node.of(node))]
 
     def get(self, key: ObjectKey) -> Json | None:
         """One object, if it is there."""
@@ -131,10 +140,13 @@ class Children:
         if item is None:
             self._objects.pop(key, None)
             self._by_owner.set(key, ())
+            self._by_node.set(key, ())
             return
         self._objects[key] = item
         owner = (item["metadata"].get("labels") or {}).get(names.MODEL_DEPLOYMENT)
         self._by_owner.set(key, [ObjectKey(key.namespace, owner)] if owner else ())
+        node = (item.get("spec") or {}).get("nodeName")
+        self._by_node.set(key, [str(node)] if node else ())
 
     def _bury(self, uid: str) -> None:
         self._buried[uid] = None
@@ -146,9 +158,15 @@ class Nodes:
     """The nodes' labels, as far as policies look at them, and how many nodes share them."""
 
     def __init__(
-        self, client: KubeClient, *, catalogue: Catalogue, on_change: Callable[[], None]
+        self,
+        client: KubeClient,
+        *,
+        catalogue: Catalogue,
+        on_change: Callable[[], None],
+        on_node: Callable[[str], None] = lambda _: None,
     ) -> None:
-        """``on_change`` is called when a kind of node appears or disappears, not for each node."""
+        """``on_change`` is called when a kind of node appears or disappears, not for each node;
+        ``on_node`` with the name of every node that came, went or has other labels."""
         self._relevant = frozenset(
             {
                 names.NODE_LOCATION,
@@ -161,6 +179,7 @@ class Nodes:
             }
         )
         self._on_change = on_change
+        self._on_node = on_node
         self._labels: dict[str, frozenset[tuple[str, str]]] = {}
         self._kinds: Counter[frozenset[tuple[str, str]]] = Counter()
         self.reflector = Reflector(client, NODES, on_change=self._changed)
@@ -184,6 +203,7 @@ class Nodes:
             self._labels[name] = new
         if old == new:
             return
+        self._on_node(name)
         before = set(self._kinds)
         if old is not None:
             self._kinds[old] -= 1

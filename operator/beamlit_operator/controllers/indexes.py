@@ -12,7 +12,7 @@ much as there are affected objects, never a scan.
 | Environment     | itself; the deployments in it                                             |
 | Policy          | itself; Environments that attach it; deployments in those, or that attach it |
 | owned child, Pod| the ModelDeployment it belongs to                                         |
-| Node            | all deployments, when a kind of node appears or disappears                |
+| Node            | those with pods on it; all, when a kind of node appears or disappears     |
 | integration     | the Models of the workspace that name no credentials                      |
 """
 

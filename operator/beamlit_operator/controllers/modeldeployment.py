@@ -2,7 +2,7 @@
 
 ``decide`` is a pure function of a snapshot and the time. In order:
 
-1. it is being deleted: nothing (owner references clean up);
+1. it is being deleted: pods outside its policies go, the rest is for owner references to clean up;
 2. an older deployment serves the endpoint: what it has is removed, Ready=False Duplicate;
 3. pods outside the policies are deleted, whatever else is so;
 4. it is not enabled: everything to zero, Ready=True Deactivated;
@@ -61,8 +61,6 @@ class _Outcome:
 
 def decide(snapshot: Snapshot, now: datetime) -> Plan:
     """The plan for a ModelDeployment."""
-    if snapshot.deployment.metadata.deletion_timestamp is not None:
-        return Plan()
     policy = effective_policy(
         snapshot.deployment,
         snapshot.environment,
@@ -75,6 +73,9 @@ def decide(snapshot: Snapshot, now: datetime) -> Plan:
         node_labels=snapshot.node_labels,
         catalogue=snapshot.settings.catalogue,
     )
+    if snapshot.deployment.metadata.deletion_timestamp is not None:
+        # A finalizer may keep it, and what runs for it, for as long as its author likes.
+        return _within_bounds(snapshot, Plan(), evictions)
     outcome = _outcome(snapshot, policy, now)
     plan = _within_bounds(snapshot, outcome.plan, evictions)
     if outcome.verdict.reason == Reason.RESOLVING and report.is_settled(snapshot):

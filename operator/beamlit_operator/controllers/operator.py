@@ -29,7 +29,7 @@ from beamlit_operator.controllers.queue import WorkQueue
 from beamlit_operator.controllers.reconcile import Reconciler
 from beamlit_operator.controllers.scaling import Scaling
 from beamlit_operator.controllers.writer import Writer
-from beamlit_operator.kube import ApiError, Json, KubeClient, ObjectKey
+from beamlit_operator.kube import PODS, ApiError, Json, KubeClient, ObjectKey
 from beamlit_operator.origins import resolve
 from beamlit_operator.policy import built_in
 
@@ -67,7 +67,10 @@ class Operator:
         self._scopes: tuple[str | None, ...] = options.namespaces or (None,)
         self.metrics = Metrics()
         self.queue: WorkQueue[Key] = WorkQueue(
-            self._work, workers=options.workers, on_done=self.metrics.done
+            self._work,
+            workers=options.workers,
+            on_done=self.metrics.done,
+            urgent=self._is_urgent,
         )
         self.indexes = Indexes(self._enqueue)
         self.children = {
@@ -79,7 +82,12 @@ class Operator:
             )
             for resource in CHILD_RESOURCES
         }
-        self.nodes = Nodes(client, catalogue=built_in(), on_change=self.indexes.nodes_changed)
+        self.nodes = Nodes(
+            client,
+            catalogue=built_in(),
+            on_change=self.indexes.nodes_changed,
+            on_node=self._node_changed,
+        )
         self.integrations = Integrations(
             client, namespaces=self._scopes, on_change=self._integration_changed
         )
@@ -101,6 +109,7 @@ class Operator:
             book=self.book,
             writer=self.writer,
             clock=clock,
+            hurried=lambda: self.queue.hurried,
         )
         self.scaling = Scaling(
             client, options=options, indexes=self.indexes, children=self.children
@@ -171,8 +180,17 @@ class Operator:
         else:
             self.queue.add(key)
 
+    def _node_changed(self, node: str) -> None:
+        for pod in self.children[PODS].on(node):
+            self.indexes.child_changed(pod)
+
     def _integration_changed(self, workspace: str, integration: str) -> None:
         self.indexes.integration_changed(workspace, integration)
+
+    def _is_urgent(self, key: Key) -> bool:
+        """Deployments with pods go first: one of them may run where it must not any more."""
+        place = ObjectKey(key.workspace, key.name)
+        return key.kind is Kind.MODEL_DEPLOYMENT and self.children[PODS].has(place)
 
     async def _work(self, key: Key) -> float | None:
         after = await self._reconciler.reconcile(key)

@@ -27,6 +27,8 @@ class Deletion:
     name: str
     uid: str
     because: str
+    grace: int | None = None
+    """Seconds a pod gets to end; None leaves it what its spec says."""
 
 
 @dataclass(frozen=True, slots=True)

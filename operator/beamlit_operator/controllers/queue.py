@@ -7,6 +7,8 @@ those of client-go's rate-limited workqueue:
 - one worker per key at a time; a key that is added *during* its work is worked on again afterwards,
   so no event is lost;
 - work that fails comes back after a delay that doubles with every failure of that key, with jitter;
+- keys that are urgent when they become ready go first, but one in :data:`TURN` is not, so that
+  nothing starves;
 - work may ask to come back after a delay (for what no event announces); of several delays the
   earliest holds.
 
@@ -32,6 +34,10 @@ K = TypeVar("K", bound=Hashable)
 
 Work = Callable[[K], Awaitable[float | None]]
 """Reconciles one key; returns after how many seconds to come back, or None to wait for events."""
+
+
+TURN = 8
+"""Of so many keys that are taken, one is not urgent if any such waits."""
 
 
 class RetryError(Exception):
@@ -81,6 +87,7 @@ class WorkQueue(Generic[K]):
         clock: Callable[[], float] = time.monotonic,
         chance: Callable[[], float] = random.random,
         on_done: Callable[[Done[K]], None] | None = None,
+        urgent: Callable[[K], bool] = lambda _: False,
     ) -> None:
         self._work = work
         self._workers = workers
@@ -88,8 +95,11 @@ class WorkQueue(Generic[K]):
         self._clock = clock
         self._chance = chance
         self._on_done = on_done
-        # Ready keys in order of arrival, each with the time it became ready.
+        self._urgent = urgent
+        # Ready keys in order of arrival, the urgent apart, each with the time it became ready.
         self._order: deque[K] = deque()
+        self._first: deque[K] = deque()
+        self._taken = 0
         self._ready: dict[K, float] = {}
         self._working: set[K] = set()
         self._again: set[K] = set()
@@ -109,7 +119,7 @@ class WorkQueue(Generic[K]):
         elif key not in self._ready:
             # A delayed return is kept: it may be for another cause than this event.
             self._ready[key] = self._clock()
-            self._order.append(key)
+            (self._first if self._urgent(key) else self._order).append(key)
             self._changed.set()
 
     def add_after(self, key: K, seconds: float) -> None:
@@ -138,8 +148,14 @@ class WorkQueue(Generic[K]):
 
     @property
     def oldest(self) -> float:
-        """Seconds for which the key at the head has waited; 0 when none waits."""
-        return self._clock() - self._ready[self._order[0]] if self._order else 0.0
+        """Seconds for which the key that waits longest has waited; 0 when none waits."""
+        heads = [self._ready[lane[0]] for lane in (self._first, self._order) if lane]
+        return self._clock() - min(heads) if heads else 0.0
+
+    @property
+    def hurried(self) -> bool:
+        """Whether an urgent key waits for a worker."""
+        return bool(self._first)
 
     @property
     def idle(self) -> bool:
@@ -162,8 +178,11 @@ class WorkQueue(Generic[K]):
         """The next key that is ready, and how long it waited."""
         while True:
             self._promote()
-            if self._order:
-                key = self._order.popleft()
+            if self._first or self._order:
+                self._taken += 1
+                turn = self._taken % TURN == 0
+                lane = self._order if self._order and (turn or not self._first) else self._first
+                key = lane.popleft()
                 since = self._ready.pop(key)
                 self._working.add(key)
                 return key, self._clock() - since

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 
 from beamlit_operator.api import Model, ModelDeployment, Reason, conditions
@@ -20,11 +21,15 @@ from beamlit_operator.controllers.plan import Announcement, Plan
 from beamlit_operator.controllers.queue import RetryError
 from beamlit_operator.controllers.snapshot import Rival, Snapshot
 from beamlit_operator.controllers.verdict import State, Verdict, changed, conditions_of
+from beamlit_operator.controllers.whereabouts import NODE_GRACE, Whereabouts
 from beamlit_operator.controllers.writer import RefusedError, Writer
 from beamlit_operator.kube import DEPLOYMENTS, PODS, SERVICES, ObjectKey, Resource
 from beamlit_operator.origins import OriginError
 from beamlit_operator.policy import built_in
 from beamlit_operator.workloads.native import Settings
+
+STATUS_LAG = 0.5
+"""Seconds by which the status may lag behind an eviction while others wait for theirs."""
 
 
 class Reconciler:
@@ -42,7 +47,9 @@ class Reconciler:
         writer: Writer,
         clock: Callable[[], datetime],
         monotonic: Callable[[], float] = time.monotonic,
+        hurried: Callable[[], bool] = lambda: False,
     ) -> None:
+        """``hurried`` says whether other deployments with pods wait to be looked at."""
         self._options = options
         self._indexes = indexes
         self._children = children
@@ -52,6 +59,8 @@ class Reconciler:
         self._writer = writer
         self._clock = clock
         self._monotonic = monotonic
+        self._hurried = hurried
+        self._whereabouts = Whereabouts(nodes.labels_of, clock=monotonic)
         self._settings = Settings(
             image=options.image,
             gateway_service=options.gateway_service,
@@ -78,13 +87,25 @@ class Reconciler:
                 self._unused_since.pop(ObjectKey(key.workspace, key.name), None)
             return None
         plan = self._decide(key)
+        if self._hurried() and any(each.resource is PODS for each in plan.delete):
+            # Others may have pods to remove too. What is told about this can wait: the end of its
+            # pods brings it back, and at the latest the clock does.
+            plan = replace(plan, status=None, events=(), requeue_after=STATUS_LAG)
         try:
             await self._writer.carry_out(key, found.raw, plan)
         except RefusedError as refusal:
             await self._tell_refusal(key, refusal)
             raise RetryError(str(refusal)) from refusal
         self._start_draining(key)
+        if key.kind is Kind.MODEL_DEPLOYMENT and self._waits_for_nodes(key):
+            return min(NODE_GRACE, plan.requeue_after or NODE_GRACE)
         return plan.requeue_after
+
+    def _waits_for_nodes(self, key: Key) -> bool:
+        """Whether a pod is on a node that the watch of nodes has not told of yet."""
+        pods = self._children[PODS].of(ObjectKey(key.workspace, key.name))
+        nodes = {(pod.get("spec") or {}).get("nodeName") or "" for pod in pods} - {""}
+        return bool(nodes - self._whereabouts.of(nodes).keys())
 
     def _start_draining(self, key: Key) -> None:
         """What was just written may have moved the traffic: the old revision's time runs now."""
@@ -173,7 +194,6 @@ class Reconciler:
             self._book.forget(key)
         held_environment = self._indexes.environments.get(ObjectKey(workspace, spec.environment))
         nodes = {(pod.get("spec") or {}).get("nodeName") or "" for pod in pods}
-        known = {name: self._nodes.labels_of(name) for name in nodes if name}
         environment_ = held_environment.parsed if held_environment is not None else None
         names = {each.name for each in spec.policies} | {
             each.name for each in (environment_.spec.policies if environment_ else ())
@@ -208,7 +228,7 @@ class Reconciler:
             pods=pods,
             unused_for=self._unused_for(deployment, {w["metadata"]["name"] for w in workloads}),
             node_kinds=tuple(self._nodes.kinds()),
-            node_labels={name: labels for name, labels in known.items() if labels is not None},
+            node_labels=self._whereabouts.of(nodes - {""}),
         )
 
     def _unused_for(self, deployment: ModelDeployment, existing: set[str]) -> dict[str, float]:

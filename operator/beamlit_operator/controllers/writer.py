@@ -19,6 +19,7 @@ from typing import Any
 
 from beamlit_operator.api import labels as names
 from beamlit_operator.controllers.children import Children
+from beamlit_operator.controllers.drift import ours, undoing
 from beamlit_operator.controllers.events import Announcer
 from beamlit_operator.controllers.indexes import Indexes
 from beamlit_operator.controllers.keys import Key
@@ -147,15 +148,24 @@ class Writer:
         known = self._children[resource]
         live = known.get(place)
         body = stamped(wanted)
-        if live is not None and self._settled.same(body, live):
+        undone = undoing(wanted, live) if live is not None else {}
+        if live is not None and not undone and self._settled.same(body, live):
             return
-        if live is not None and not _ours(wanted, live):
+        # What is reflected may be stale, or miss an object that has lost its labels.
+        live = await self._fresh(resource, place)
+        if live is not None and not ours(wanted, live):
             raise RefusedError(
                 wanted["kind"],
                 metadata["name"],
                 "an object of this name exists and belongs to somebody else; rename or delete it",
             )
         try:
+            if live is not None and (undone := undoing(wanted, live)):
+                self.writes += 1
+                await self._client.merge_patch(
+                    resource, place.name, undone, place.namespace, field_manager=names.FIELD_MANAGER
+                )
+                log.info("%s %s: undid %s", wanted["kind"], place.name, undone)
             if resource is DEPLOYMENTS:
                 body = await self._with_replicas(body, live, first_replicas)
             self.writes += 1
@@ -167,19 +177,18 @@ class Writer:
         known.wrote(answer)
         self._settled.remember(stamped(wanted), answer)
 
+    async def _fresh(self, resource: Resource, place: ObjectKey) -> Json | None:
+        try:
+            return await self._client.get(resource, place.name, place.namespace)
+        except ApiError as error:
+            if not error.not_found:
+                raise
+            return None
+
     async def _with_replicas(self, body: Json, live: Json | None, first: int | None) -> Json:
         """The body, with replicas if the Deployment is not there yet; else they are handed over."""
-        name, namespace = body["metadata"]["name"], body["metadata"]["namespace"]
         if live is None:
-            try:
-                live = await self._client.get(DEPLOYMENTS, name, namespace)
-            except ApiError as error:
-                if not error.not_found:
-                    raise
-                return {**body, "spec": {**body["spec"], "replicas": first or 0}}
-        else:
-            # Reflected objects may be stale; who owns the field must be read fresh.
-            live = await self._client.get(DEPLOYMENTS, name, namespace)
+            return {**body, "spec": {**body["spec"], "replicas": first or 0}}
         if _owns_replicas(live, names.FIELD_MANAGER):
             await self._hand_over_replicas(live)
         return body
@@ -216,6 +225,7 @@ class Writer:
                 key.workspace,
                 uid=deletion.uid,
                 propagation="Background",
+                grace_period_seconds=deletion.grace,
             )
         except ApiError as error:
             if error.status not in (404, 409):
@@ -252,15 +262,6 @@ class Writer:
                 raise
             return
         log.info("%s: scaled %s to %d: %s", key, scale.name, scale.replicas, scale.because)
-
-
-def _ours(wanted: Json, live: Json) -> bool:
-    """Whether the live object is controlled by the same owner as the wanted one."""
-    owner = next((o["uid"] for o in wanted["metadata"].get("ownerReferences") or ()), None)
-    controllers = [
-        o["uid"] for o in live["metadata"].get("ownerReferences") or () if o.get("controller")
-    ]
-    return owner in controllers
 
 
 def _owns_replicas(live: Json, manager: str) -> bool:

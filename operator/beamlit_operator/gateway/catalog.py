@@ -142,7 +142,9 @@ def _problem(status: Json) -> Problem | None:
 def parse_slice(obj: Json) -> tuple[RevisionKey, tuple[Pod, ...]] | None:
     """Reads an EndpointSlice: whose it is and its ready pods; None when it is not of a revision.
 
-    A pod that terminates is not ready in the sense of the API, so it leaves at once.
+    A pod that terminates is not ready in the sense of the API, so it leaves at once. A slice takes
+    its labels from its Service, and anybody's Service may carry ours: only the slices of the
+    Service that has the revision's name, which is the operator's, count.
     """
     metadata = obj["metadata"]
     marks = metadata.get("labels") or {}
@@ -150,6 +152,8 @@ def parse_slice(obj: Json) -> tuple[RevisionKey, tuple[Pod, ...]] | None:
     revision = marks.get(labels.REVISION) or marks.get(SERVICE_NAME)
     port = _port(obj)
     if not deployment or not revision or obj.get("addressType") == "FQDN":
+        return None
+    if marks.get(SERVICE_NAME, revision) != revision:
         return None
     key = RevisionKey(Workspace(metadata["namespace"]), deployment, RevisionName(revision))
     if port is None or metadata.get("deletionTimestamp"):

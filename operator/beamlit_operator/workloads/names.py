@@ -70,6 +70,18 @@ def selector(revision: RevisionName) -> dict[str, str]:
     return {labels.REVISION: revision}
 
 
+def routed(deployment: ModelDeployment, revision: RevisionName) -> dict[str, str]:
+    """The labels by which a Service finds pods: all those by which the operator finds them.
+
+    A pod that somebody makes by hand is either watched over or not served.
+    """
+    return {
+        labels.MANAGED_BY: labels.OPERATOR_NAME,
+        labels.MODEL_DEPLOYMENT: deployment.metadata.name,
+        **selector(revision),
+    }
+
+
 def owner_reference(deployment: ModelDeployment) -> Mapping[str, Any]:
     """The owner of everything made for the deployment: deleting it deletes them."""
     return {

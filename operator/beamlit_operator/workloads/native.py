@@ -177,7 +177,7 @@ def workload(
             "spec": {
                 "clusterIP": "None",
                 "ports": [{"name": "http", "port": serving.port, "targetPort": "http"}],
-                "selector": names.selector(revision),
+                "selector": names.routed(deployment, revision),
             },
         },
     )

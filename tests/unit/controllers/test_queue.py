@@ -224,3 +224,20 @@ def test_backoff_doubles_up_to_its_limit_within_its_jitter(
     failures: int, chance: float, seconds: float
 ) -> None:
     assert Backoff(1.0, 60.0).delay(failures, chance=chance) == pytest.approx(seconds)
+
+
+async def test_urgent_keys_go_first_and_the_others_do_not_starve() -> None:
+    seen: list[str] = []
+
+    async def work(key: str) -> None:
+        seen.append(key)
+
+    queue = WorkQueue[str](work, workers=1, urgent=lambda key: key.startswith("u"))
+    for name in ("a", "b", *(f"u{i}" for i in range(10))):
+        queue.add(name)
+    assert queue.hurried
+    await running(queue, lambda: turns(100))
+    assert seen[:7] == [f"u{i}" for i in range(7)]
+    assert seen[7] == "a"
+    assert seen[-1] == "b"
+    assert not queue.hurried

@@ -44,6 +44,12 @@ def test_a_slice_of_somebody_else_is_passed_over() -> None:
     assert parse_slice(body) is None
 
 
+def test_a_slice_of_somebody_elses_service_with_our_labels_is_passed_over() -> None:
+    body = endpoint_slice("iris-1", [("127.0.0.1", 80)], deployment="iris")
+    body["metadata"]["labels"]["kubernetes.io/service-name"] = "by-hand"
+    assert parse_slice(body) is None
+
+
 def test_a_deployment_without_status_and_defaults_is_read() -> None:
     body = {"metadata": {"namespace": "demo", "name": "iris"}, "spec": {"model": "iris"}}
     found = parse_deployment(body)
