@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Literal
 
 from pydantic import ConfigDict, Field
@@ -25,6 +26,7 @@ from beamlit_operator.api.schema import (
 )
 
 Phase = Literal["Pending", "Idle", "Active", "Deactivated", "Failed"]
+StartPhase = Literal["Scheduling", "Pulling", "Fetching", "Loading"]
 
 
 class AttachedPolicy(Part):
@@ -206,6 +208,21 @@ class EffectivePolicyStatus(Part):
     """On what it may run."""
 
 
+class StartProgress(Part):
+    """How far a start is."""
+
+    phase: StartPhase
+    """`Scheduling`, `Pulling` (images), `Fetching` (the model) or `Loading` (the server)."""
+    message: str = Field(max_length=1024)
+    """The same for people."""
+    fetched_bytes: int | None = Field(default=None, ge=0)
+    """Bytes of the model's files that are there, while `Fetching`."""
+    total_bytes: int | None = Field(default=None, ge=0)
+    """Bytes of the model's files in all, while `Fetching`."""
+    since: datetime
+    """When the phase was first told."""
+
+
 class ModelDeploymentStatus(Part):
     observed_generation: int | None = Field(default=None, ge=0)
     """The generation the status was computed from."""
@@ -227,6 +244,8 @@ class ModelDeploymentStatus(Part):
     """The revisions that exist, newest first."""
     effective_policy: EffectivePolicyStatus | None = None
     """What the deployment is held to, and why."""
+    progress: StartProgress | None = None
+    """How far a start is, while one is under way."""
     offloading: bool | None = None
     """Whether requests overflow to the remote backend now."""
 

@@ -90,7 +90,7 @@ def deployments_table(deployments: Iterable[ModelDeployment], *, everywhere: boo
             Text(each.spec.model),
             Text(each.spec.environment),
             Text(state, style=READY_STYLES[state]),
-            phase_text(each.status.phase),
+            phase_text(each.status.phase).append(_so_far(each)),
             f"{each.status.ready_replicas or 0}/{each.status.replicas or 0}",
             Text(each.status.url or "-"),
         )
@@ -100,6 +100,16 @@ def deployments_table(deployments: Iterable[ModelDeployment], *, everywhere: boo
 def phase_text(phase: str | None) -> Text:
     """The phase in its colour."""
     return Text(phase or "-", style=PHASE_STYLES.get(phase or "", ""))
+
+
+def _so_far(deployment: ModelDeployment) -> str:
+    """How far a start is, in a word or two."""
+    progress = deployment.status.progress
+    if progress is None:
+        return ""
+    if not progress.total_bytes:
+        return f" ({progress.phase})"
+    return f" ({progress.phase} {100 * (progress.fetched_bytes or 0) // progress.total_bytes} %)"
 
 
 def short_version(version: str) -> str:

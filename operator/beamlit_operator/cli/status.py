@@ -70,6 +70,13 @@ def _print_deployment(console: Console, deployment: ModelDeployment) -> None:
     )
     if status.url:
         console.print(Text(f"endpoint  {status.url}"))
+    if status.progress:
+        since = status.progress.since.astimezone().strftime("%H:%M:%S")
+        console.print(
+            Text("start     ")
+            .append(status.progress.phase, style="yellow")
+            .append(f" since {since}: {status.progress.message}")
+        )
     console.print(conditions_table(status.conditions))
     if status.revisions:
         table = Table(box=None, padding=(0, 3, 0, 0), header_style="dim")

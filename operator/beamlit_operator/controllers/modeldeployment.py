@@ -34,6 +34,7 @@ from beamlit_operator.controllers.diagnosis import why_not_started
 from beamlit_operator.controllers.objects import Held
 from beamlit_operator.controllers.originbook import Question
 from beamlit_operator.controllers.plan import Deletion, Plan, Scale
+from beamlit_operator.controllers.progress import Progress
 from beamlit_operator.controllers.snapshot import Snapshot
 from beamlit_operator.controllers.verdict import State, Verdict
 from beamlit_operator.kube import Json, resource_of
@@ -57,6 +58,7 @@ class _Outcome:
     serving: str | None
     plan: Plan = field(default_factory=Plan)
     expected: report.Revision | None = None
+    progress: Progress | None = None
 
 
 def decide(snapshot: Snapshot, now: datetime) -> Plan:
@@ -89,8 +91,10 @@ def decide(snapshot: Snapshot, now: datetime) -> Plan:
         serving=outcome.serving,
         now=now,
         expected=outcome.expected,
+        progress=outcome.progress,
     )
-    return replace(plan, status=status, events=events)
+    waits = [w for w in (plan.requeue_after, snapshot.tell_again) if w is not None]
+    return replace(plan, status=status, events=events, requeue_after=min(waits, default=None))
 
 
 def _within_bounds(snapshot: Snapshot, plan: Plan, evictions: list[Deletion]) -> Plan:
@@ -234,8 +238,10 @@ def _told(
     active = server is not None and server.ready > 0
     if rollout is not None and rollout.progressing:
         state = State.HELD_UP if rollout.stalled else State.CHANGING
-        verdict = Verdict(state, Reason.ROLLING_OUT, rollout.message)
-        return _Outcome(verdict, "Active" if active else "Idle", serving)
+        progress = snapshot.progress.get(current)
+        so_far = f": {progress.message}" if progress is not None and not rollout.stalled else ""
+        verdict = Verdict(state, Reason.ROLLING_OUT, rollout.message + so_far)
+        return _Outcome(verdict, "Active" if active else "Idle", serving, progress=progress)
     if active:
         verdict = Verdict(State.GOOD, Reason.SERVING, "the endpoint answers")
         return _Outcome(verdict, "Active", serving)
@@ -248,8 +254,9 @@ def _told(
         return _Outcome(Verdict(State.GOOD, Reason.IDLE, message), "Idle", serving)
     if failure is not None:
         return _Outcome(Verdict(State.STALLED, Reason.START_FAILED, failure), "Failed", serving)
-    message = "replicas start; none is ready yet"
-    return _Outcome(Verdict(State.ON_THE_WAY, Reason.STARTING, message), "Pending", serving)
+    progress = report.progress(snapshot, serving)
+    verdict = Verdict(State.ON_THE_WAY, Reason.STARTING, progress.message)
+    return _Outcome(verdict, "Pending", serving, progress=progress)
 
 
 def _build(snapshot: Snapshot, policy: EffectivePolicy) -> Workload | Refusal:

@@ -28,6 +28,7 @@ from beamlit_operator.controllers.originbook import OriginBook, Resolve
 from beamlit_operator.controllers.queue import WorkQueue
 from beamlit_operator.controllers.reconcile import Reconciler
 from beamlit_operator.controllers.scaling import Scaling
+from beamlit_operator.controllers.starts import Starts
 from beamlit_operator.controllers.writer import Writer
 from beamlit_operator.kube import PODS, ApiError, Json, KubeClient, ObjectKey
 from beamlit_operator.origins import resolve
@@ -100,6 +101,7 @@ class Operator:
             children=self.children,
             announcer=Announcer(client, identity=options.identity, clock=clock),
         )
+        self.starts = Starts(self.queue.add)
         self._reconciler = Reconciler(
             options=options,
             indexes=self.indexes,
@@ -108,6 +110,7 @@ class Operator:
             integrations=self.integrations,
             book=self.book,
             writer=self.writer,
+            starts=self.starts,
             clock=clock,
             hurried=lambda: self.queue.hurried,
         )
@@ -160,6 +163,7 @@ class Operator:
                     group.create_task(self._elector.hold())
                 group.create_task(self.queue.run())
                 group.create_task(self.scaling.run())
+                group.create_task(self.starts.run())
         finally:
             await self.book.close()
             await self._elector.release()

@@ -20,6 +20,7 @@ from beamlit_operator.controllers.originbook import OriginBook, Question, refere
 from beamlit_operator.controllers.plan import Announcement, Plan
 from beamlit_operator.controllers.queue import RetryError
 from beamlit_operator.controllers.snapshot import Rival, Snapshot
+from beamlit_operator.controllers.starts import Starts
 from beamlit_operator.controllers.verdict import State, Verdict, changed, conditions_of
 from beamlit_operator.controllers.whereabouts import NODE_GRACE, Whereabouts
 from beamlit_operator.controllers.writer import RefusedError, Writer
@@ -46,6 +47,7 @@ class Reconciler:
         book: OriginBook,
         writer: Writer,
         clock: Callable[[], datetime],
+        starts: Starts,
         monotonic: Callable[[], float] = time.monotonic,
         hurried: Callable[[], bool] = lambda: False,
     ) -> None:
@@ -57,6 +59,7 @@ class Reconciler:
         self._integrations = integrations
         self._book = book
         self._writer = writer
+        self._starts = starts
         self._clock = clock
         self._monotonic = monotonic
         self._hurried = hurried
@@ -83,6 +86,7 @@ class Reconciler:
         found = self._find(key)
         if found is None:
             self._book.forget(key)
+            self._starts.forget(key)
             if key.kind is Kind.MODEL_DEPLOYMENT:
                 self._unused_since.pop(ObjectKey(key.workspace, key.name), None)
             return None
@@ -200,6 +204,7 @@ class Reconciler:
         }
         names |= {each.replaces for each in spec.policies if each.replaces}
         workloads = self._children[DEPLOYMENTS].of(place)
+        progress, tell_again = self._starts.look(key, pods)
         return Snapshot(
             deployment=deployment,
             settings=self._settings,
@@ -229,6 +234,8 @@ class Reconciler:
             unused_for=self._unused_for(deployment, {w["metadata"]["name"] for w in workloads}),
             node_kinds=tuple(self._nodes.kinds()),
             node_labels=self._whereabouts.of(nodes - {""}),
+            progress=progress,
+            tell_again=tell_again,
         )
 
     def _unused_for(self, deployment: ModelDeployment, existing: set[str]) -> dict[str, float]:

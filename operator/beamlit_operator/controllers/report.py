@@ -8,9 +8,10 @@ from datetime import datetime
 from typing import Any
 
 from beamlit_operator.api import Reason, conditions, labels
-from beamlit_operator.api.modeldeployment import ModelDeploymentStatus
+from beamlit_operator.api.modeldeployment import ModelDeploymentStatus, StartProgress
 from beamlit_operator.controllers.objects import Held
 from beamlit_operator.controllers.plan import Announcement, Plan
+from beamlit_operator.controllers.progress import GENERIC, ORDER, Fetched, Progress
 from beamlit_operator.controllers.snapshot import Snapshot
 from beamlit_operator.controllers.verdict import State, Verdict, changed, conditions_of
 from beamlit_operator.kube import Json
@@ -83,6 +84,7 @@ def status(
     serving: str | None,
     now: datetime,
     expected: Revision | None = None,
+    progress: Progress | None = None,
 ) -> tuple[Json, tuple[Announcement, ...]]:
     """The status, and the Events about what it changes.
 
@@ -94,6 +96,7 @@ def status(
         serving: the revision that gets the requests; None for none.
         now: the time of the decision.
         expected: the revision that the plan makes, in case it does not exist yet.
+        progress: how far the start that is under way is; None if none is.
     """
     deployment = snapshot.deployment
     old = deployment.status
@@ -119,7 +122,42 @@ def status(
     }
     if rows:
         body["revisions"] = rows[:32]
-    return body, tuple(_events(old, verdict, overridden))
+    if progress is not None:
+        body["progress"] = _progress(progress, old.progress, now)
+    return body, (*_events(old, verdict, overridden), *_next_phase(progress, old.progress))
+
+
+def progress(snapshot: Snapshot, revision: str) -> Progress:
+    """How far the start of a revision is. Until there is something to tell: what was told, so that
+    a fresh operator takes nothing back, or else that it began."""
+    told = snapshot.progress.get(revision)
+    old = snapshot.deployment.status.progress
+    if told is not None or old is None:
+        return told or Progress(ORDER[0], GENERIC)
+    fetched = None
+    if old.fetched_bytes is not None and old.total_bytes is not None:
+        fetched = Fetched(old.fetched_bytes, old.total_bytes)
+    return Progress(old.phase, old.message, fetched)
+
+
+def _progress(progress: Progress, old: StartProgress | None, now: datetime) -> Json:
+    fetched = progress.fetched
+    return StartProgress(
+        phase=progress.phase,
+        message=progress.message[:1024],
+        fetched_bytes=fetched.bytes if fetched is not None else None,
+        total_bytes=fetched.total if fetched is not None else None,
+        since=old.since
+        if old is not None and old.phase == progress.phase
+        else now.replace(microsecond=0),
+    ).to_wire()
+
+
+def _next_phase(progress: Progress | None, old: StartProgress | None) -> Iterable[Announcement]:
+    """An Event for each phase of a start but the first, which every start begins with."""
+    before = old.phase if old is not None else ORDER[0]
+    if progress is not None and progress.phase != before:
+        yield Announcement("Normal", Reason.STARTING, f"{progress.phase}: {progress.message}")
 
 
 def bare(deployment: Held[Any], verdict: Verdict, *, now: datetime) -> Plan:

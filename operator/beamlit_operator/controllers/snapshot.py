@@ -8,6 +8,7 @@ from datetime import datetime
 
 from beamlit_operator.api import Environment, Model, ModelDeployment, Policy
 from beamlit_operator.controllers.originbook import Entry, Failed, Found, Question
+from beamlit_operator.controllers.progress import Progress
 from beamlit_operator.kube import Json
 from beamlit_operator.origins import OriginError
 from beamlit_operator.workloads.native import Settings
@@ -52,6 +53,10 @@ class Snapshot:
     """Every distinct set of node labels, and how many nodes carry it."""
     node_labels: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """The labels of the nodes its pods run on, by the node's name."""
+    progress: Mapping[str, Progress] = field(default_factory=dict)
+    """How far each revision's start is, for those of which there is something to tell."""
+    tell_again: float | None = None
+    """Seconds after which there may be more to tell of a start."""
 
     @property
     def workspace(self) -> str:

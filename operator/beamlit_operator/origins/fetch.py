@@ -95,8 +95,9 @@ def _bring(
     report: Callable[[str], None],
 ) -> None:
     missing = staging.prepare(listing)
-    with Progress(listing.bytes, report) as progress:
+    with Progress(listing.bytes, report, files=len(listing.files)) as progress:
         progress.add(listing.bytes - sum(file.size for file in missing))
+        progress.completed(len(listing.files) - len(missing))
         if isinstance(ref, S3Ref):
             from beamlit_operator.origins import s3_transfer
 

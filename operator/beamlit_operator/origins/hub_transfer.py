@@ -79,6 +79,7 @@ class Transfer:
             else:
                 self._staging.complete(file, part)
                 self._progress.add(file.size)
+                self._progress.completed()
                 return
 
     def _verify(self, file: OriginFile, part: Path) -> None:

@@ -1,12 +1,16 @@
-"""Tells how far a fetch is, at most once a second."""
+"""Tells how far a fetch is: a line a second in the log, and whoever asks over HTTP."""
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
+
+from beamlit_operator.origins.progress_server import PORT_VARIABLE, served
 
 _INTERVAL_SECONDS = 1.0
 
@@ -14,13 +18,25 @@ _INTERVAL_SECONDS = 1.0
 class Progress:
     """Counts bytes that arrive, and reports a line a second while they do.
 
-    Used as a context manager around the fetch. A fetch that takes less than a second reports none.
+    Used as a context manager around the fetch. A fetch that takes less than a second reports none
+    and opens no port.
     """
 
-    def __init__(self, total_bytes: int, report: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        total_bytes: int,
+        report: Callable[[str], None],
+        *,
+        files: int = 0,
+        port: int | None = None,
+    ) -> None:
+        """``files`` is how many there are; ``port``: by default the one the environment names."""
         self._total = total_bytes
         self._report = report
         self._bytes = 0
+        self._files = files
+        self._files_done = 0
+        self._port = int(os.environ.get(PORT_VARIABLE) or 0) if port is None else port
         self._lock = threading.Lock()
         self._watched: Path | None = None
         self._ended = threading.Event()
@@ -30,6 +46,11 @@ class Progress:
         """``count`` more bytes are there (negative: were thrown away)."""
         with self._lock:
             self._bytes += count
+
+    def completed(self, files: int = 1) -> None:
+        """So many more files are there and verified."""
+        with self._lock:
+            self._files_done += files
 
     def watch(self, folder: Path) -> None:
         """Counts ``*.incomplete`` files below ``folder`` too: what the Hub's library is writing."""
@@ -50,17 +71,30 @@ class Progress:
 
     def _run(self) -> None:
         last_bytes, last_seconds = self._measure(), time.monotonic()
-        while not self._ended.wait(_INTERVAL_SECONDS):
-            now_bytes, now_seconds = self._measure(), time.monotonic()
-            if now_bytes == last_bytes:
-                continue
-            speed = max(now_bytes - last_bytes, 0) / (now_seconds - last_seconds)
-            percent = 100 * now_bytes // max(self._total, 1)
-            self._report(
-                f"{mebibytes(now_bytes)} of {mebibytes(self._total)} ({percent} %),"
-                f" {mebibytes(speed)}/s"
-            )
-            last_bytes, last_seconds = now_bytes, now_seconds
+        with ExitStack() as stack:
+            if not self._ended.wait(_INTERVAL_SECONDS) and self._port:
+                stack.enter_context(served(self._port, self._document))
+            while not self._ended.is_set():
+                now_bytes, now_seconds = self._measure(), time.monotonic()
+                if now_bytes != last_bytes:
+                    speed = max(now_bytes - last_bytes, 0) / (now_seconds - last_seconds)
+                    percent = 100 * now_bytes // max(self._total, 1)
+                    self._report(
+                        f"{mebibytes(now_bytes)} of {mebibytes(self._total)} ({percent} %),"
+                        f" {mebibytes(speed)}/s"
+                    )
+                    last_bytes, last_seconds = now_bytes, now_seconds
+                self._ended.wait(_INTERVAL_SECONDS)
+
+    def _document(self) -> dict[str, int]:
+        with self._lock:
+            done = self._files_done
+        return {
+            "fetchedBytes": self._measure(),
+            "totalBytes": self._total,
+            "files": self._files,
+            "filesDone": done,
+        }
 
     def _measure(self) -> int:
         under_way = 0

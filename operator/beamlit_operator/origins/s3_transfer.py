@@ -130,7 +130,7 @@ class Transfer:
         if the second attempt brings other bytes than the first.
         """
         if not _MD5.fullmatch(item.file.digest) or item.encrypted:
-            item.complete(self._staging)
+            self._completed(item)
             return
         first = _md5(item.path)
         if first != item.file.digest:
@@ -146,7 +146,11 @@ class Transfer:
                     f"{item.file.source!r} of {self._ref.place} arrives differently each time: "
                     "check the network and proxies between",
                 )
+        self._completed(item)
+
+    def _completed(self, item: _Object) -> None:
         item.complete(self._staging)
+        self._progress.completed()
 
     def _range(self, client: Any, item: _Object, start: int) -> None:
         """Brings one range, going on after interruptions where they happened."""

@@ -21,6 +21,12 @@ _USER = 1000
 _STOP_DELAY_SECONDS = 3
 """How long a stopping server goes on serving, so that gateways hear of it before it refuses."""
 
+PROGRESS_PORT_VARIABLE = "BEAMLIT_PROGRESS_PORT"
+"""Tells the fetcher where to say how far it is, and the operator where to ask."""
+
+_PROGRESS_PORT = "15820"
+"""Not 15020, which Istio's sidecar takes in every pod."""
+
 _LAST_WORDS = "FallbackToLogsOnError"
 """A container that fails leaves the end of its log in the pod's status: the reason that the
 deployment's condition and the waiting callers are told."""
@@ -49,7 +55,10 @@ def pod_spec(serving: Server, files: ModelFiles, *, image: str) -> Json:
                 "args": files.fetch_arguments(),
                 "env": [
                     {"name": name, "value": value}
-                    for name, value in files.plain_variables().items()
+                    for name, value in {
+                        **files.plain_variables(),
+                        PROGRESS_PORT_VARIABLE: _PROGRESS_PORT,
+                    }.items()
                 ]
                 + [_secret_variable(each) for each in files.secrets],
                 "resources": {"requests": {"cpu": "100m", "memory": "128Mi"}},

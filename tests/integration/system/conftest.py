@@ -82,10 +82,12 @@ class Workspace:
         keys = {"AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": SECRET_KEY}
         await self.apply("Secret", "store", stringData=keys, type="Opaque")
 
-    async def model(self, name: str = "tiny", *, uri: str = "s3://models/tiny") -> None:
+    async def model(
+        self, name: str = "tiny", *, uri: str = "s3://models/tiny", store: str = ""
+    ) -> None:
         s3 = {
             "uri": uri,
-            "endpoint": self.stack.store,
+            "endpoint": store or self.stack.store,
             "region": "us-east-1",
             "credentialsSecretRef": {"name": "store"},
         }

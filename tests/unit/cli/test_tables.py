@@ -165,3 +165,17 @@ def test_latencies_are_the_median_and_the_95th_percentile() -> None:
     found = latencies_of([0.001] * 95 + [0.1] * 5)
     assert (found.calls, found.median) == (100, 0.001)
     assert found.p95 > 0.05
+
+
+def test_a_start_that_takes_long_shows_how_far_it_is() -> None:
+    progress = {"phase": "Fetching", "message": "m", "since": "2026-05-04T12:00:00Z"}
+    bytes_ = {"fetchedBytes": 30, "totalBytes": 100}
+    table = deployments_table(
+        [
+            deployment("iris", "production", phase="Pending", progress={**progress, **bytes_}),
+            deployment("iris", "staging", phase="Pending", progress=progress),
+        ]
+    )
+    _, known, unknown = rendered(table)
+    assert "Pending (Fetching 30 %)" in known
+    assert "Pending (Fetching)" in unknown

@@ -144,7 +144,10 @@ def test_hub_patterns_reach_the_fetcher() -> None:
     )
     arguments = container(made(files=files), "fetch")["args"]
     assert arguments[-4:] == ["--allow-pattern", "*.gguf", "--ignore-pattern", "*.md"]
-    assert env(made(files=files), "fetch") == {"HF_ENDPOINT": "https://mirror"}
+    assert env(made(files=files), "fetch") == {
+        "HF_ENDPOINT": "https://mirror",
+        "BEAMLIT_PROGRESS_PORT": "15820",
+    }
 
 
 def test_mlserver_is_told_what_to_load_when_the_files_do_not_say() -> None:
