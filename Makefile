@@ -16,7 +16,7 @@ PYTEST_ARGS ?=
 WITH_TOOLS := exec env PATH="$$PATH:$(CURDIR)/$(BIN)"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo dev test lint format crds lock bench-laptop bench-devcluster clean
+.PHONY: help setup demo dev test lint format crds plots lock bench-laptop bench-devcluster clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -73,6 +73,9 @@ format: $(READY) ## rewrite the code in the house's format
 crds: $(READY) ## generate crds/ and docs/reference.md from the models
 	$(BIN)/python -m $(PACKAGE).api.crd crds
 	$(BIN)/python -m $(PACKAGE).api.reference docs/reference.md
+
+plots: $(READY) ## draw the simulated autoscaler for docs/autoscaling.md
+	$(BIN)/python -m tests.plots.autoscaling
 
 # The lock holds names, versions and hashes, and no address of any registry.
 lock: $(READY) ## compute constraints.txt anew from pyproject.toml

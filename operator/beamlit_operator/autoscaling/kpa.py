@@ -3,10 +3,12 @@
 Pure: averages over two windows, the time, and the state of the last decision in; the wanted number
 and the next state out. The algorithm and its numbers are Knative Serving's, as published in its
 ``docs/scaling/SYSTEM.md``, ``pkg/autoscaler/scaling/autoscaler.go`` (``Scale``) and
-``pkg/reconciler/autoscaling/kpa/scaler.go`` (``handleScaleToZero``). Two things differ. A request
-in progress always keeps one replica, because here a stream may outlive every window of a rate. And
-a deployment is watched for one whole stable window before it may go to zero, which also covers the
-autoscaler's own restart.
+``pkg/reconciler/autoscaling/kpa/scaler.go`` (``handleScaleToZero``). Three things differ. A request
+in progress always keeps one replica, because here a stream may outlive every window of a rate. A
+deployment is watched for one whole stable window before it may go to zero, which also covers the
+autoscaler's own restart. And there is no target burst capacity: with Knative it decides whether a
+burst finds the activator's queue in its way, and here the gateway is always in the way
+(docs/autoscaling.md lists what else differs).
 """
 
 from __future__ import annotations
@@ -20,6 +22,9 @@ Metric = Literal["concurrency", "rps"]
 
 # Averages are sums of floats: 2.1 / 0.7 must not need a fourth replica.
 _ROUNDING = 1e-9
+
+# Knative's TargetMin (pkg/apis/autoscaling): the least that a replica can be given.
+_LEAST_PER_REPLICA = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +68,12 @@ class ScalingConfig:
     @property
     def per_replica(self) -> float:
         """What one replica is given."""
-        return self.target * self.target_utilization
+        return max(self.target * self.target_utilization, _LEAST_PER_REPLICA)
 
     @property
     def panic_window_seconds(self) -> float:
-        """At least a second: the finest the metric is kept in."""
-        return max(self.stable_window_seconds * self.panic_window_fraction, 1.0)
+        """Whole seconds, at least one: the finest the metric is kept in. As Knative rounds it."""
+        return max(math.floor(self.stable_window_seconds * self.panic_window_fraction + 0.5), 1.0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,14 +5,15 @@ A gateway answers ``GET /load`` with::
     {"gateway": "<id>",
      "deployments": {"<workspace>/<name>": {"concurrency": 1.5, "requestsTotal": 42, "held": 0}}}
 
-and lists only deployments with recent requests. No I/O here; times are monotonic seconds.
+and lists only deployments with recent requests; ``requestsTotal`` counts from when it is listed.
+Held requests are in it as soon as they arrive. No I/O here; times are monotonic seconds.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NewType
 
 DeploymentKey = NewType("DeploymentKey", str)
@@ -32,7 +33,7 @@ class DeploymentLoad:
 
     Attributes:
         concurrency: requests in progress at the replicas.
-        requests_total: requests since the gateway started.
+        requests_total: requests since the gateway lists it.
         held: requests that wait for a replica.
     """
 
@@ -62,6 +63,15 @@ class LoadSample:
         return LoadSample(
             self.concurrency * part, self.held * part, self.requests_per_second * part
         )
+
+    def at_least(self, other: LoadSample) -> LoadSample:
+        """The larger of two views of the same load.
+
+        What was held in one may be in progress in the other: they are compared as a sum.
+        """
+        busier = max(self, other, key=lambda it: it.concurrency + it.held)
+        rate = max(self.requests_per_second, other.requests_per_second)
+        return replace(busier, requests_per_second=rate)
 
     def __add__(self, other: LoadSample) -> LoadSample:
         return LoadSample(
@@ -110,9 +120,15 @@ class LoadMerger:
     |-----------------------------|---------------------------------------------------|
     | answered                    | its report; rate = difference to the one before   |
     | answered for the first time | its report; rate 0, as there is nothing to compare|
+    | lists a deployment anew     | its report; that deployment's rate from 0         |
     | restarted (id or counter)   | its report; rate from 0                           |
-    | does not answer             | its last figures, for ``keep_seconds``            |
+    | does not answer             | for ``keep_seconds`` the sum is at least what it  |
+    |                             | was when all answered                             |
     | does not answer for longer  | nothing                                           |
+
+    A gateway that is gone leaves its callers to the others: to add its last figures to theirs would
+    count them twice. One that only is not heard still serves: to leave it out would end what it
+    uses. The larger of the two views is right in both cases.
 
     Bounded: by the gateways that answered within ``keep_seconds`` and the deployments they report.
     """
@@ -120,6 +136,7 @@ class LoadMerger:
     def __init__(self, *, keep_seconds: float = KEEP_SECONDS) -> None:
         self._keep = keep_seconds
         self._sources: dict[str, _Remembered] = {}
+        self._when_all_answered: dict[DeploymentKey, LoadSample] = {}
 
     def record(self, source: str, load: GatewayLoad, *, now_seconds: float) -> None:
         """Takes the report of the gateway at address ``source``."""
@@ -129,7 +146,7 @@ class LoadMerger:
         for key, deployment in load.deployments.items():
             rate = 0.0
             if before is not None and now_seconds > before.reported_seconds:
-                earlier = 0 if restarted else before.totals.get(key)
+                earlier = 0 if restarted else before.totals.get(key, 0)
                 rate = _rate(earlier, deployment, now_seconds - before.reported_seconds)
             samples[key] = LoadSample(deployment.concurrency, deployment.held, rate)
         # A quiet deployment leaves the report, not the counter: its total is kept until forgotten.
@@ -140,12 +157,21 @@ class LoadMerger:
         self._sources[source] = _Remembered(load.gateway, now_seconds, samples, totals)
 
     def samples(self, *, now_seconds: float) -> dict[DeploymentKey, LoadSample]:
-        """The sums over all gateways that count."""
+        """The sums over all gateways; those with a report of ``now_seconds`` answered."""
         self._expire(now_seconds)
         merged: dict[DeploymentKey, LoadSample] = {}
+        all_answered = True
         for source in self._sources.values():
+            if source.reported_seconds < now_seconds:
+                all_answered = False
+                continue
             for key, sample in source.samples.items():
                 merged[key] = merged.get(key, LoadSample()) + sample
+        if all_answered:
+            self._when_all_answered = dict(merged)
+            return merged
+        for key, sample in self._when_all_answered.items():
+            merged[key] = merged.get(key, LoadSample()).at_least(sample)
         return merged
 
     def is_blind(self, *, now_seconds: float) -> bool:
@@ -154,16 +180,22 @@ class LoadMerger:
         return not self._sources
 
     def forget_all_but(self, known: Iterable[DeploymentKey]) -> None:
-        """Drops what is remembered of deployments that exist no more."""
+        """Drops the totals of deployments that exist no more.
+
+        Not of those that the last report lists: one that is known again soon, because it was
+        disabled for a moment, must not count its past as a burst.
+        """
         keep = set(known)
         for source, remembered in self._sources.items():
-            if remembered.totals.keys() <= keep and remembered.samples.keys() <= keep:
+            if remembered.totals.keys() <= keep | remembered.samples.keys():
                 continue
-            self._sources[source] = _Remembered(
-                remembered.gateway,
-                remembered.reported_seconds,
-                {key: sample for key, sample in remembered.samples.items() if key in keep},
-                {key: total for key, total in remembered.totals.items() if key in keep},
+            self._sources[source] = replace(
+                remembered,
+                totals={
+                    key: total
+                    for key, total in remembered.totals.items()
+                    if key in keep or key in remembered.samples
+                },
             )
 
     def _expire(self, now_seconds: float) -> None:
@@ -172,10 +204,8 @@ class LoadMerger:
                 del self._sources[source]
 
 
-def _rate(earlier: int | None, now: DeploymentLoad, seconds: float) -> float:
+def _rate(earlier: int, now: DeploymentLoad, seconds: float) -> float:
     """Requests per second since the report before."""
-    if earlier is None:
-        return 0.0  # its counter may be as old as the gateway
     if now.requests_total < earlier:
         earlier = 0  # the gateway restarted under the same id
     return (now.requests_total - earlier) / seconds

@@ -211,9 +211,11 @@ def _decide_one(
     config = target.scaling
     if watched.window.length_seconds != config.stable_window_seconds:
         watched.window = watched.window.resized(config.stable_window_seconds)
-    # A held request is demand too: it is in progress as soon as a replica is there.
-    carried = sample.requests_per_second if config.metric == "rps" else sample.concurrency
-    watched.window.add(carried + sample.held, now_seconds=now)
+    # A held request is in progress as soon as a replica is there; its arrival was counted already.
+    carried = (
+        sample.requests_per_second if config.metric == "rps" else sample.concurrency + sample.held
+    )
+    watched.window.add(carried, now_seconds=now)
     seen = Observation(
         stable=watched.window.average(config.stable_window_seconds, now_seconds=now),
         panic=watched.window.average(config.panic_window_seconds, now_seconds=now),

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections import deque
 
+_DIGITS = 6
+"""Averages are rounded to so many, as Knative's buckets do: 0.3 asked of 0.1 each is 3 replicas."""
+
 
 class MetricWindow:
     """Averages over the last seconds, in bounded memory.
 
-    Seconds without a sample count neither way: a late tick or a lost answer does not look like
-    missing load. Samples of one second are averaged first, so that extra ticks carry no weight.
+    The plain mean, as Knative's default (``metric-aggregation-algorithm: linear``). Seconds without
+    a sample count neither way: a late tick or a lost answer does not look like missing load, where
+    Knative counts a gap between two samples as zero. Samples of one second are averaged first, so
+    that extra ticks carry no weight.
     """
 
     def __init__(self, length_seconds: float, *, now_seconds: float) -> None:
@@ -40,7 +45,7 @@ class MetricWindow:
                 break
             total += value / samples
             count += 1
-        return total / count if count else 0.0
+        return round(total / count, _DIGITS) if count else 0.0
 
     def is_full(self, *, now_seconds: float) -> bool:
         """It has been kept for its whole length."""

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 import aiohttp
 
 from beamlit_operator.api import Reason, conditions, labels
 from beamlit_operator.autoscaling import Autoscaler, GatewayLoads, Target, scaling_config
+from beamlit_operator.autoscaling.kpa import ScalingConfig
 from beamlit_operator.controllers.children import Children
+from beamlit_operator.controllers.diagnosis import why_not_started
 from beamlit_operator.controllers.indexes import Indexes
 from beamlit_operator.controllers.options import Options
-from beamlit_operator.kube import DEPLOYMENTS, Json, KubeClient, ObjectKey, Resource
+from beamlit_operator.kube import DEPLOYMENTS, PODS, Json, KubeClient, ObjectKey, Resource
 
 NOT_SCALED = frozenset(
     {
@@ -40,6 +43,7 @@ class Scaling:
         self._urls = options.gateway_load
         self._indexes = indexes
         self._workloads = children[DEPLOYMENTS]
+        self._pods = children[PODS]
 
     async def run(self) -> None:
         """Scales until cancelled; without gateways to ask it does nothing."""
@@ -69,15 +73,28 @@ class Scaling:
                 live = self._workloads.get(ObjectKey(held.key.namespace, revision.name))
                 if live is None or not revision.traffic:
                     continue
+                replicas = _number(live, "spec", "replicas", 1)
+                ready_replicas = _number(live, "status", "readyReplicas", 0)
+                starting = replicas > 0 and ready_replicas == 0
                 yield Target(
                     workspace=held.key.namespace,
                     name=held.key.name,
                     revision=revision.name,
-                    scaling=scaling,
-                    replicas=_number(live, "spec", "replicas", 1),
-                    ready_replicas=_number(live, "status", "readyReplicas", 0),
+                    scaling=self._starting(held.key, live, scaling) if starting else scaling,
+                    replicas=replicas,
+                    ready_replicas=ready_replicas,
                     traffic=revision.traffic / 100,
                 )
+
+    def _starting(self, place: ObjectKey, live: Json, scaling: ScalingConfig) -> ScalingConfig:
+        """How it scales while none of its replicas serves yet: with the time its start may take."""
+        revision = live["metadata"]["name"]
+        pods = (
+            pod
+            for pod in self._pods.of(place)
+            if (pod["metadata"].get("labels") or {}).get(labels.REVISION) == revision
+        )
+        return replace(scaling, start_deadline_seconds=start_deadline(live, pods, scaling=scaling))
 
     async def scale(self, target: Target, replicas: int) -> None:
         """Sets a revision's replicas.
@@ -93,6 +110,26 @@ class Scaling:
             subresource="scale",
             field_manager=labels.AUTOSCALER_FIELD_MANAGER,
         )
+
+
+def start_deadline(live: Json, pods: Iterable[Json], *, scaling: ScalingConfig) -> float:
+    """Seconds for which a start that nobody waits for any more goes on.
+
+    | its pods                                         | seconds                                  |
+    |--------------------------------------------------|------------------------------------------|
+    | fail: no image, crash, no files                  | those of ``scaling``: it may heal, but   |
+    |                                                  | must not hold a GPU for an hour          |
+    | are on their way, or wait for a node             | the workload's progressDeadlineSeconds,  |
+    |                                                  | as with Knative: files may be large, and |
+    |                                                  | a node may have to be added              |
+    """
+    placed = [pod for pod in pods if (pod.get("spec") or {}).get("nodeName")]
+    if why_not_started(placed) is not None:
+        return scaling.start_deadline_seconds
+    return max(
+        float(_number(live, "spec", "progressDeadlineSeconds", 600)),
+        scaling.start_deadline_seconds,
+    )
 
 
 def _number(item: Json, part: str, name: str, otherwise: int) -> int:

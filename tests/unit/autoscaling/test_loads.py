@@ -70,22 +70,63 @@ def test_a_deployment_that_was_quiet_for_a_while_does_not_count_its_past_again()
     assert merger.samples(now_seconds=4)[KEY].requests_per_second == 2
 
 
-def test_a_silent_gateway_keeps_its_figures_for_a_bounded_time() -> None:
+def two(merger: LoadMerger, *, now: float) -> None:
+    merger.record("a", report(concurrency=3), now_seconds=now)
+    merger.record("b", report(concurrency=1, gateway="gw-2"), now_seconds=now)
+    assert merger.samples(now_seconds=now)[KEY].concurrency == 4
+
+
+def test_a_silent_gateway_counts_for_a_bounded_time() -> None:
     merger = LoadMerger(keep_seconds=60)
-    merger.record("a", report(concurrency=3), now_seconds=0)
+    two(merger, now=0)
     merger.record("b", report(concurrency=1, gateway="gw-2"), now_seconds=60)
     assert merger.samples(now_seconds=60)[KEY].concurrency == 4
-    assert merger.samples(now_seconds=60.1)[KEY].concurrency == 1
-    assert not merger.is_blind(now_seconds=60.1)
-    assert merger.is_blind(now_seconds=121)
+    merger.record("b", report(concurrency=1, gateway="gw-2"), now_seconds=62)
+    assert merger.samples(now_seconds=62)[KEY].concurrency == 1
+    assert not merger.is_blind(now_seconds=62)
+    assert merger.is_blind(now_seconds=123)
+
+
+def test_the_callers_of_a_gateway_that_died_do_not_count_twice() -> None:
+    merger = LoadMerger(keep_seconds=60)
+    two(merger, now=0)
+    merger.record("b", report(concurrency=4, gateway="gw-2"), now_seconds=2)
+    assert merger.samples(now_seconds=2)[KEY].concurrency == 4
+    merger.record("b", report(concurrency=9, gateway="gw-2"), now_seconds=4)
+    assert merger.samples(now_seconds=4)[KEY].concurrency == 9
+
+
+def test_what_was_held_and_is_in_progress_now_does_not_count_twice() -> None:
+    merger = LoadMerger(keep_seconds=60)
+    merger.record("a", report(held=5), now_seconds=0)
+    merger.record("b", report(gateway="gw-2"), now_seconds=0)
+    assert merger.samples(now_seconds=0)[KEY].held == 5
+    merger.record("a", report(concurrency=5), now_seconds=2)
+    sample = merger.samples(now_seconds=2)[KEY]
+    assert sample.concurrency + sample.held == 5
+
+
+def test_a_deployment_that_a_gateway_lists_anew_counts_from_zero() -> None:
+    merger = LoadMerger()
+    merger.record("a", GatewayLoad("gw-1", {}), now_seconds=0)
+    merger.record("a", report(30, held=30), now_seconds=2)
+    assert merger.samples(now_seconds=2)[KEY].requests_per_second == 15
 
 
 def test_deleted_deployments_are_forgotten() -> None:
     merger = LoadMerger()
     merger.record("a", report(7), now_seconds=0)
+    merger.record("a", GatewayLoad("gw-1", {}), now_seconds=2)
     merger.forget_all_but([])
-    assert merger.samples(now_seconds=0) == {}
     assert merger._sources["a"].totals == {}
+
+
+def test_one_that_was_disabled_for_a_moment_does_not_count_its_past_as_a_burst() -> None:
+    merger = LoadMerger()
+    merger.record("a", report(10_000), now_seconds=0)
+    merger.forget_all_but([])
+    merger.record("a", report(10_004), now_seconds=2)
+    assert merger.samples(now_seconds=2)[KEY].requests_per_second == 2
 
 
 def test_the_part_of_a_revision_is_its_part_of_everything() -> None:
