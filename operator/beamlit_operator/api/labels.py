@@ -12,6 +12,8 @@ MODEL = "beamlit.com/model"
 ENVIRONMENT = "beamlit.com/environment"
 MODEL_DEPLOYMENT = "beamlit.com/model-deployment"
 REVISION = "beamlit.com/revision"
+APP_PROTOCOL = "beamlit.com/app-protocol"
+"""Annotation on a revision's Deployment: what its server speaks, where that is not `http`."""
 
 # On Secrets: what a workspace integration is for, and (an annotation) for which repositories or
 # buckets it may be used.

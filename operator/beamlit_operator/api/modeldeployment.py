@@ -8,10 +8,11 @@ from typing import Literal
 from pydantic import ConfigDict, Field
 
 from beamlit_operator.api.conditions import Condition
+from beamlit_operator.api.endpoint import Endpoint
 from beamlit_operator.api.meta import ObjectMeta, Part
 from beamlit_operator.api.offloading import ObjectRef, OffloadingConfig, ServiceRef
 from beamlit_operator.api.policy import Flavor
-from beamlit_operator.api.runtime import Runtime
+from beamlit_operator.api.runtime import AppProtocol, Runtime
 from beamlit_operator.api.schema import (
     Duration,
     FreeForm,
@@ -145,6 +146,8 @@ class ModelDeploymentSpec(Part):
     """Optional policies of the environment that do not apply to this deployment."""
     serverless_config: ServerlessConfig | None = None
     """How the deployment scales."""
+    endpoint: Endpoint | None = None
+    """Limits of the endpoint, and which replica a request goes to."""
     rollout: Rollout | None = None
     """How traffic moves to a new revision."""
     model_source_ref: ObjectRef | None = None
@@ -170,6 +173,8 @@ class RevisionStatus(Part):
     """Replicas that answer."""
     traffic: int = Field(default=0, ge=0, le=100)
     """Percent of the requests it gets."""
+    app_protocol: AppProtocol | None = None
+    """What its server speaks, where that is not `http`."""
 
 
 PolicyEffect = Literal["enforced", "narrowed", "overridden", "replaced", "removed", "missing"]

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from beamlit_operator.api.meta import Part
 from beamlit_operator.api.schema import FreeForm
+
+AppProtocol = Literal["http", "kubernetes.io/h2c"]
+"""What a model server speaks, in the words of a Service's `appProtocol` (KEP-3726)."""
+
+H2C: AppProtocol = "kubernetes.io/h2c"
 
 
 class Runtime(Part):
@@ -26,6 +33,9 @@ class Runtime(Part):
     """Environment variables, as in a Pod's container; added to the preset's by name."""
     serving_port: int | None = Field(default=None, ge=1, le=65535)
     """The port on which the model server answers; 8080 unless the preset says otherwise."""
+    app_protocol: AppProtocol | None = None
+    """What the model server speaks on it: `http` (HTTP/1.1) when unset; `kubernetes.io/h2c` is
+    HTTP/2 without TLS, which gRPC servers need."""
     metric_port: int | None = Field(default=None, ge=1, le=65535)
     """The port of its Prometheus metrics, if any."""
     readiness_probe: FreeForm | None = None

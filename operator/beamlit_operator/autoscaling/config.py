@@ -15,21 +15,30 @@ DEFAULT_GRACE_SECONDS = 30.0
 
 
 def scaling_config(
-    serverless: ServerlessConfig | None, *, grace_seconds: float = DEFAULT_GRACE_SECONDS
+    serverless: ServerlessConfig | None,
+    *,
+    max_concurrency: int | None = None,
+    grace_seconds: float = DEFAULT_GRACE_SECONDS,
 ) -> ScalingConfig | None:
     """How a deployment scales here, or ``None`` if a HorizontalPodAutoscaler does it.
 
     Args:
         serverless: the spec's block; ``None`` is all defaults.
+        max_concurrency: the endpoint's limit for one replica, if there is one. A replica never has
+            more in progress than that, so a higher target would never be met and the requests that
+            wait would start nothing (Knative bounds its target by containerConcurrency likewise).
         grace_seconds: the operator's setting for how long the last replica stays.
     """
     given = serverless or ServerlessConfig()
     if given.metric in ("cpu", "memory"):
         return None
     metric: Metric = "rps" if given.metric == "rps" else "concurrency"
+    target = _target(given.target) or _DEFAULT_TARGETS[metric]
+    if metric == "concurrency" and max_concurrency:
+        target = min(target, float(max_concurrency))
     return ScalingConfig(
         metric=metric,
-        target=_target(given.target) or _DEFAULT_TARGETS[metric],
+        target=target,
         min_replicas=given.min_num_replicas,
         max_replicas=given.max_num_replicas,
         activation_replicas=given.scale_up_minimum or 1,

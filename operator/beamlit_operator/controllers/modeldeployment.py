@@ -205,7 +205,9 @@ def _placed(
         requeue_after=min((w for w in waits if w is not None), default=None),
     )
     told = _told(snapshot, policy, rollout.serving, current=built.revision, rollout=rollout)
-    expected = report.Revision(built.revision, built.version, first, 0)
+    expected = report.Revision(
+        built.revision, built.version, first, 0, app_protocol=built.app_protocol
+    )
     return replace(told, plan=plan, expected=expected)
 
 

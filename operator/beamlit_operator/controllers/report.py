@@ -9,6 +9,7 @@ from typing import Any
 
 from beamlit_operator.api import Reason, conditions, labels
 from beamlit_operator.api.modeldeployment import ModelDeploymentStatus, StartProgress
+from beamlit_operator.api.runtime import H2C, AppProtocol
 from beamlit_operator.controllers.objects import Held
 from beamlit_operator.controllers.plan import Announcement, Plan
 from beamlit_operator.controllers.progress import GENERIC, ORDER, Fetched, Progress
@@ -33,6 +34,7 @@ class Revision:
     replicas: int
     ready: int
     traffic: int = 0
+    app_protocol: AppProtocol | None = None
 
 
 def replicas(workload: Json) -> int:
@@ -57,9 +59,15 @@ def revisions(snapshot: Snapshot) -> list[Revision]:
                 replicas=replicas(workload),
                 ready=int((workload.get("status") or {}).get("readyReplicas") or 0),
                 traffic=told.get(name, 0),
+                app_protocol=_protocol(metadata),
             )
         )
     return found
+
+
+def _protocol(metadata: Json) -> AppProtocol | None:
+    said = (metadata.get("annotations") or {}).get(labels.APP_PROTOCOL)
+    return H2C if said == H2C else None
 
 
 def is_settled(snapshot: Snapshot) -> bool:
@@ -189,6 +197,8 @@ def _row(revision: Revision, serving: str | None) -> Json:
         "replicas": revision.replicas,
         "readyReplicas": revision.ready,
         "traffic": 100 if revision.name == serving else 0,
+        # Gateways read it here: the Service is watched by nobody, and there may be no pod yet.
+        **({"appProtocol": revision.app_protocol} if revision.app_protocol else {}),
     }
 
 

@@ -66,7 +66,9 @@ class Scaling:
             ready = conditions.find(deployment.status.conditions, conditions.READY)
             if ready is not None and ready.status == "False" and ready.reason in NOT_SCALED:
                 continue
-            scaling = scaling_config(deployment.spec.serverless_config)
+            spec = deployment.spec
+            limit = spec.endpoint.max_concurrency if spec.endpoint is not None else None
+            scaling = scaling_config(spec.serverless_config, max_concurrency=limit)
             if scaling is None:
                 continue
             for revision in deployment.status.revisions:

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from beamlit_operator.api import Model, ModelDeployment, Reason
-from beamlit_operator.api.runtime import Runtime
+from beamlit_operator.api import labels as marks
+from beamlit_operator.api.runtime import AppProtocol, Runtime
 from beamlit_operator.policy import Catalogue, EffectivePolicy, built_in, normal, written
 from beamlit_operator.policy.placement import place
 from beamlit_operator.workloads import names, placing
@@ -63,6 +64,8 @@ class Workload:
     runtime: str | None
     """The preset that serves; None for a server of the user's own."""
     port: int
+    app_protocol: AppProtocol | None
+    """What it speaks, where that is not `http`."""
     deployment: Json
     """The revision's Deployment, without `spec.replicas`."""
     service: Json
@@ -123,6 +126,8 @@ def workload(
             "pod": _without_fetcher_image(pod, settings.image),
             "metadata": template.get("metadata") or {},
             "flavors": _flavors(deployment, settings.catalogue),
+            # Only where it is not the default: names of revisions that exist stay.
+            **({"appProtocol": serving.app_protocol} if serving.app_protocol else {}),
         },
     )
     found = (live or {}).get(revision)
@@ -149,10 +154,17 @@ def workload(
         version=files.revision,
         runtime=serving.type,
         port=serving.port,
+        app_protocol=serving.app_protocol,
         deployment={
             "apiVersion": "apps/v1",
             "kind": "Deployment",
-            "metadata": {**metadata, "annotations": placing.annotations_of(placed_for)},
+            "metadata": {
+                **metadata,
+                "annotations": {
+                    **placing.annotations_of(placed_for),
+                    **({marks.APP_PROTOCOL: serving.app_protocol} if serving.app_protocol else {}),
+                },
+            },
             "spec": {
                 "selector": {"matchLabels": names.selector(revision)},
                 "strategy": {
@@ -176,7 +188,14 @@ def workload(
             "metadata": metadata,
             "spec": {
                 "clusterIP": "None",
-                "ports": [{"name": "http", "port": serving.port, "targetPort": "http"}],
+                "ports": [
+                    {
+                        "name": "http",
+                        "port": serving.port,
+                        "targetPort": "http",
+                        **({"appProtocol": serving.app_protocol} if serving.app_protocol else {}),
+                    }
+                ],
                 "selector": names.routed(deployment, revision),
             },
         },

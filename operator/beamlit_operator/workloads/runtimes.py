@@ -10,7 +10,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from beamlit_operator.api.runtime import Runtime
+from beamlit_operator.api.runtime import H2C, AppProtocol, Runtime
 from beamlit_operator.workloads.detection import (
     first_gguf,
     mlserver_variables,
@@ -59,6 +59,8 @@ class Server:
     start_seconds: int
     grace_seconds: int
     memory_volume: bool
+    app_protocol: AppProtocol | None = None
+    """What it speaks, where that is not `http`."""
 
 
 class RuntimeProblem(Exception):  # noqa: N818 (a problem of the user's, told in a condition)
@@ -200,6 +202,7 @@ def server(
         start_seconds=preset.start_seconds if preset else 600,
         grace_seconds=preset.grace_seconds if preset else 60,
         memory_volume=preset.memory_volume if preset else False,
+        app_protocol=H2C if runtime.app_protocol == H2C else None,
     )
 
 

@@ -142,6 +142,21 @@ async def test_a_field_without_effect_yet_is_refused_by_name(workspace):
             },
             ("spec.flavors", "never both"),
         ),
+        (
+            "ModelDeployment",
+            {"model": "m", "endpoint": {"maxQueued": 5}},
+            ("spec.endpoint.maxQueued", "needs maxConcurrency"),
+        ),
+        (
+            "ModelDeployment",
+            {"model": "m", "endpoint": {"prefixLength": 5}},
+            ("spec.endpoint.prefixLength", "PromptPrefix only"),
+        ),
+        (
+            "ModelDeployment",
+            {"model": "m", "runtime": {"appProtocol": "grpc"}},
+            ("spec.runtime.appProtocol", "kubernetes.io/h2c"),
+        ),
     ],
 )
 async def test_a_malformed_manifest_is_refused_with_the_field_and_the_fix(

@@ -51,3 +51,21 @@ def test_a_target_that_is_no_quantity_is_the_default(target: str) -> None:
     config = scaling_config(given)
     assert config is not None
     assert config.target == 200.0
+
+
+@pytest.mark.parametrize(
+    ("target", "limit", "aimed_at"),
+    [(None, 4, 4.0), ("2", 4, 2.0), ("8", 4, 4.0), ("8", 0, 8.0), ("8", None, 8.0)],
+)
+def test_a_replica_is_never_expected_to_carry_more_than_its_limit(
+    target: str | None, limit: int | None, aimed_at: float
+) -> None:
+    config = scaling_config(ServerlessConfig(target=target), max_concurrency=limit)
+    assert config is not None
+    assert config.target == aimed_at
+
+
+def test_a_limit_of_concurrency_is_no_limit_of_rate() -> None:
+    config = scaling_config(ServerlessConfig(metric="rps", target="50"), max_concurrency=4)
+    assert config is not None
+    assert config.target == 50.0

@@ -435,3 +435,24 @@ def test_an_unreadable_spec_becomes_a_condition() -> None:
     plan = unreadable(broken, NOW)
     assert ready_of(plan) == ("False", "InvalidSpec")
     assert "spec.model" in conditions_of(plan)["Ready"]["message"]
+
+
+def test_what_a_server_speaks_is_told_before_any_pod_exists_and_only_where_it_is_not_http() -> None:
+    plan = plan_of(
+        Situation().with_spec(runtime={"image": "x", "appProtocol": "kubernetes.io/h2c"})
+    )
+    assert plan.status is not None
+    (row,) = plan.status["revisions"]
+    assert (row["appProtocol"], row["replicas"]) == ("kubernetes.io/h2c", 0)
+    again = settled(Situation().with_spec(runtime={"image": "x", "appProtocol": "http"}))[0]
+    assert "appProtocol" not in again.status["revisions"][0]
+
+
+def test_what_a_revision_speaks_stays_told_while_another_takes_over() -> None:
+    situation = Situation().with_spec(runtime={"image": "x", "appProtocol": "kubernetes.io/h2c"})
+    running, name = settled(situation, replicas=1)
+    plan = plan_of(running.with_spec(runtime={"image": "x"}))
+    assert plan.status is not None
+    told = {row["name"]: row.get("appProtocol") for row in plan.status["revisions"]}
+    assert told.pop(name) == "kubernetes.io/h2c"
+    assert list(told.values()) == [None]

@@ -13,6 +13,7 @@ from beamlit_operator.workloads import (
     Settings,
     Workload,
     endpoint_service,
+    names,
     s3_credentials,
     workload,
 )
@@ -257,6 +258,30 @@ def test_the_same_input_gives_the_same_revision_and_another_version_another() ->
     other = ModelFiles(**{**vars(FILES), "revision": "sha256:" + "cd" * 32})
     assert made(files=other).revision != made().revision
     assert made(deployment(serverlessConfig={"minNumReplicas": 1})).revision == made().revision
+
+
+def test_revisions_that_exist_keep_their_names() -> None:
+    # But for the fetcher's image, a revision is its pod, the template's metadata and the
+    # flavors: no more, where the protocol is the default.
+    server = pod(made())
+    (fetch,) = server["initContainers"]
+    without_image = {key: value for key, value in fetch.items() if key != "image"}
+    content = {"pod": {**server, "initContainers": [without_image]}, "metadata": {}, "flavors": []}
+    assert made().revision == names.revision_name("iris-production", content)
+    spoken = deployment(runtime={"type": "mlserver", "appProtocol": "http"})
+    assert made(spoken) == made(deployment(runtime={"type": "mlserver"}))
+
+
+def test_what_the_server_speaks_is_told_on_its_service_and_its_deployment() -> None:
+    result = made(deployment(runtime={"image": "grpc", "appProtocol": "kubernetes.io/h2c"}))
+    assert result.app_protocol == "kubernetes.io/h2c"
+    (port,) = result.service["spec"]["ports"]
+    assert port["appProtocol"] == "kubernetes.io/h2c"
+    annotations = result.deployment["metadata"]["annotations"]
+    assert annotations["beamlit.com/app-protocol"] == "kubernetes.io/h2c"
+    other = made(deployment(runtime={"image": "grpc"}))
+    assert other.revision != result.revision
+    assert "appProtocol" not in other.service["spec"]["ports"][0]
 
 
 def test_what_policies_allow_is_no_part_of_the_revision() -> None:

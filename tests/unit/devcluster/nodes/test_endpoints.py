@@ -123,3 +123,9 @@ def test_publish_not_ready_addresses_publishes_them() -> None:
     item = service(publishNotReadyAddresses=True)
     created = only(decide(Snapshot(item, [pod("a", ready=False)], [], {})))
     assert created["endpoints"][0]["conditions"]["ready"] is True
+
+
+def test_the_application_protocol_of_the_port_is_passed_on() -> None:
+    port = {"name": "http", "port": 80, "targetPort": "web", "appProtocol": "kubernetes.io/h2c"}
+    created = only(decide(Snapshot(service(ports=[port]), [pod("a")], [], {})))
+    assert [each["appProtocol"] for each in created["ports"]] == ["kubernetes.io/h2c"]
