@@ -14,6 +14,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import boto3
 from moto.server import ThreadedMotoServer
@@ -54,6 +55,9 @@ class Stack:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.kubeconfig = folder / "cluster" / "kubeconfig"
+        self.operator_kubeconfig = self.gateway_kubeconfig = self.kubeconfig
+        self.cluster_flags: tuple[str, ...] = ()
+        self.operator_flags: tuple[str, ...] = ("--no-leader-election",)
         self._gateway_port, self._admin_port, self._operator_port = (free_port() for _ in range(3))
         self._xds_port, self._envoy_port = free_port(), free_port()
         self.gateway = f"http://127.0.0.1:{self._gateway_port}"
@@ -69,13 +73,18 @@ class Stack:
         self.s3().create_bucket(Bucket="models")
         self.s3().upload_file(str(SERVER), "models", "tiny/server.py")
         self.hub.__enter__()
-        self._spawn("cluster", "devcluster", "--data-dir", str(self.folder / "cluster"))
+        data = str(self.folder / "cluster")
+        self._spawn("cluster", "devcluster", "--data-dir", data, *self.cluster_flags)
         self.until(self.kubeconfig.exists, "the API server")
         for crd in sorted((ROOT / "crds").glob("*.yaml")):
             self.kubectl("apply", "-f", str(crd))
         self.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
+        self.prepare()
         self.start_gateway()
         self.start_operator()
+
+    def prepare(self) -> None:
+        """What has to be in the cluster before anything of ours runs; for subclasses."""
 
     def stop(self) -> None:
         started = {
@@ -102,7 +111,8 @@ class Stack:
         self._spawn(
             "gateway",
             "gateway",
-            *("--kubeconfig", str(self.kubeconfig), "--listen", f"127.0.0.1:{self._gateway_port}"),
+            *("--kubeconfig", str(self.gateway_kubeconfig)),
+            *("--listen", f"127.0.0.1:{self._gateway_port}"),
             *("--admin", f"127.0.0.1:{self._admin_port}"),
             *("--xds-listen", f"127.0.0.1:{self._xds_port}"),
             *("--envoy-admin", f"127.0.0.1:{self._envoy_port}"),
@@ -114,9 +124,9 @@ class Stack:
         self._spawn(
             "operator",
             "controllers",
-            *("--kubeconfig", str(self.kubeconfig), "--gateway-url", self.gateway),
+            *("--kubeconfig", str(self.operator_kubeconfig), "--gateway-url", self.gateway),
             *("--gateway-load", f"http://127.0.0.1:{self._admin_port}/load"),
-            *("--listen", f"127.0.0.1:{self._operator_port}", "--no-leader-election"),
+            *("--listen", f"127.0.0.1:{self._operator_port}", *self.operator_flags),
             *("--hub-endpoint", self.hub.endpoint),
         )
         self.until(
@@ -127,6 +137,11 @@ class Stack:
         """Ends a part without warning, as an out-of-memory kill would."""
         self._processes[name].kill()
         self._processes[name].wait()
+
+    def end(self, name: str) -> None:
+        """Ends a part as Kubernetes ends a pod."""
+        self._processes[name].terminate()
+        self._processes[name].wait(30)
 
     def is_down(self, name: str) -> bool:
         return self._processes[name].poll() is not None
@@ -180,10 +195,13 @@ class Stack:
             )
 
 
+S = TypeVar("S", bound=Stack)
+
+
 @contextmanager
-def running_stack(folder: Path) -> Iterator[Stack]:
+def running_stack(folder: Path, kind: type[S] = Stack) -> Iterator[S]:
     """A stack until the end of the block; fails when a process of it is left afterwards."""
-    stack = Stack(folder)
+    stack = kind(folder)
     try:
         stack.start()
         yield stack

@@ -24,6 +24,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
@@ -172,6 +173,7 @@ def _placed(
     snapshot: Snapshot, policy: EffectivePolicy, built: Workload, *, now: datetime
 ) -> _Outcome:
     config = snapshot.deployment.spec.serverless_config or ServerlessConfig()
+    snapshot = replace(snapshot, pods=tuple(_up_to_date(snapshot.pods, built)))
     rollout = decide_rollout(
         [_state(snapshot, each, now) for each in report.revisions(snapshot)],
         built.revision,
@@ -322,6 +324,17 @@ def _no_placement(snapshot: Snapshot, policy: EffectivePolicy) -> str | None:
         return None
     nodes = [kind for kind, count in snapshot.node_kinds for _ in range(count)]
     return why_no_node(policy, nodes, requested=requested, catalogue=catalogue)
+
+
+def _up_to_date(pods: Iterable[Json], built: Workload) -> Iterator[Json]:
+    """The pods without those that wait for a node by an affinity which is wanted no more: that no
+    node takes them says nothing about the ones that follow."""
+    affinity = built.deployment["spec"]["template"]["spec"].get("affinity") or None
+    for pod in pods:
+        spec = pod.get("spec") or {}
+        mine = (pod["metadata"].get("labels") or {}).get(labels.REVISION) == built.revision
+        if not mine or spec.get("nodeName") or (spec.get("affinity") or None) == affinity:
+            yield pod
 
 
 def _pods_of(snapshot: Snapshot, revision: str) -> list[Json]:

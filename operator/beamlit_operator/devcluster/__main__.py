@@ -30,6 +30,11 @@ def parse(arguments: list[str] | None = None) -> tuple[Options, str]:
         choices=MODES,
         help="who may do what: everybody with a token everything (default), or as roles say",
     )
+    parser.add_argument(
+        "--access-log",
+        type=Path,
+        help="write to this file every kind of request that a user makes, once",
+    )
     parser.add_argument("--nodes", type=Path, default=nodes.DEFAULT, help="YAML file of nodes")
     parser.add_argument(
         "--images", type=Path, action="append", default=[], help="YAML file of images (repeatable)"
@@ -43,6 +48,7 @@ def parse(arguments: list[str] | None = None) -> tuple[Options, str]:
         found.nodes,
         tuple(found.images),
         authorization=found.authorization,
+        access_log=found.access_log,
     )
     return options, found.log_level
 

@@ -41,6 +41,8 @@ class Options:
     kubelet: Settings = field(default_factory=Settings)
     authorization: Mode = "AlwaysAllow"
     """RBAC: roles say who may do what, also to those without a token."""
+    access_log: Path | None = None
+    """A file that tells which kinds of requests every user has made."""
 
     @property
     def kubeconfig(self) -> Path:
@@ -89,7 +91,11 @@ class DevCluster:
     def __init__(self, options: Options) -> None:
         """Raises for a nodes file or image table that cannot be used."""
         self.options = options
-        self._api = ApiServer(data_dir=options.data_dir, authorization=options.authorization)
+        self._api = ApiServer(
+            data_dir=options.data_dir,
+            authorization=options.authorization,
+            access_log=options.access_log,
+        )
         self.workloads = Workloads(self._api.client, options)
         self._running: asyncio.Task[None] | None = None
 

@@ -90,7 +90,8 @@ async def test_no_node_within_the_policy_is_said_with_what_exists(workspace):
     assert (status, body["error"]["reason"]) == (503, "NoPlacement")
     await workspace.apply("Policy", "where", US)
     await workspace.until(lambda md: ready(md)["status"] == "True")
-    assert (await workspace.call())[0] == 200
+    answer = await workspace.call()
+    assert answer[0] == 200, (answer, await workspace.get())
 
 
 async def test_a_policy_that_goes_missing_places_nothing_new(workspace):

@@ -456,3 +456,19 @@ def test_what_a_revision_speaks_stays_told_while_another_takes_over() -> None:
     told = {row["name"]: row.get("appProtocol") for row in plan.status["revisions"]}
     assert told.pop(name) == "kubernetes.io/h2c"
     assert list(told.values()) == [None]
+
+
+def test_a_pod_that_waits_by_an_affinity_of_yesterday_says_nothing_about_the_start() -> None:
+    waiting = {
+        "type": "PodScheduled",
+        "status": "False",
+        "reason": "Unschedulable",
+        "message": "0/2 nodes are available",
+    }
+    nowhere = Situation().policy("where", country="br").environment(where=True)
+    running, name = settled(nowhere, replicas=1)
+    running = running.pod(name, "old", node="", phase="Pending", conditions=[waiting])
+    live = next(c for c in running.children if c["kind"] == "Deployment")
+    running.pods[-1]["spec"]["affinity"] = live["spec"]["template"]["spec"]["affinity"]
+    mended = running.policy("where", country="us").environment(where=True)
+    assert ready_of(plan_of(mended))[1] == "Starting"

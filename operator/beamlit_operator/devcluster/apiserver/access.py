@@ -8,6 +8,7 @@ from typing import Final
 from aiohttp import web
 
 from beamlit_operator.devcluster.apiserver.access_reviews import Reviews
+from beamlit_operator.devcluster.apiserver.accesslog import AccessLog
 from beamlit_operator.devcluster.apiserver.authentication import Authenticator, impersonated
 from beamlit_operator.devcluster.apiserver.authorization import (
     AlwaysAllow,
@@ -32,8 +33,11 @@ USER: Final = web.RequestKey("user", User)
 class Access:
     """The door of the API server."""
 
-    def __init__(self, store: Store, *, token: str, key: Path, mode: Mode) -> None:
+    def __init__(
+        self, store: Store, *, token: str, key: Path, mode: Mode, log: AccessLog | None = None
+    ) -> None:
         """``token`` is the admin's, ``key`` the file that signs ServiceAccount tokens."""
+        self._log = log
         self.rbac = Rbac(store)
         authorizer: Authorizer = self.rbac if mode == "RBAC" else AlwaysAllow()
         self._authorizer = authorizer
@@ -52,10 +56,12 @@ class Access:
         user = self._authenticator.user_of(headers.get("Authorization", ""))
         groups = headers.getall("Impersonate-Group", [])
         user = impersonated(user, headers, groups, self._authorizer)
-        if self._open:
+        if self._open and self._log is None:
             return user
         attributes = _attributes(request, segments)
         decision = self._authorizer.decide(user, attributes)
+        if self._log is not None:
+            self._log.note(user, attributes, allowed=decision.allowed)
         if not decision.allowed:
             raise forbidden_request(user, attributes, decision.reason)
         return user

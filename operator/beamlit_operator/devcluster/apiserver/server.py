@@ -9,6 +9,7 @@ from pathlib import Path
 from aiohttp import web
 
 from beamlit_operator.devcluster.apiserver.access import Access
+from beamlit_operator.devcluster.apiserver.accesslog import AccessLog
 from beamlit_operator.devcluster.apiserver.accounts import PodAccounts
 from beamlit_operator.devcluster.apiserver.admission import Steps
 from beamlit_operator.devcluster.apiserver.api import Api
@@ -43,7 +44,14 @@ class ApiServer:
     ``authorization`` RBAC, roles say who may do what; otherwise whoever has a token may do all.
     """
 
-    def __init__(self, data_dir: Path, *, authorization: Mode = "AlwaysAllow") -> None:
+    def __init__(
+        self,
+        data_dir: Path,
+        *,
+        authorization: Mode = "AlwaysAllow",
+        access_log: Path | None = None,
+    ) -> None:
+        self._access_log = access_log
         self._data_dir = data_dir
         self._authorization: Mode = authorization
         self._journal = FileJournal(data_dir / "journal")
@@ -92,6 +100,7 @@ class ApiServer:
             token=self._identity.token,
             key=self._data_dir / "pki" / "sa.key",
             mode=self._authorization,
+            log=AccessLog(self._access_log) if self._access_log is not None else None,
         )
         self._api.issue_token = access.tokens.issue
         self._admissions.set(

@@ -1,0 +1,88 @@
+"""One system for all tests of this folder, in which roles hold.
+
+The API server asks RBAC. Operator and gateway each speak as their own ServiceAccount, with the
+roles in manifests/rbac and no other; tests speak as the cluster's admin unless they say otherwise.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import aiohttp
+import pytest
+import yaml
+from tests.integration.system.conftest import Workspace
+from tests.support.stack import ROOT, Stack, running_stack
+
+from beamlit_operator.kube import NAMESPACES, Json, connect
+
+RBAC = ROOT / "manifests" / "rbac"
+SYSTEM = "beamlit-system"
+_numbers = itertools.count(1)
+
+
+class GovernedStack(Stack):
+    """A stack under RBAC."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.access_log = folder / "access.jsonl"
+        self.cluster_flags = ("--authorization", "RBAC", "--access-log", str(self.access_log))
+        self.operator_flags = ("--log-format", "json", "--identity", "operator-0")
+
+    def prepare(self) -> None:
+        self.kubectl("apply", "-k", str(RBAC))
+        self.operator_kubeconfig = self.kubeconfig_of("beamlit-operator", SYSTEM)
+        self.gateway_kubeconfig = self.kubeconfig_of("beamlit-gateway", SYSTEM)
+
+    def kubeconfig_of(self, account: str, namespace: str) -> Path:
+        """A kubeconfig with nothing but a token of the ServiceAccount."""
+        token = self.kubectl("create", "token", account, "-n", namespace, "--duration=8h").strip()
+        config = yaml.safe_load(self.kubeconfig.read_text())
+        (user,) = config["users"]
+        user["user"] = {"token": token}
+        path = self.folder / f"{namespace}-{account}.kubeconfig"
+        path.write_text(yaml.safe_dump(config))
+        return path
+
+    def uses(self, user: str) -> list[Json]:
+        """The kinds of requests that a user has made."""
+        lines = self.access_log.read_text().splitlines()
+        return [use for line in lines if (use := json.loads(line))["user"] == user]
+
+    def operator_log(self) -> list[Json]:
+        """What the operator has logged, over all its lives."""
+        lines = (self.folder / "operator.log").read_text().splitlines()
+        return [json.loads(line) for line in lines if line.startswith("{")]
+
+    async def until_log(self, message: str, **fields: object) -> Json:
+        """Waits for a line of the operator's log."""
+        deadline = time.monotonic() + 40
+        while True:
+            for line in self.operator_log():
+                if line["message"] == message and fields.items() <= line.items():
+                    return line
+            assert time.monotonic() < deadline, f"no {message} {fields}:{self.logs()}"
+            await asyncio.sleep(0.1)
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory):
+    with running_stack(tmp_path_factory.mktemp("governed"), GovernedStack) as stack:
+        yield stack
+
+
+@pytest.fixture
+async def workspace(stack) -> AsyncIterator[Workspace]:
+    name = f"gov-{next(_numbers)}"
+    async with await connect(stack.kubeconfig) as client, aiohttp.ClientSession() as http:
+        await client.create(
+            NAMESPACES, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
+        )
+        yield Workspace(name, stack, client, http)
+        await client.delete(NAMESPACES, name)

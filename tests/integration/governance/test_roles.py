@@ -1,0 +1,70 @@
+"""Operator and gateway have the rights that they use, and no others."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+
+import pytest
+import yaml
+from tests.integration.governance.conftest import RBAC, SYSTEM
+
+pytestmark = pytest.mark.xdist_group("governance")
+
+AU = {"type": "location", "locations": [{"type": "country", "name": "au"}]}
+
+Right = tuple[str, str, str]
+"""Group, resource and verb."""
+
+NOT_SEEN: frozenset[Right] = frozenset(
+    {
+        # Checked inside the API server by an admission plugin, never asked for as such.
+        ("beamlit.com", "modeldeployments/finalizers", "update"),
+        # A server-side apply that creates is checked for this inside the PATCH.
+        ("apps", "deployments", "create"),
+        ("", "services", "create"),
+    }
+)
+
+
+def granted(file: str) -> Iterator[Right]:
+    for item in yaml.safe_load_all((RBAC / file).read_text()):
+        for rule in item.get("rules") or ():
+            for group in rule["apiGroups"]:
+                for resource in rule["resources"]:
+                    for verb in rule["verbs"]:
+                        yield group, resource, verb
+
+
+async def quickstart(workspace) -> None:
+    """Serve, update, move by a policy, scale to zero."""
+    await workspace.quickstart()
+    await workspace.apply("Secret", "integration", stringData={"token": "t"}, type="Opaque")
+    assert (await workspace.call())[0] == 200
+    await workspace.deployment(envs={"VERSION": "2"})
+    deadline = time.monotonic() + 40
+    while (await workspace.call())[1].get("version") != "2":
+        assert time.monotonic() < deadline, workspace.stack.logs()
+        await asyncio.sleep(0.1)
+    await workspace.apply("Policy", "where", AU)
+    await workspace.apply("Environment", "production", {"policies": [{"name": "where"}]})
+    while (await workspace.call())[1].get("node") != "au-southeast":
+        assert time.monotonic() < deadline + 40, workspace.stack.logs()
+        await asyncio.sleep(0.1)
+    # The old revision is removed some time after it lost the traffic.
+    await workspace.until(lambda md: len(md["status"]["revisions"]) == 1, within=90)
+    await workspace.deployment(enabled=False)
+    await workspace.until(lambda md: md["status"]["replicas"] == 0)
+
+
+async def test_operator_and_gateway_use_the_rights_they_have_and_no_others(workspace, stack):
+    await quickstart(workspace)
+    for account in ("operator", "gateway"):
+        user = f"system:serviceaccount:{SYSTEM}:beamlit-{account}"
+        uses = stack.uses(user)
+        refused = [use for use in uses if not use["allowed"]]
+        assert not refused, f"grant them in manifests/rbac/{account}.yaml, or do not ask: {refused}"
+        used = {(use["group"], use["resource"], use["verb"]) for use in uses}
+        unused = set(granted(f"{account}.yaml")) - used - NOT_SEEN
+        assert not unused, f"take them out of manifests/rbac/{account}.yaml: {sorted(unused)}"
