@@ -52,6 +52,9 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         kind=int,
         help="requests held for one deployment",
     )
+    option(
+        "max-held-bytes", known.max_held_bytes, kind=int, help="Envoy's memory for held requests"
+    )
     option("idle-timeout", known.idle_timeout, kind=float, help="seconds a stream may be silent")
     option("drain-time", known.drain_time, kind=float, help="seconds to finish at SIGTERM")
     option("concurrency", known.concurrency, kind=int, help="Envoy's threads, 0: one a processor")

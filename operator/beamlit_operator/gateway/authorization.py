@@ -7,10 +7,11 @@ deployment starts. A caller that hangs up ends the call, which cancels the wait.
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from typing import Any
 
 from beamlit_operator.gateway import names
-from beamlit_operator.gateway.cold import ColdStarts, Released
+from beamlit_operator.gateway.cold import ColdStarts, Released, held_bytes
 from beamlit_operator.gateway.loads import LoadBook
 from beamlit_operator.gateway.names import RevisionKey
 from beamlit_operator.gateway.protos import AuthorizationServicer, CheckResponse, Message
@@ -32,14 +33,24 @@ class Authorization(AuthorizationServicer):  # type: ignore[misc]
         self, request: Message, _context: Any
     ) -> Message:
         """Holds the call until there is an answer."""
-        cluster = request.attributes.request.http.headers.get(names.REVISION_HEADER, "")
+        headers = request.attributes.request.http.headers
+        cluster = headers.get(names.REVISION_HEADER, "")
         revision = RevisionKey.of_cluster(cluster)
         if revision is None:
             log.error("a request reached the cold listener for the unknown cluster %r", cluster)
             return _denied(Reply(404, ErrorReason.NOT_FOUND, f"no deployment is named {cluster!r}"))
         self._book.cold_request(revision)
-        outcome = await self._cold.admit(revision)
+        outcome = await self._cold.admit(revision, size=held_bytes(_length(headers)))
         return _allowed(outcome) if isinstance(outcome, Released) else _denied(outcome)
+
+
+def _length(headers: Mapping[str, str]) -> int | None:
+    """Bytes of the body that is announced; None when there is one of unknown length."""
+    announced = headers.get("content-length", "")
+    if announced.isdigit():
+        return int(announced)
+    is_bare = headers.get(":method") in ("GET", "HEAD") and "transfer-encoding" not in headers
+    return 0 if is_bare else None
 
 
 def _allowed(released: Released) -> Message:

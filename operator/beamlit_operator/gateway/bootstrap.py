@@ -6,6 +6,7 @@ from typing import Any
 
 from beamlit_operator.gateway import names
 from beamlit_operator.gateway.clusters import (
+    BUFFER_LIMIT,
     CONNECT_TIMEOUT,
     HTTP_PROTOCOL_OPTIONS,
     UNLIMITED,
@@ -81,7 +82,9 @@ def bootstrap(settings: GatewaySettings) -> dict[str, Any]:
                 "name": "internal_listener",
                 "typed_config": {
                     "@type": "type.googleapis.com/envoy.extensions.bootstrap.internal_listener"
-                    ".v3.InternalListener"
+                    ".v3.InternalListener",
+                    # The pipe from the main to the cold listener; 1 MiB unless said.
+                    "buffer_size_kb": BUFFER_LIMIT["value"] // 1024,
                 },
             }
         ],
@@ -116,6 +119,7 @@ def _pod_cluster() -> Message:
         type="ORIGINAL_DST",
         lb_policy="CLUSTER_PROVIDED",
         connect_timeout=CONNECT_TIMEOUT,
+        per_connection_buffer_limit_bytes=BUFFER_LIMIT,
         circuit_breakers=UNLIMITED,
         original_dst_lb_config={
             "metadata_key": {

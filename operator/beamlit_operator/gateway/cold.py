@@ -10,7 +10,8 @@ has a ready pod                            goes to it at once
 failed to start a moment ago (back-off)    503 with the reason, ``Retry-After`` the rest of it
 is held to what cannot be resolved         503 with the reason; nothing is started
 fits on no node                            503 with the reason; one pod is left to wait for a node
-has too many held already                  429, ``Retry-After``
+has too many held already, or the gateway  429, ``Retry-After``
+holds too many requests or bytes           429, ``Retry-After``
 else                                       held; the first one wakes the deployment
 ... and a pod becomes ready                goes to it, the holders spread over the ready pods
 ... and the start fails                    503 with the reason from the pod; back-off grows
@@ -29,7 +30,7 @@ import itertools
 import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from beamlit_operator.api.reasons import Reason
 from beamlit_operator.gateway.catalog import Catalog, Deployment, Pod, Problem
@@ -37,6 +38,7 @@ from beamlit_operator.gateway.metrics import GatewayMetrics
 from beamlit_operator.gateway.names import DeploymentKey, RevisionKey
 from beamlit_operator.gateway.replies import ErrorReason, Reply
 from beamlit_operator.gateway.routes import refusal_of
+from beamlit_operator.gateway.setbacks import Setbacks
 from beamlit_operator.gateway.settings import GatewaySettings
 from beamlit_operator.gateway.waking import Waker
 from beamlit_operator.kube import ApiError
@@ -61,16 +63,17 @@ class Released:
 Outcome = Released | Reply
 
 
-@dataclass(slots=True)
-class _Failures:
-    """How a revision's starts failed lately; gone once one succeeds."""
-
-    reply: Reply
-    count: int
-    until: float
+HELD_BASE, HELD_BODY = 110 * 1024, 320 * 1024
+"""Bytes of Envoy's memory for a held request, and for its body at most, as measured (1,000 uploads
+of 1 MB): the rest of a body stays with its caller."""
 
 
-@dataclass(slots=True)
+def held_bytes(content_length: int | None) -> int:
+    """What holding a request costs in memory; None is a body of unknown length."""
+    return HELD_BASE + (HELD_BODY if content_length is None else min(content_length, HELD_BODY))
+
+
+@dataclass(slots=True, eq=False)
 class _Start:
     """One start of one revision, and who waits for it."""
 
@@ -107,9 +110,12 @@ class ColdStarts:
         self._metrics = metrics
         self._clock = clock
         self._starts: dict[RevisionKey, _Start] = {}
-        self._failures: dict[RevisionKey, _Failures] = {}
+        # The same by deployment: a change must not look at all of them.
+        self._of: dict[DeploymentKey, set[_Start]] = {}
+        self._setbacks = Setbacks(first=settings.first_backoff, last=settings.last_backoff)
         self._asking: dict[RevisionKey, asyncio.Task[None]] = {}
         self._held = 0
+        self._held_bytes = 0
         self._turn = itertools.count()
 
     def held(self) -> dict[DeploymentKey, int]:
@@ -129,19 +135,19 @@ class ColdStarts:
         """The revisions that requests wait for."""
         return self._starts.keys()
 
-    async def admit(self, asked: RevisionKey) -> Outcome:
+    async def admit(self, asked: RevisionKey, *, size: int = HELD_BASE) -> Outcome:
         """Answers where a request goes, however long that takes up to the start deadline.
 
-        Cancelling this is how a caller hangs up.
+        ``size`` is what holding it costs (`held_bytes`). Cancelling this is how a caller hangs up.
         """
-        outcome = self._at_once(asked)
+        outcome = self._at_once(asked, size)
         if outcome is None:
-            outcome = await self._hold(asked)
+            outcome = await self._hold(asked, size)
         if isinstance(outcome, Reply):
             self._metrics.refusals.labels(outcome.reason).inc()
         return outcome
 
-    def _at_once(self, asked: RevisionKey) -> Outcome | None:
+    def _at_once(self, asked: RevisionKey, size: int = HELD_BASE) -> Outcome | None:
         deployment = self._catalog.get(asked.deployment_key)
         if deployment is None:
             message = f"deployment {str(asked.deployment_key)!r} is gone"
@@ -158,23 +164,24 @@ class ColdStarts:
         if failure is not None:
             return failure
         in_line = len(start.holders) if start is not None else 0
-        if (
-            self._held >= self._settings.max_held
-            or in_line >= self._settings.max_held_per_deployment
-        ):
-            return Reply(
-                429,
-                ErrorReason.TOO_MANY_HELD,
-                f"{in_line} requests wait already for {str(asked.deployment_key)!r} to start",
-                TOO_MANY_RETRY,
-            )
-        return None
+        return self._full(asked, in_line, size)
+
+    def _full(self, asked: RevisionKey, in_line: int, size: int) -> Reply | None:
+        """The refusal of a request for which there is no place to wait."""
+        limits = self._settings
+        if in_line >= limits.max_held_per_deployment:
+            what = f"{in_line} requests wait already for {str(asked.deployment_key)!r} to start"
+        elif self._held >= limits.max_held or self._held_bytes + size > limits.max_held_bytes:
+            what = f"this gateway holds {self._held} requests for models that start: it is full"
+        else:
+            return None
+        return Reply(429, ErrorReason.TOO_MANY_HELD, what, TOO_MANY_RETRY)
 
     def _failing(self, wanted: RevisionKey, deployment: Deployment) -> Reply | None:
         """Why no start is tried now: the last one failed a moment ago, or one fails right now."""
-        failures, now = self._failures.get(wanted), self._clock()
-        if failures is not None and failures.until > now:
-            return replace(failures.reply, retry_after=failures.until - now)
+        pausing = self._setbacks.pausing(wanted, self._clock())
+        if pausing is not None:
+            return pausing
         problem, revision = deployment.problem, deployment.revision(wanted)
         if problem is None or not problem.ends_start or revision is None:
             return None
@@ -211,13 +218,14 @@ class ColdStarts:
         pods = self._catalog.pods(self._wanted(asked, deployment))
         return pods[next(self._turn) % len(pods)] if pods else None
 
-    async def _hold(self, asked: RevisionKey) -> Outcome:
+    async def _hold(self, asked: RevisionKey, size: int) -> Outcome:
         deployment = self._catalog.get(asked.deployment_key)
         assert deployment is not None
         start = self._start_of(self._wanted(asked, deployment), deployment)
         holder = _Holder(start, asyncio.get_running_loop().create_future())
         start.holders.add(holder)
         self._held += 1
+        self._held_bytes += size
         gauge = self._metrics.held.labels(*asked.deployment_key)
         gauge.inc()
         try:
@@ -227,6 +235,7 @@ class ColdStarts:
         finally:
             holder.start.holders.discard(holder)
             self._held -= 1
+            self._held_bytes -= size
             gauge.dec()
             if not holder.start.holders:
                 self._end(holder.start, "abandoned")
@@ -248,6 +257,7 @@ class ColdStarts:
         if start is None:
             start = _Start(revision, self._clock(), deployment.problem)
             self._starts[revision] = start
+            self._of.setdefault(revision.deployment_key, set()).add(start)
             start.task = asyncio.create_task(
                 self._wake(start, deployment.wake_replicas), name=f"wake {revision.cluster}"
             )
@@ -271,8 +281,11 @@ class ColdStarts:
 
     def changed(self, key: DeploymentKey) -> None:
         """The deployment, or its pods, changed: let go whom that concerns."""
-        self._forgive(key)
-        for start in [s for s in self._starts.values() if s.revision.deployment_key == key]:
+        deployment = self._catalog.get(key)
+        problem = deployment.problem if deployment is not None else None
+        if problem is None or problem.reason != Reason.NO_PLACEMENT:
+            self._setbacks.placed(key)
+        for start in tuple(self._of.get(key, ())):
             self._evaluate(start)
 
     def _recheck(self, revision: RevisionKey) -> None:
@@ -289,7 +302,7 @@ class ColdStarts:
             return
         pods = self._catalog.pods(self._wanted(start.revision, deployment))
         if pods:
-            self._failures.pop(start.revision, None)
+            self._setbacks.started(start.revision)
             self._settle(start, [Released(pod) for pod in pods], "ready")
         elif deployment.revision(start.revision) is None:
             # Traffic moved to another revision that sleeps too: wait for that one.
@@ -310,18 +323,15 @@ class ColdStarts:
         return problem != start.known_problem or self._clock() - start.began >= STALE_FAILURE
 
     def _note_failure(self, start: _Start, problem: Problem) -> Reply:
-        settings = self._settings
-        known = self._failures.get(start.revision)
-        count = known.count + 1 if known is not None else 1
-        pause = min(settings.first_backoff * 2 ** (count - 1), settings.last_backoff)
-        reply = Reply(503, problem.reason, problem.message, pause)
-        self._failures[start.revision] = _Failures(reply, count, self._clock() + pause)
+        reply = self._setbacks.note(
+            start.revision, problem.reason, problem.message, now=self._clock()
+        )
         log.warning(
             "start of %s failed: %s: %s; next attempt in %gs",
             start.revision.cluster,
             problem.reason,
             problem.message,
-            pause,
+            reply.retry_after,
         )
         return reply
 
@@ -345,6 +355,10 @@ class ColdStarts:
         if self._starts.get(start.revision) is not start:
             return
         del self._starts[start.revision]
+        others = self._of[start.revision.deployment_key]
+        others.discard(start)
+        if not others:
+            del self._of[start.revision.deployment_key]
         if start.task is not None:
             start.task.cancel()
         key = start.revision.deployment_key
@@ -352,16 +366,6 @@ class ColdStarts:
         if how == "ready":
             self._metrics.cold_start_seconds.labels(*key).observe(self._clock() - start.began)
 
-    def _forgive(self, key: DeploymentKey) -> None:
-        """There is a place to run now: nothing was wrong with the deployment itself."""
-        deployment = self._catalog.get(key)
-        problem = deployment.problem if deployment is not None else None
-        if problem is None or problem.reason != Reason.NO_PLACEMENT:
-            for revision, failures in list(self._failures.items()):
-                if revision.deployment_key == key and failures.reply.reason == Reason.NO_PLACEMENT:
-                    del self._failures[revision]
-
     def forget(self, key: DeploymentKey) -> None:
         """A deployment is gone, or was changed by its owner: its failures say nothing any more."""
-        for revision in [r for r in self._failures if r.deployment_key == key]:
-            del self._failures[revision]
+        self._setbacks.forget(key)

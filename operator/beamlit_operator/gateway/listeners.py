@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from beamlit_operator.gateway import names
+from beamlit_operator.gateway.clusters import BUFFER_LIMIT
 from beamlit_operator.gateway.protos import (
     ExtAuthz,
     ExtensionWithMatcher,
@@ -24,6 +25,13 @@ from beamlit_operator.gateway.settings import Address, GatewaySettings
 UNANSWERED = 511
 """How the cold listener tells an agent that could not be asked from one that said no. Never seen by
 a caller; the code means something else to the rest of the world (RFC 6585), and nothing here."""
+
+STREAM_WINDOW = 262_144
+"""Bytes that an HTTP/2 caller may send ahead on one stream: the rest of a held upload stays with
+the caller. 5 MB/s over a path of 50 ms; Envoy's own 16 MiB would hold whole uploads in memory."""
+
+IDEMPOTENT = "GET|HEAD|OPTIONS|TRACE|PUT|DELETE"
+"""Methods whose requests may be sent twice (RFC 9110, 9.2.2)."""
 
 AUTHORIZATION_MARGIN = 30.0
 """The agent answers every held request by the start deadline; Envoy waits this much longer."""
@@ -103,6 +111,7 @@ def cold_listener(settings: GatewaySettings) -> Message:
 def _listener(name: str, manager: Message, **fields: Any) -> Message:
     return Listener(
         name=name,
+        per_connection_buffer_limit_bytes=BUFFER_LIMIT,
         filter_chains=[
             {"filters": [{"name": "http", "typed_config": packed(manager)}]},
         ],
@@ -123,7 +132,10 @@ def _common(
         "upgrade_configs": [{"upgrade_type": "websocket"}],
         "stream_idle_timeout": duration(settings.stream_idle_timeout),
         "request_timeout": {},
-        "http2_protocol_options": {"allow_connect": True},
+        "http2_protocol_options": {
+            "allow_connect": True,
+            "initial_stream_window_size": {"value": STREAM_WINDOW},
+        },
         "http_filters": [
             *(filters or ()),
             {"name": "router", "typed_config": packed(router)},
@@ -239,11 +251,21 @@ def _local_replies() -> dict[str, Any]:
 
 
 def _send_again() -> dict[str, Any]:
-    """Marks answers that mean: no model server has seen the request.
+    """Marks answers after which the main listener sends the request again.
 
-    ``UF``: the pod refused the connection. :data:`UNANSWERED`: the agent could not be asked, for it
-    restarts. The main listener sends such a request again.
+    No model server has seen it: ``UF``, the pod refused the connection, or :data:`UNANSWERED`, the
+    agent could not be asked, for it restarts. Or one may have, and it may be repeated: ``UC`` and
+    its like, the pod broke off. What may not be repeated is a 502.
     """
+    broke_off = _flagged(["UC", "UR", "LR", "UPE"])
+    repeatable = {
+        "header_filter": {
+            "header": {
+                "name": ":method",
+                "string_match": {"safe_regex": {"regex": IDEMPOTENT}},
+            }
+        }
+    }
     mark = {
         "header": {"key": names.RETRY_HEADER, "value": "1"},
         "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
@@ -258,6 +280,17 @@ def _send_again() -> dict[str, Any]:
                 "filter": _flagged(["UF"]),
                 "headers_to_add": [mark],
                 "body_format_override": _error_format(ErrorReason.UNAVAILABLE),
+            },
+            {
+                "filter": {"and_filter": {"filters": [broke_off, repeatable]}},
+                "status_code": {"value": 502},
+                "headers_to_add": [mark],
+                "body_format_override": _error_format(ErrorReason.UPSTREAM_RESET),
+            },
+            {
+                "filter": broke_off,
+                "status_code": {"value": 502},
+                "body_format_override": _error_format(ErrorReason.UPSTREAM_RESET),
             },
             {
                 "filter": {"status_code_filter": {"comparison": unanswered}},

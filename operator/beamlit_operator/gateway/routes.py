@@ -63,6 +63,11 @@ _RETRY: dict[str, Any] = {
 }
 
 
+_KEPT_BODY = {"value": 2**20}
+"""Bytes of a body that are kept so that it can be sent again, until a model server has it. Larger
+ones can be sent again only from the cold listener, which takes in less than this."""
+
+
 Models = dict[tuple[str, str], list[Deployment]]
 
 
@@ -96,6 +101,7 @@ class RouteTable:
                     name="paths",
                     domains=["*"],
                     retry_policy=_RETRY,
+                    request_body_buffer_limit=_KEPT_BODY,
                     **self._path_lookup(_by_model(ordered)),
                 ),
                 *self._host_lookup(ordered),
@@ -157,6 +163,7 @@ class RouteTable:
             domains=domains,
             routes=[_serve({"prefix": "/"}, deployment, rewrite=False)],
             retry_policy=_RETRY,
+            request_body_buffer_limit=_KEPT_BODY,
         )
         return deployment, domains, host
 

@@ -66,7 +66,11 @@ class GatewaySettings:
     """How long a request may wait for a deployment to start. Large models load for minutes."""
 
     max_held: int = 10_000
-    """Requests held in total. One costs about 60 KB in Envoy, so this is some 600 MB at worst."""
+    """Requests held in total."""
+
+    max_held_bytes: int = 2**30
+    """Envoy's memory for held requests: one costs some 110 KiB, and 320 KiB more when it has a body
+    of a megabyte or so (`cold.held_bytes`)."""
 
     max_held_per_deployment: int = 1_000
     """Requests held for one deployment, so that one cannot take all places."""

@@ -9,8 +9,16 @@ from dataclasses import replace
 import pytest
 from tests.support.gatewayobjects import endpoint_slice, model_deployment
 
-from beamlit_operator.gateway.catalog import Catalog
-from beamlit_operator.gateway.cold import STALE_FAILURE, ColdStarts, Outcome, Released
+from beamlit_operator.gateway.catalog import Catalog, Pod
+from beamlit_operator.gateway.cold import (
+    HELD_BASE,
+    HELD_BODY,
+    STALE_FAILURE,
+    ColdStarts,
+    Outcome,
+    Released,
+    held_bytes,
+)
 from beamlit_operator.gateway.metrics import GatewayMetrics
 from beamlit_operator.gateway.names import DeploymentKey, RevisionKey, RevisionName, Workspace
 from beamlit_operator.gateway.replies import Reply
@@ -224,4 +232,63 @@ async def test_a_caller_that_leaves_frees_its_place_and_the_last_one_ends_the_st
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     assert world.cold.held() == {}
+    assert list(world.cold.starting()) == []
+
+
+async def test_the_memory_of_held_requests_is_limited() -> None:
+    upload = held_bytes(10**9)
+    world = World(replace(SETTINGS, max_held_bytes=upload + held_bytes(0)))
+    held = asyncio.create_task(world.cold.admit(REVISION, size=upload))
+    await asyncio.sleep(0)
+    second = await world.ask()
+    assert not second.done()
+    reply = await refusal(await world.ask())
+    assert (reply.status, reply.reason) == (429, "TooManyHeld")
+    assert reply.retry_after
+    held.cancel()
+    await asyncio.gather(held, return_exceptions=True)
+    third = await world.ask()
+    assert not third.done()
+    for task in (second, third):
+        task.cancel()
+
+
+@pytest.mark.parametrize(
+    ("length", "more"), [(0, 0), (1000, 1000), (10**12, HELD_BODY), (None, HELD_BODY)]
+)
+def test_a_body_costs_no_more_than_envoy_takes_in(length: int | None, more: int) -> None:
+    assert held_bytes(length) == HELD_BASE + more
+
+
+async def test_a_deadline_that_passes_says_how_far_the_start_is() -> None:
+    world = World(replace(SETTINGS, start_deadline=0.05))
+    task = await world.ask()
+    world.deploy(problem=("Starting", "fetching 1.2 of 4.0 GiB (30 %)"))
+    reply = await refusal(task)
+    assert reply.status == 504
+    assert "fetching 1.2 of 4.0 GiB (30 %)" in reply.message
+
+
+async def test_a_change_looks_at_the_starts_of_its_own_deployment_only() -> None:
+    world = World()
+    looked: list[RevisionKey] = []
+    plain = world.catalog.pods
+
+    def pods(revision: RevisionKey) -> tuple[Pod, ...]:
+        looked.append(revision)
+        return plain(revision)
+
+    tasks = []
+    for number in range(50):
+        name, revision = f"m{number}", f"m{number}-1"
+        body = model_deployment(name, model=name, traffic={revision: 100})
+        world.catalog.put_deployment("demo", name, body)
+        key = RevisionKey(Workspace("demo"), name, RevisionName(revision))
+        tasks.append(await world.ask(key))
+    world.catalog.pods = pods  # type: ignore[method-assign]
+    world.cold.changed(DeploymentKey(Workspace("demo"), "m7"))
+    assert [str(each.revision) for each in looked] == ["m7-1"]
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
     assert list(world.cold.starting()) == []
