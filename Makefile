@@ -16,7 +16,8 @@ PYTEST_ARGS ?=
 WITH_TOOLS := exec env PATH="$$PATH:$(CURDIR)/$(BIN)"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo dev test lint format crds plots lock bench-laptop bench-devcluster clean
+.PHONY: help setup demo dev test lint format crds plots lock bench-laptop bench-devcluster bench-gateway \
+    bench-coldstart clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -89,6 +90,12 @@ bench-laptop: $(READY) ## time to an API, a cold start, a warm request, memory; 
 
 bench-devcluster: $(READY) ## the embedded API server: writes, watches, memory; about a minute
 	@$(WITH_TOOLS) $(BIN)/python -m tests.bench.devcluster
+
+bench-gateway: $(READY) ## warm requests beside other proxies (needs wrk); about four minutes
+	@$(WITH_TOOLS) $(BIN)/python -m tests.bench.gateway
+
+bench-coldstart: $(READY) ## what the gateway adds to a cold start, at 5,000 deployments; a minute
+	@$(WITH_TOOLS) $(BIN)/python -m tests.bench.coldstart
 
 clean: ## remove what was set up and built
 	rm -rf $(VENV) build dist .beamlit .pytest_cache .mypy_cache .ruff_cache
