@@ -1,24 +1,29 @@
-"""The agent's own HTTP interface: health, readiness, metrics, load."""
+"""The agent's own HTTP interface: health, readiness, metrics, load.
+
+``/healthz`` answers as long as the process does: restarting the agent mends nothing that makes
+``/readyz`` fail.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 from aiohttp import web
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from beamlit_operator.gateway.loads import LoadBook
-from beamlit_operator.gateway.metrics import GatewayMetrics
-from beamlit_operator.gateway.settings import GatewaySettings
 
 
 def admin_app(
     *,
-    settings: GatewaySettings,
+    gateway_id: str,
     book: LoadBook,
-    metrics: GatewayMetrics,
+    refused: Callable[[], Mapping[str, str]],
+    exposition: Callable[[], Awaitable[bytes]],
     not_ready: Callable[[], str],
 ) -> web.Application:
-    """``not_ready`` answers why the gateway cannot serve yet, or nothing."""
+    """``not_ready`` answers why the gateway cannot serve yet, or nothing; ``refused`` what Envoy
+    did not take, by deployment; ``exposition`` the text for Prometheus."""
 
     async def healthz(_: web.Request) -> web.Response:
         return web.Response(text="ok\n")
@@ -28,24 +33,24 @@ def admin_app(
         return web.Response(text=f"{why or 'ok'}\n", status=503 if why else 200)
 
     async def load(_: web.Request) -> web.Response:
-        return web.json_response(load_report(settings.gateway_id, book))
+        return web.json_response(load_report(gateway_id, book, refused=refused()))
 
-    async def exposition(_: web.Request) -> web.Response:
-        metrics.in_flight.clear()
-        for key, state in book.current().items():
-            metrics.in_flight.labels(*key).set(state.concurrency)
-        return web.Response(body=metrics.exposition(), content_type="text/plain", charset="utf-8")
+    async def metrics(_: web.Request) -> web.Response:
+        return web.Response(body=await exposition(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     app = web.Application()
     app.router.add_get("/healthz", healthz)
     app.router.add_get("/readyz", readyz)
     app.router.add_get("/load", load)
-    app.router.add_get("/metrics", exposition)
+    app.router.add_get("/metrics", metrics)
     return app
 
 
-def load_report(gateway_id: str, book: LoadBook) -> dict[str, object]:
-    """What the autoscaler reads."""
+def load_report(
+    gateway_id: str, book: LoadBook, *, refused: Mapping[str, str]
+) -> dict[str, object]:
+    """What the operator reads every two seconds. ``refused`` is Envoy's words by
+    ``<workspace>/<deployment>``, under ``gateway`` what concerns no single deployment."""
     return {
         "gateway": gateway_id,
         "deployments": {
@@ -56,4 +61,5 @@ def load_report(gateway_id: str, book: LoadBook) -> dict[str, object]:
             }
             for key, load in sorted(book.current().items())
         },
+        "refused": dict(sorted(refused.items())),
     }

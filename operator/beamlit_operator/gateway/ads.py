@@ -4,6 +4,10 @@ One stream carries all types (https://www.envoyproxy.io/docs/envoy/latest/api-do
 "Incremental xDS"). For each type the stream remembers what Envoy subscribed to and which version it
 was sent, so the work and the bytes are in proportion to what changed.
 
+What Envoy refuses: it names the culprit rarely, and one bad resource may take its whole response
+with it. So a refused response of several resources is sent again in halves until the culprits stand
+alone: those are reported and left out, everything else gets through.
+
 Make before break: routes that name new clusters wait until Envoy has those clusters and their
 endpoints; clusters no route names any more go away after the routes were taken.
 """
@@ -50,15 +54,40 @@ class _Subscription:
     names: set[str] = field(default_factory=set)
     sent: dict[str, str] = field(default_factory=dict)
     dirty: set[str] = field(default_factory=set)
-    in_flight: dict[str, set[str]] = field(default_factory=dict)
+    in_flight: dict[str, dict[str, str]] = field(default_factory=dict)
+    """By nonce: the names of a response, with the versions that were sent; "" is a removal."""
+    suspects: list[set[str]] = field(default_factory=list)
+    """Parts of refused responses, to be sent each on its own."""
+    refusals: dict[str, str] = field(default_factory=dict)
+    """Envoy's words on what it does not take, by name."""
     started: bool = False
-    refused: bool = False
     unanswered: bool = False
     """Everything was asked for and nothing was sent yet: an empty answer is an answer too, without
     which Envoy does not go on starting."""
 
     def wants(self, name: str) -> bool:
         return self.wildcard or name in self.names
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """Envoy's answer to one response.
+
+    Attributes:
+        type: of the resources.
+        versions: those it took or refused by name; "" is a removal.
+        refused: its words, if it took nothing or not all of them.
+        culprit: whether the refusal is about the one resource in ``versions``; else the parts are
+            sent again to find out.
+    """
+
+    type: ResourceType
+    versions: Mapping[str, str]
+    refused: str = ""
+
+    @property
+    def culprit(self) -> bool:
+        return bool(self.refused) and len(self.versions) == 1
 
 
 class AdsStream:
@@ -74,9 +103,15 @@ class AdsStream:
 
     @property
     def configured(self) -> bool:
-        """Whether Envoy has taken all there is: nothing to send, nothing unanswered."""
+        """Whether Envoy has taken all there is: nothing to send, nothing unanswered, and listeners
+        and routes accepted. A refused cluster is no reason not to serve all others."""
         asked = all(self._types[type_].started for type_ in _ALWAYS_ASKED)
-        return asked and not any(s.dirty or s.in_flight or s.refused for s in self._types.values())
+        return (
+            asked
+            and not any(s.dirty or s.in_flight or s.suspects for s in self._types.values())
+            and not self._types[ResourceType.LISTENER].refusals
+            and not self._types[ResourceType.ROUTES].refusals
+        )
 
     def changed(self, names: Names) -> None:
         """The store changed."""
@@ -85,8 +120,8 @@ class AdsStream:
             if subscription.started:
                 subscription.dirty |= {name for name in changed if subscription.wants(name)}
 
-    def receive(self, request: Message) -> tuple[ResourceType, str] | None:
-        """Takes a request in; answers what Envoy refused and why, if it refused something."""
+    def receive(self, request: Message) -> Settled | None:
+        """Takes a request in; answers what became of a response, if it is about one."""
         try:
             type_ = ResourceType(request.type_url)
         except ValueError:
@@ -96,19 +131,28 @@ class AdsStream:
         self._subscribe(type_, subscription, request)
         if not request.response_nonce:
             return None
-        settled = subscription.in_flight.pop(request.response_nonce, set())
-        if type_ is ResourceType.ENDPOINTS:
-            # Of what was removed nothing is kept: revisions come and go for as long as Envoy runs.
-            self._warm |= settled & self._store[type_].keys()
-            self._warm -= settled - self._store[type_].keys()
-        subscription.refused = request.HasField("error_detail")
-        if subscription.refused:
+        versions = subscription.in_flight.pop(request.response_nonce, {})
+        refused = str(request.error_detail.message) if request.HasField("error_detail") else ""
+        settled = Settled(type_, versions, refused)
+        names = set(versions)
+        if refused and len(names) > 1:
+            ordered = sorted(names)
+            half = len(ordered) // 2
+            subscription.suspects += [set(ordered[:half]), set(ordered[half:])]
+            return settled
+        for name in names:
+            subscription.refusals.pop(name, None)
+        if settled.culprit:
             # What was refused counts as sent: Envoy keeps the last good state, and is sent the
             # next one when there is one.
-            if type_ is ResourceType.CLUSTER:
-                self._given_up |= settled & self._store[type_].keys()
-            return type_, str(request.error_detail.message)
-        return None
+            subscription.refusals.update(dict.fromkeys(names, refused))
+            if type_ in (ResourceType.CLUSTER, ResourceType.ENDPOINTS):
+                self._given_up |= names & self._store[ResourceType.CLUSTER].keys()
+        elif type_ is ResourceType.ENDPOINTS:
+            # Of what was removed nothing is kept: revisions come and go for as long as Envoy runs.
+            self._warm |= names & self._store[type_].keys()
+            self._warm -= names - self._store[type_].keys()
+        return settled
 
     def _subscribe(self, type_: ResourceType, to: _Subscription, request: Message) -> None:
         asked = set(request.resource_names_subscribe)
@@ -188,6 +232,7 @@ class AdsStream:
         # A cluster that is new to Envoy, even if it had one of this name before, warms again.
         self._warm -= added - clusters.sent.keys()
         responses = [
+            *(self._respond(type_, names) for type_, names in self._take_suspects()),
             self._respond(ResourceType.CLUSTER, added),
             self._respond(
                 ResourceType.ENDPOINTS, self._dirty(ResourceType.ENDPOINTS, present=True)
@@ -203,6 +248,20 @@ class AdsStream:
             ]
         return [response for response in responses if response is not None]
 
+    def _take_suspects(self) -> list[tuple[ResourceType, set[str]]]:
+        """The parts of refused responses, to be sent whatever was sent before."""
+        parts = [(type_, part) for type_, to in self._types.items() for part in to.suspects]
+        for type_, part in parts:
+            for name in part:
+                if name in self._store[type_]:
+                    self._types[type_].sent.pop(name, None)
+                else:
+                    # Refused along with others: Envoy has it still.
+                    self._types[type_].sent[name] = ""
+        for to in self._types.values():
+            to.suspects = []
+        return parts
+
     def _dirty(self, type_: ResourceType, *, present: bool) -> set[str]:
         known = self._store[type_]
         return {name for name in self._types[type_].dirty if (name in known) is present}
@@ -214,6 +273,7 @@ class AdsStream:
         subscription.dirty = subscription.dirty - names
         present: list[Message] = []
         removed: list[str] = []
+        versions: dict[str, str] = {}
         for name in sorted(names):
             resource = known.get(name)
             if resource is None:
@@ -221,11 +281,13 @@ class AdsStream:
                 if type_ is ResourceType.CLUSTER:
                     self._warm.discard(name)
                     self._given_up.discard(name)
+                subscription.refusals.pop(name, None)
+                versions[name] = ""
                 if name in subscription.sent or name in subscription.names:
                     subscription.sent.pop(name, None)
                     removed.append(name)
             elif subscription.sent.get(name) != resource.version:
-                subscription.sent[name] = resource.version
+                subscription.sent[name] = versions[name] = resource.version
                 present.append(
                     DiscoveryResource(name=name, version=resource.version, resource=resource.body)
                 )
@@ -233,7 +295,7 @@ class AdsStream:
             return None
         subscription.unanswered = False
         nonce = str(next(self._nonces))
-        subscription.in_flight[nonce] = names
+        subscription.in_flight[nonce] = versions
         return DeltaResponse(
             type_url=type_.value, nonce=nonce, resources=present, removed_resources=removed
         )
@@ -248,17 +310,18 @@ class AdsServer(AdsServicer):  # type: ignore[misc]
         *,
         metrics: GatewayMetrics,
         complete: asyncio.Event,
-        on_configured: Callable[[bool], None],
-        on_refused: Callable[[str], None],
+        on_configured: Callable[[object, bool], None],
+        on_settled: Callable[[Settled], None],
     ) -> None:
         """``complete`` is set once the store holds the whole cluster: an Envoy that was configured
-        by an earlier agent must not be told that everything is gone. ``on_configured`` hears
-        whether an Envoy is connected and has taken all, ``on_refused`` what it did not take."""
+        by an earlier agent must not be told that everything is gone. ``on_configured`` hears, for
+        each stream, whether its Envoy has taken all, and at its end that it has not; ``on_settled``
+        hears what Envoy took and refused."""
         self._store = store
         self._metrics = metrics
         self._complete = complete
         self._on_configured = on_configured
-        self._on_refused = on_refused
+        self._on_settled = on_settled
 
     async def DeltaAggregatedResources(  # noqa: N802 (the name in the .proto)
         self, _requests: Any, context: Any
@@ -277,7 +340,7 @@ class AdsServer(AdsServicer):  # type: ignore[misc]
             await self._write(stream, context, wake, reader)
         finally:
             unsubscribe()
-            self._on_configured(False)
+            self._on_configured(stream, False)
             reader.cancel()
             await asyncio.gather(reader, return_exceptions=True)
 
@@ -291,7 +354,7 @@ class AdsServer(AdsServicer):  # type: ignore[misc]
                 self._metrics.xds_sent(response)
                 await context.write(response)
             if stream.configured:
-                self._on_configured(True)
+                self._on_configured(stream, True)
             limit = WARMING_LIMIT if stream.waits_for_warming else None
             if stream.has_leftovers:
                 rest = leftovers_go - asyncio.get_running_loop().time()
@@ -308,14 +371,23 @@ class AdsServer(AdsServicer):  # type: ignore[misc]
     async def _read(self, stream: AdsStream, context: Any, wake: asyncio.Event) -> None:
         try:
             while (request := await context.read()) is not grpc.aio.EOF:
-                refused = stream.receive(request)
-                if refused is not None:
-                    type_, message = refused
-                    self._metrics.xds_refused(type_)
-                    log.error("envoy refused %s: %s", type_.name.lower(), message)
-                    self._on_refused(f"Envoy refused {type_.name.lower()}: {message}")
+                settled = stream.receive(request)
+                if settled is not None:
+                    self._settle(settled)
                 wake.set()
         except Exception:
             log.exception("a request of envoy could not be read; its stream ends")
         finally:
             wake.set()
+
+    def _settle(self, settled: Settled) -> None:
+        if settled.refused:
+            self._metrics.xds_refused(settled.type)
+            names = sorted(settled.versions)
+            log.error(
+                "envoy refused %s %s: %s",
+                settled.type.name.lower(),
+                names[0] if settled.culprit else f"({len(names)}, one of them)",
+                settled.refused,
+            )
+        self._on_settled(settled)

@@ -22,16 +22,19 @@ import grpc
 from aiohttp import web
 
 from beamlit_operator.api import labels
+from beamlit_operator.gateway import names
 from beamlit_operator.gateway.admin import admin_app
-from beamlit_operator.gateway.ads import RETIREMENT, AdsServer
+from beamlit_operator.gateway.ads import RETIREMENT, AdsServer, Settled
 from beamlit_operator.gateway.authorization import Authorization
 from beamlit_operator.gateway.catalog import Catalog
 from beamlit_operator.gateway.cold import ColdStarts
 from beamlit_operator.gateway.loads import LoadBook, LoadReporting
-from beamlit_operator.gateway.metrics import GatewayMetrics
+from beamlit_operator.gateway.metrics import AtScrape, Endpoint, GatewayMetrics
 from beamlit_operator.gateway.names import DeploymentKey, RevisionKey
 from beamlit_operator.gateway.protos import add_ads, add_authorization, add_load_reporting
-from beamlit_operator.gateway.resources import ResourceStore
+from beamlit_operator.gateway.refusals import Refusals
+from beamlit_operator.gateway.replicas import ReplicaSeconds
+from beamlit_operator.gateway.resources import ResourceStore, ResourceType
 from beamlit_operator.gateway.settings import GatewaySettings
 from beamlit_operator.gateway.translation import Translator
 from beamlit_operator.gateway.waking import Waker
@@ -45,13 +48,15 @@ class Agent:
 
     def __init__(self, client: KubeClient, settings: GatewaySettings) -> None:
         self.settings = settings
-        self.metrics = GatewayMetrics()
         self.catalog = Catalog()
+        self.metrics = GatewayMetrics(self._describe)
         self.store = ResourceStore()
         self._translator = Translator(self.catalog, settings=settings)
         self._waker = Waker(client, metrics=self.metrics)
         self.cold = ColdStarts(self.catalog, self._waker, settings=settings, metrics=self.metrics)
-        self.book = LoadBook(self.cold, metrics=self.metrics)
+        self.book = LoadBook(self.cold, exists=lambda key: self.catalog.get(key) is not None)
+        self.replicas = ReplicaSeconds()
+        self.metrics.watch(self._at_scrape)
         self._deployments = Reflector(client, MODEL_DEPLOYMENTS, on_change=self._deployment_changed)
         self._slices = Reflector(
             client,
@@ -61,8 +66,8 @@ class Agent:
         )
         self._complete = asyncio.Event()
         self.draining = False
-        self._configured = False
-        self._refused = ""
+        self._configured: set[object] = set()
+        self._refusals = Refusals(self.store)
         self._dirty_deployments: set[DeploymentKey] = set()
         self._dirty_revisions: set[RevisionKey] = set()
         self._flush_at: asyncio.TimerHandle | None = None
@@ -96,7 +101,9 @@ class Agent:
         if not self._complete.is_set():
             return "the API server was not read yet"
         if not self._configured:
-            return self._refused or "Envoy has not taken its first full configuration yet"
+            return (
+                self._refusals.listener() or "Envoy has not taken its first full configuration yet"
+            )
         return ""
 
     @contextlib.asynccontextmanager
@@ -115,7 +122,7 @@ class Agent:
                 metrics=self.metrics,
                 complete=self._complete,
                 on_configured=self._on_configured,
-                on_refused=self._on_refused,
+                on_settled=self._on_settled,
             ),
             server,
         )
@@ -134,9 +141,10 @@ class Agent:
     @contextlib.asynccontextmanager
     async def _http(self) -> AsyncIterator[None]:
         app = admin_app(
-            settings=self.settings,
+            gateway_id=self.settings.gateway_id,
             book=self.book,
-            metrics=self.metrics,
+            refused=self.refused,
+            exposition=self.exposition,
             not_ready=self.not_ready,
         )
         runner = web.AppRunner(app, access_log=None)
@@ -157,14 +165,42 @@ class Agent:
         self._complete.set()
         log.info("serving %d deployments", len(self._deployments))
 
-    def _on_configured(self, configured: bool) -> None:
-        if configured and not self._configured:
-            log.info("envoy has taken the full configuration")
-        self._configured = configured
-        self._refused = ""
+    def refused(self) -> dict[str, str]:
+        """What Envoy does not take of the configuration, by deployment."""
+        return self._refusals.report(self._translator.trial.culprits)
 
-    def _on_refused(self, what: str) -> None:
-        self._refused = what
+    async def exposition(self) -> bytes:
+        """The text for Prometheus."""
+        return self.metrics.exposition()
+
+    def _describe(self, key: DeploymentKey) -> Endpoint | None:
+        deployment = self.catalog.get(key)
+        return Endpoint(deployment.model, deployment.environment) if deployment else None
+
+    def _at_scrape(self) -> AtScrape:
+        held = self.cold.waiting()
+        in_flight = {
+            revision: max(0, count - held.get(revision, 0))
+            for revision, count in self.book.in_progress().items()
+        }
+        return AtScrape(in_flight, held, self.replicas.current())
+
+    def _on_configured(self, stream: object, configured: bool) -> None:
+        if not configured:
+            # An older stream's end says nothing about the one that took its place.
+            self._configured.discard(stream)
+            return
+        if not self._configured:
+            log.info("envoy has taken the full configuration")
+        self._configured.add(stream)
+
+    def _on_settled(self, settled: Settled) -> None:
+        self._refusals.settled(settled)
+        if settled.type is ResourceType.ROUTES:
+            trial = self._translator.trial
+            version = settled.versions.get(names.ROUTES, "")
+            if trial.settled(version, settled.refused):
+                self.store.apply(self._translator.routes())
 
     def _awake(self) -> set[RevisionKey]:
         return {*self.catalog.awake(), *self.cold.starting(), *self.book.revisions()}
@@ -188,6 +224,8 @@ class Agent:
 
     def _slice_changed(self, change: Change) -> None:
         revisions = self.catalog.put_slice(change.key.namespace, change.key.name, change.new)
+        for revision in revisions:
+            self.replicas.changed(revision, len(self.catalog.pods(revision)))
         for key in {revision.deployment_key for revision in revisions}:
             self.cold.changed(key)
         if revisions:
@@ -211,11 +249,16 @@ class Agent:
 
     def _drop(self, retired: frozenset[RevisionKey]) -> None:
         self.store.apply(self._translator.drop(retired))
-        self.book.forget(retired - self._translator.routed(retired))
+        gone = retired - self._translator.routed(retired)
+        self.book.forget(gone)
+        self.replicas.forget(gone)
+        for revision in gone:
+            self.metrics.forget_revision(revision)
 
     def _forget(self, key: DeploymentKey) -> None:
         if self.catalog.get(key) is None:
             self.metrics.forget(key)
+            self.replicas.forget_deployment(key)
 
 
 def _generation(obj: dict[str, object]) -> object:

@@ -80,6 +80,8 @@ class _Start:
     revision: RevisionKey
     began: float
     known_problem: Problem | None
+    settled: float = 0.0
+    """When it was decided what becomes of the holders, by the clock."""
     holders: set[_Holder] = field(default_factory=set)
     task: asyncio.Task[None] | None = None
 
@@ -126,6 +128,10 @@ class ColdStarts:
             found[deployment] = found.get(deployment, 0) + len(start.holders)
         return found
 
+    def waiting(self) -> dict[RevisionKey, int]:
+        """Requests held now, by the revision they wait for."""
+        return {key: len(start.holders) for key, start in self._starts.items()}
+
     def close(self) -> None:
         """Ends every start; what is held is Envoy's to end."""
         for start in list(self._starts.values()):
@@ -144,7 +150,7 @@ class ColdStarts:
         if outcome is None:
             outcome = await self._hold(asked, size)
         if isinstance(outcome, Reply):
-            self._metrics.refusals.labels(outcome.reason).inc()
+            self._metrics.refused(outcome)
         return outcome
 
     def _at_once(self, asked: RevisionKey, size: int = HELD_BASE) -> Outcome | None:
@@ -199,7 +205,7 @@ class ColdStarts:
 
         async def ask() -> None:
             try:
-                await self._waker.wake(wanted, deployment.wake_replicas, asked_at=self._clock())
+                await self._waker.wake(wanted, deployment.wake_replicas)
             except ApiError as error:
                 log.warning("cannot ask for a node for %s: %s", wanted.cluster, error)
             finally:
@@ -226,17 +232,19 @@ class ColdStarts:
         start.holders.add(holder)
         self._held += 1
         self._held_bytes += size
-        gauge = self._metrics.held.labels(*asked.deployment_key)
-        gauge.inc()
         try:
-            return await asyncio.wait_for(holder.outcome, self._settings.start_deadline)
+            outcome = await asyncio.wait_for(holder.outcome, self._settings.start_deadline)
         except TimeoutError:
             return self._too_late(asked)
+        else:
+            if isinstance(outcome, Released):
+                seconds = self._clock() - holder.start.settled
+                self._metrics.cold_start_phase(holder.start.revision, "release", seconds=seconds)
+            return outcome
         finally:
             holder.start.holders.discard(holder)
             self._held -= 1
             self._held_bytes -= size
-            gauge.dec()
             if not holder.start.holders:
                 self._end(holder.start, "abandoned")
 
@@ -338,6 +346,7 @@ class ColdStarts:
     def _settle(self, start: _Start, outcomes: Sequence[Outcome], how: str) -> None:
         """Ends a start; its holders take the outcomes in turn."""
         self._end(start, how)
+        start.settled = self._clock()
         turns = itertools.cycle(outcomes)
         for holder in start.holders:
             if not holder.outcome.done():
@@ -361,10 +370,11 @@ class ColdStarts:
             del self._of[start.revision.deployment_key]
         if start.task is not None:
             start.task.cancel()
-        key = start.revision.deployment_key
-        self._metrics.cold_starts.labels(*key, how).inc()
-        if how == "ready":
-            self._metrics.cold_start_seconds.labels(*key).observe(self._clock() - start.began)
+        now = self._clock()
+        self._metrics.cold_start_ended(start.revision, how, seconds=now - start.began)
+        scaled = self._waker.scaled_at(start.revision)
+        if how == "ready" and scaled is not None:
+            self._metrics.cold_start_phase(start.revision, "start", seconds=now - scaled)
 
     def forget(self, key: DeploymentKey) -> None:
         """A deployment is gone, or was changed by its owner: its failures say nothing any more."""

@@ -1,71 +1,86 @@
-"""What the agent counts, for Prometheus."""
+"""What the agent itself counts, for Prometheus. What Envoy counts is in :mod:`statistics`."""
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from collections import Counter as Tally
+from collections.abc import Callable, Iterable, Mapping
+from typing import NamedTuple
 
-from beamlit_operator.gateway.names import DeploymentKey
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from beamlit_operator.gateway.names import DeploymentKey, RevisionKey
 from beamlit_operator.gateway.protos import Message
+from beamlit_operator.gateway.replies import Reply
 from beamlit_operator.gateway.resources import ResourceType
 
-_DEPLOYMENT = ("workspace", "deployment")
+LABELS = ("workspace", "model", "environment", "deployment", "revision")
+"""Of every series that is about a revision."""
 
 # From a warm cache to a large model's load, in seconds.
 _START_BUCKETS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 600)
 
+# From an event loop's turn to a large model's load.
+_PHASE_BUCKETS = (0.001, 0.005, 0.025, 0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
+
+
+class Endpoint(NamedTuple):
+    """What callers know a deployment by."""
+
+    model: str
+    environment: str
+
+
+Describe = Callable[[DeploymentKey], Endpoint | None]
+
+
+class AtScrape(NamedTuple):
+    """What is read when Prometheus asks."""
+
+    in_flight: Mapping[RevisionKey, float]
+    held: Mapping[RevisionKey, int]
+    replica_seconds: Mapping[RevisionKey, float]
+
 
 class GatewayMetrics:
-    """One registry for each agent, so that several can live in one process."""
+    """One registry for each agent, so that several can live in one process.
 
-    def __init__(self) -> None:
+    Labels name only deployments that exist: what callers ask for in vain never becomes one.
+    """
+
+    def __init__(self, describe: Describe = lambda _: None) -> None:
+        """``describe`` gives the model and environment of a deployment that exists."""
         self.registry = CollectorRegistry()
-        self.in_flight = Gauge(
-            "beamlit_gateway_requests_in_flight",
-            "Requests at the pods of a deployment, as Envoy last reported.",
-            _DEPLOYMENT,
-            registry=self.registry,
-        )
-        self.requests = Counter(
-            "beamlit_gateway_requests_total",
-            "Requests sent to a deployment, as Envoy reports them.",
-            _DEPLOYMENT,
-            registry=self.registry,
-        )
-        self.held = Gauge(
-            "beamlit_gateway_requests_held",
-            "Requests that wait for a deployment to start.",
-            _DEPLOYMENT,
-            registry=self.registry,
-        )
-        self.cold_starts = Counter(
+        self._describe = describe
+        self._known: dict[DeploymentKey, Endpoint] = {}
+        self.errors: Tally[tuple[str, str]] = Tally()
+        """Requests the agent answered with an error, by reason and code."""
+        self._cold_starts = Counter(
             "beamlit_gateway_cold_starts_total",
             "Starts that requests waited for, by how they ended.",
-            (*_DEPLOYMENT, "outcome"),
+            (*LABELS, "outcome"),
             registry=self.registry,
         )
-        self.cold_start_seconds = Histogram(
+        self._cold_start_seconds = Histogram(
             "beamlit_gateway_cold_start_seconds",
             "From the first request to a ready pod.",
-            _DEPLOYMENT,
+            LABELS,
             buckets=_START_BUCKETS,
             registry=self.registry,
         )
-        self.wakes = Counter(
+        self._phase_seconds = Histogram(
+            "beamlit_gateway_cold_start_phase_seconds",
+            "Parts of a cold start. wake: request in to scale call sent; start: to a pod ready; "
+            "release: to the request let go.",
+            (*LABELS, "phase"),
+            buckets=_PHASE_BUCKETS,
+            registry=self.registry,
+        )
+        self._wakes = Counter(
             "beamlit_gateway_wakes_total",
             "Times a deployment was scaled up from zero.",
-            _DEPLOYMENT,
-            registry=self.registry,
-        )
-        self.wake_seconds = Histogram(
-            "beamlit_gateway_wake_decision_seconds",
-            "From a request at the agent to the scale call sent.",
-            buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5),
-            registry=self.registry,
-        )
-        self.refusals = Counter(
-            "beamlit_gateway_refusals_total",
-            "Requests the agent answered with an error, by reason.",
-            ("reason",),
+            LABELS,
             registry=self.registry,
         )
         self._xds_resources = Counter(
@@ -92,18 +107,60 @@ class GatewayMetrics:
             registry=self.registry,
         )
 
+    def labels_of(self, revision: RevisionKey) -> tuple[str, ...]:
+        """The values of :data:`LABELS`."""
+        key = revision.deployment_key
+        found = self._describe(key)
+        if found is not None:
+            self._known[key] = found
+        else:
+            found = self._known.get(key, Endpoint("", ""))
+        return (key.workspace, *found, key.name, revision.revision)
+
+    def watch(self, read: Callable[[], AtScrape]) -> None:
+        """Adds what is read at the time of a scrape."""
+        self.registry.register(_Scraped(read, self.labels_of))
+
+    def cold_start_ended(self, revision: RevisionKey, outcome: str, *, seconds: float) -> None:
+        """A start that requests waited for is over, ``seconds`` after the first request."""
+        values = self.labels_of(revision)
+        self._cold_starts.labels(*values, outcome).inc()
+        if outcome == "ready":
+            self._cold_start_seconds.labels(*values).observe(seconds)
+
+    def cold_start_phase(self, revision: RevisionKey, phase: str, *, seconds: float) -> None:
+        """One part of a cold start took so long."""
+        self._phase_seconds.labels(*self.labels_of(revision), phase).observe(max(seconds, 0.0))
+
+    def woke(self, revision: RevisionKey) -> None:
+        """A revision was scaled up from zero."""
+        self._wakes.labels(*self.labels_of(revision)).inc()
+
+    def refused(self, reply: Reply) -> None:
+        """The agent answered a request with an error."""
+        self.errors[(reply.reason, str(reply.status))] += 1
+
     def forget(self, deployment: DeploymentKey) -> None:
         """Drops the series of a deployment that is gone: else they grow with all that ever were."""
-        by_deployment = (
-            self.in_flight,
-            self.requests,
-            self.held,
-            self.cold_starts,
-            self.cold_start_seconds,
-            self.wakes,
+        self._known.pop(deployment, None)
+        gone = {"workspace": deployment.workspace, "deployment": deployment.name}
+        self._remove(gone)
+
+    def forget_revision(self, revision: RevisionKey) -> None:
+        """Drops the series of a revision that no route leads to any more."""
+        key = revision.deployment_key
+        gone = {"workspace": key.workspace, "deployment": key.name, "revision": revision.revision}
+        self._remove(gone)
+
+    def _remove(self, labels: dict[str, str]) -> None:
+        by_revision = (
+            self._cold_starts,
+            self._cold_start_seconds,
+            self._phase_seconds,
+            self._wakes,
         )
-        for metric in by_deployment:
-            metric.remove_by_labels(dict(zip(_DEPLOYMENT, deployment, strict=True)))
+        for metric in by_revision:
+            metric.remove_by_labels(labels)
 
     def xds_sent(self, response: Message) -> None:
         """Counts one response of the ADS server."""
@@ -120,3 +177,42 @@ class GatewayMetrics:
     def exposition(self) -> bytes:
         """The text that Prometheus scrapes."""
         return generate_latest(self.registry)
+
+
+class _Scraped(Collector):
+    def __init__(
+        self, read: Callable[[], AtScrape], labels_of: Callable[[RevisionKey], tuple[str, ...]]
+    ) -> None:
+        self._read = read
+        self._labels_of = labels_of
+
+    def describe(self) -> Iterable[Metric]:
+        return self._families()
+
+    def collect(self) -> Iterable[Metric]:
+        now = self._read()
+        families = self._families()
+        for family, values in zip(families, now, strict=True):
+            for revision, value in sorted(values.items()):
+                family.add_metric(self._labels_of(revision), value)
+        return families
+
+    def _families(self) -> list[GaugeMetricFamily | CounterMetricFamily]:
+        return [
+            GaugeMetricFamily(
+                "beamlit_gateway_requests_in_flight",
+                "Requests at the pods of a revision, as Envoy last reported.",
+                labels=LABELS,
+            ),
+            GaugeMetricFamily(
+                "beamlit_gateway_requests_held",
+                "Requests that wait for a revision to start.",
+                labels=LABELS,
+            ),
+            CounterMetricFamily(
+                "beamlit_gateway_replica_seconds",
+                "Seconds of ready replicas as this gateway saw them. Every gateway sees the same "
+                "ones: take the maximum over gateways, never the sum.",
+                labels=LABELS,
+            ),
+        ]

@@ -18,6 +18,7 @@ from beamlit_operator.gateway.names import DeploymentKey, RevisionKey
 from beamlit_operator.gateway.resources import Delta, Resource, ResourceType
 from beamlit_operator.gateway.routes import RouteTable, refusal_of
 from beamlit_operator.gateway.settings import GatewaySettings
+from beamlit_operator.gateway.trial import RouteTrial
 
 
 def routed_revisions(deployment: Deployment) -> tuple[RevisionKey, ...]:
@@ -29,6 +30,15 @@ def routed_revisions(deployment: Deployment) -> tuple[RevisionKey, ...]:
 
 def full_state(catalog: Catalog, *, settings: GatewaySettings) -> Delta:
     """All resources for this state of the cluster."""
+    return {
+        **_all_but_routes(catalog, settings=settings),
+        ResourceType.ROUTES: {
+            names.ROUTES: Resource.of(RouteTable(settings).build(map(_routing_view, catalog)))
+        },
+    }
+
+
+def _all_but_routes(catalog: Catalog, *, settings: GatewaySettings) -> Delta:
     revisions = [key for deployment in catalog for key in routed_revisions(deployment)]
     return {
         ResourceType.CLUSTER: {
@@ -39,9 +49,6 @@ def full_state(catalog: Catalog, *, settings: GatewaySettings) -> Delta:
             for key in revisions
         },
         ResourceType.LISTENER: _listeners(settings),
-        ResourceType.ROUTES: {
-            names.ROUTES: Resource.of(RouteTable(settings).build(map(_routing_view, catalog)))
-        },
     }
 
 
@@ -73,11 +80,20 @@ class Translator:
         self._routes = RouteTable(settings)
         self._retired: set[RevisionKey] = set()
         self._views: dict[DeploymentKey, Deployment] = {}
+        self.trial = RouteTrial()
+        """What Envoy takes of the routes; tell it of every answer about the route table."""
 
     def start(self) -> Delta:
         """Everything, as the catalog is now."""
         self._views = {d.key: _routing_view(d) for d in self._catalog}
-        return full_state(self._catalog, settings=self._settings)
+        return {**_all_but_routes(self._catalog, settings=self._settings), **self.routes()}
+
+    def routes(self) -> Delta:
+        """The route table, without what Envoy does not take."""
+        views = self.trial.propose(self._views)
+        table = Resource.of(self._routes.build(views.values()))
+        self.trial.offered(table.version, views)
+        return {ResourceType.ROUTES: {names.ROUTES: table}}
 
     @property
     def retired(self) -> frozenset[RevisionKey]:
@@ -128,14 +144,11 @@ class Translator:
             for key in touched
             if key in self._retired or self._is_routed(key)
         }
-        delta: dict[ResourceType, dict[str, Resource]] = {
+        delta: Delta = {
             ResourceType.CLUSTER: clusters,
             ResourceType.ENDPOINTS: endpoints,
         }
-        if rerouted:
-            routes = self._routes.build(self._views.values())
-            delta[ResourceType.ROUTES] = {names.ROUTES: Resource.of(routes)}
-        return delta
+        return {**delta, **self.routes()} if rerouted else delta
 
     def routed(self, revisions: Iterable[RevisionKey]) -> frozenset[RevisionKey]:
         """Those of these revisions that a route leads to."""

@@ -45,10 +45,15 @@ class Waker:
         self._metrics = metrics
         self._clock = clock
         self._trouble: dict[RevisionKey, str] = {}
+        self._scaled: dict[RevisionKey, float] = {}
 
     def trouble(self, revision: RevisionKey) -> str:
         """Why the revision cannot be woken, if the API server said so; else empty."""
         return self._trouble.get(revision, "")
+
+    def scaled_at(self, revision: RevisionKey) -> float | None:
+        """When the scale call of the start that is under way was sent, by the clock, if it was."""
+        return self._scaled.get(revision)
 
     async def keep_awake(
         self,
@@ -70,7 +75,7 @@ class Waker:
         try:
             while True:
                 try:
-                    await self.wake(revision, replicas, asked_at=asked_at)
+                    sent = await self.wake(revision, replicas)
                 except ApiError as error:
                     if error.status in FINAL:
                         raise
@@ -80,15 +85,20 @@ class Waker:
                     await asyncio.sleep(delay)
                     delay = min(delay * 2, LAST_RETRY)
                     continue
+                if sent is not None and revision not in self._scaled:
+                    self._scaled[revision] = sent
+                    self._metrics.cold_start_phase(revision, "wake", seconds=sent - asked_at)
                 self._trouble.pop(revision, None)
                 delay = FIRST_RETRY
                 await asyncio.sleep(RECHECK)
                 checked(revision)
         finally:
             self._trouble.pop(revision, None)
+            self._scaled.pop(revision, None)
 
-    async def wake(self, revision: RevisionKey, replicas: int, *, asked_at: float) -> None:
-        """Scales the revision up if it is at zero, once. ``asked_at`` as in :meth:`keep_awake`.
+    async def wake(self, revision: RevisionKey, replicas: int) -> float | None:
+        """Scales the revision up if it is at zero, once; answers when the scale call was sent, by
+        the clock, or None if none was needed.
 
         Raises:
             ApiError: the API server refused, or is away.
@@ -96,9 +106,9 @@ class Waker:
         name, namespace = revision.revision, revision.workspace
         scale = await self._client.get(DEPLOYMENTS, name, namespace, subresource="scale")
         if int((scale.get("spec") or {}).get("replicas") or 0) > 0:
-            return
+            return None
         version = scale["metadata"].get("resourceVersion")
-        self._metrics.wake_seconds.observe(self._clock() - asked_at)
+        sent = self._clock()
         await self._client.merge_patch(
             DEPLOYMENTS,
             name,
@@ -110,5 +120,6 @@ class Waker:
             subresource="scale",
             field_manager=labels.GATEWAY_FIELD_MANAGER,
         )
-        self._metrics.wakes.labels(*revision.deployment_key).inc()
+        self._metrics.woke(revision)
         log.info("woke %s with %d replicas", revision.cluster, replicas)
+        return sent

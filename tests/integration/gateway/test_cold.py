@@ -304,6 +304,12 @@ async def test_load_names_what_is_in_flight_and_what_is_held(
     await until(idle, what="none runs")
 
 
+IRIS = (
+    '{deployment="iris-production",environment="production",model="iris",'
+    'revision="iris-production-1",workspace="demo"}'
+)
+
+
 async def test_metrics_and_health_are_served(gateway: Gateway) -> None:
     root = f"http://{gateway.settings.admin}"
     for path in ("/healthz", "/readyz"):
@@ -312,8 +318,8 @@ async def test_metrics_and_health_are_served(gateway: Gateway) -> None:
     await sleeping(gateway)
     caller = await ask(gateway)
     lines = {
-        'beamlit_gateway_requests_held{deployment="iris-production",workspace="demo"} 1.0',
-        'beamlit_gateway_wakes_total{deployment="iris-production",workspace="demo"} 1.0',
+        f"beamlit_gateway_requests_held{IRIS} 1.0",
+        f"beamlit_gateway_wakes_total{IRIS} 1.0",
     }
 
     async def counted() -> bool:

@@ -142,10 +142,56 @@ def test_what_envoy_refused_is_reported_and_not_sent_again(
 ) -> None:
     store.apply({ROUTES: {"routes": resource("bad")}})
     assert envoy.sent() == [("ROUTES", ["routes"], [])]
-    assert envoy.answer(envoy.responses[0], refuse="no such thing") == (ROUTES, "no such thing")
+    settled = envoy.answer(envoy.responses[0], refuse="no such thing")
+    assert settled.culprit
+    assert (settled.type, list(settled.versions), settled.refused) == (
+        ROUTES,
+        ["routes"],
+        "no such thing",
+    )
     assert not envoy.stream.configured
     assert envoy.sent() == []
     store.apply({ROUTES: {"routes": resource("good")}})
+    envoy.accept_all()
+    assert envoy.stream.configured
+
+
+def test_of_a_refused_response_all_but_the_culprits_get_through(
+    envoy: Envoy, store: ResourceStore
+) -> None:
+    names = [f"c{number}" for number in range(9)]
+    store.apply({CLUSTER: {name: resource(name) for name in names}})
+    taken: set[str] = set()
+    culprits: set[str] = set()
+    while envoy.sent():
+        for response in envoy.responses:
+            sent = {found.name for found in response.resources}
+            bad = sent & {"c2", "c7"}
+            settled = envoy.answer(response, refuse="bad" if bad else "")
+            if settled.culprit:
+                culprits |= sent
+            elif not bad:
+                taken |= sent
+    assert taken == set(names) - {"c2", "c7"}
+    assert culprits == {"c2", "c7"}
+    # Neither is sent again, and a good one after it is.
+    store.apply({CLUSTER: {"c2": resource("mended"), "d": resource("d")}})
+    assert envoy.sent() == [("CLUSTER", ["c2", "d"], [])]
+
+
+def test_a_removal_in_a_refused_response_is_sent_again(envoy: Envoy, store: ResourceStore) -> None:
+    store.apply({LISTENER: {"main": None, "bad": resource("bad")}})
+    assert envoy.sent() == [("LISTENER", ["bad"], ["main"])]
+    envoy.answer(envoy.responses[0], refuse="bad")
+    assert envoy.sent() == [("LISTENER", ["bad"], []), ("LISTENER", [], ["main"])]
+
+
+def test_a_refused_cluster_is_no_reason_not_to_serve_the_others(
+    envoy: Envoy, store: ResourceStore
+) -> None:
+    store.apply({CLUSTER: {"b": resource("b")}})
+    envoy.sent()
+    envoy.answer(envoy.responses[0], refuse="bad cluster")
     envoy.accept_all()
     assert envoy.stream.configured
 

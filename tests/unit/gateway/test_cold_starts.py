@@ -37,6 +37,9 @@ class RecordingWaker:
     def trouble(self, revision: RevisionKey) -> str:
         return ""
 
+    def scaled_at(self, revision: RevisionKey) -> float | None:
+        return None
+
     async def keep_awake(
         self,
         revision: RevisionKey,
@@ -48,7 +51,7 @@ class RecordingWaker:
         self.woken.append((revision, replicas))
         await asyncio.Event().wait()
 
-    async def wake(self, revision: RevisionKey, replicas: int, *, asked_at: float) -> None:
+    async def wake(self, revision: RevisionKey, replicas: int) -> None:
         self.woken.append((revision, replicas))
 
 

@@ -1,0 +1,111 @@
+"""Which deployments' routes Envoy refuses, and a route table of all the others. Pure.
+
+The route table is one resource: one route that Envoy does not take and no later change of anybody's
+gets through. So when a table is refused, the deployments that changed since the last one it took
+are tried in halves on top of that one, until the culprits stand alone:
+
+================================  ==============================================================
+Envoy's answer to a table         what follows
+================================  ==============================================================
+taken                             it is the last good one; the next group is tried, if any waits
+refused, several changed in it    the group is halved; the first half is tried
+refused, one changed in it        that one is the culprit; it keeps its last good routes
+refused, nothing changed in it    nobody's in particular; nothing is tried
+================================  ==============================================================
+
+A culprit is tried again when it changes.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from beamlit_operator.gateway.catalog import Deployment
+from beamlit_operator.gateway.names import DeploymentKey
+
+Views = Mapping[DeploymentKey, Deployment]
+
+REMEMBERED = 16
+"""Tables whose answer may still come."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Culprit:
+    view: Deployment
+    message: str
+
+
+class RouteTrial:
+    """What Envoy took of the deployments' routes, and what to offer it next."""
+
+    def __init__(self) -> None:
+        self._accepted: dict[DeploymentKey, Deployment] = {}
+        self._culprits: dict[DeploymentKey, _Culprit] = {}
+        self._groups: deque[frozenset[DeploymentKey]] = deque()
+        self._offered: OrderedDict[str, dict[DeploymentKey, Deployment]] = OrderedDict()
+        self._latest = ""
+
+    @property
+    def culprits(self) -> dict[DeploymentKey, str]:
+        """Envoy's words on the deployments whose routes it does not take."""
+        return {key: culprit.message for key, culprit in self._culprits.items()}
+
+    def propose(self, wanted: Views) -> dict[DeploymentKey, Deployment]:
+        """The deployments, each in the state, that the next table is to be built of."""
+        for key, culprit in list(self._culprits.items()):
+            if wanted.get(key) != culprit.view:
+                del self._culprits[key]
+        while self._groups and all(
+            key in self._culprits or wanted.get(key) == self._accepted.get(key)
+            for key in self._groups[0]
+        ):
+            self._groups.popleft()
+        trying = self._groups[0] if self._groups else wanted.keys()
+        found = {}
+        for key, view in wanted.items():
+            if key in trying and key not in self._culprits:
+                found[key] = view
+            elif key in self._accepted:
+                found[key] = self._accepted[key]
+        return found
+
+    def offered(self, version: str, views: dict[DeploymentKey, Deployment]) -> None:
+        """A table of this version was built of these."""
+        self._latest = version
+        self._offered[version] = views
+        self._offered.move_to_end(version)
+        while len(self._offered) > REMEMBERED:
+            self._offered.popitem(last=False)
+
+    def settled(self, version: str, refused: str) -> bool:
+        """Envoy answered; returns whether another table is to be offered."""
+        views = self._offered.get(version)
+        if views is None:
+            return False
+        if not refused:
+            self._accepted = views
+        if version != self._latest:
+            # The answer to a newer one is on its way, and says all there is to know.
+            return False
+        if not refused:
+            if self._groups:
+                self._groups.popleft()
+                return True
+            return False
+        changed = [
+            key
+            for key, view in views.items()
+            if (known := self._accepted.get(key)) is not view and known != view
+        ]
+        if not changed:
+            return False
+        if self._groups:
+            self._groups.popleft()
+        if len(changed) == 1:
+            self._culprits[changed[0]] = _Culprit(views[changed[0]], refused)
+        else:
+            half = len(changed) // 2
+            self._groups.extendleft((frozenset(changed[half:]), frozenset(changed[:half])))
+        return True
