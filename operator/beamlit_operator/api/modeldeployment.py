@@ -232,7 +232,8 @@ class ModelDeploymentStatus(Part):
     observed_generation: int | None = Field(default=None, ge=0)
     """The generation the status was computed from."""
     conditions: tuple[Condition, ...] = Field(default=(), json_schema_extra=preserved_conditions())
-    """`Ready`; `Reconciling`, `Stalled`, `PolicyOverridden` while they hold."""
+    """`Ready`; `Reconciling`, `Stalled`, `PolicyOverridden`, `ScalingBlocked` while they
+    hold."""
     phase: Phase | None = None
     """`Pending`, `Idle`, `Active`, `Deactivated` or `Failed`."""
     url: str | None = Field(default=None, max_length=2048)

@@ -79,6 +79,16 @@ class Reason(StrEnum):
     CORRUPT = "Corrupt", "What arrived is not what was announced; it is retried by itself."
     LOCAL_DISK = "LocalDisk", "There is no room for the files, or they cannot be written."
 
+    # Scaling by cpu or memory.
+    NO_RESOURCE_REQUEST = (
+        "NoResourceRequest",
+        "`metric: cpu` is percent of the requested cpu, and a container requests none.",
+    )
+    NO_RESOURCE_METRICS = (
+        "NoResourceMetrics",
+        "The HorizontalPodAutoscaler gets no metrics; the message has its words.",
+    )
+
     # Policies.
     POLICY_COLLISION = (
         "PolicyCollision",

@@ -9,7 +9,9 @@ from beamlit_operator.api.modeldeployment import ServerlessConfig
 from beamlit_operator.autoscaling.kpa import Metric, ScalingConfig
 
 # Knative's container-concurrency-target-default and requests-per-second-target-default.
-_DEFAULT_TARGETS: dict[Metric, float] = {"concurrency": 100.0, "rps": 200.0}
+_DEFAULT_TARGETS: dict[Metric, float] = {"concurrency": 100.0, "rps": 200.0, "resource": 100.0}
+
+_METRICS: dict[str | None, Metric] = {"rps": "rps", "cpu": "resource", "memory": "resource"}
 
 DEFAULT_GRACE_SECONDS = 30.0
 
@@ -19,8 +21,8 @@ def scaling_config(
     *,
     max_concurrency: int | None = None,
     grace_seconds: float = DEFAULT_GRACE_SECONDS,
-) -> ScalingConfig | None:
-    """How a deployment scales here, or ``None`` if a HorizontalPodAutoscaler does it.
+) -> ScalingConfig:
+    """How a deployment scales here; by `cpu` and `memory`, only to and from zero.
 
     Args:
         serverless: the spec's block; ``None`` is all defaults.
@@ -30,10 +32,9 @@ def scaling_config(
         grace_seconds: the operator's setting for how long the last replica stays.
     """
     given = serverless or ServerlessConfig()
-    if given.metric in ("cpu", "memory"):
-        return None
-    metric: Metric = "rps" if given.metric == "rps" else "concurrency"
-    target = _target(given.target) or _DEFAULT_TARGETS[metric]
+    metric = _METRICS.get(given.metric, "concurrency")
+    # The target of a resource is percent or MiB, and the HorizontalPodAutoscaler's alone.
+    target = (None if metric == "resource" else _target(given.target)) or _DEFAULT_TARGETS[metric]
     if metric == "concurrency" and max_concurrency:
         target = min(target, float(max_concurrency))
     return ScalingConfig(

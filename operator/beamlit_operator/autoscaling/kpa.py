@@ -14,11 +14,12 @@ burst finds the activator's queue in its way, and here the gateway is always in 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Literal
 
-Metric = Literal["concurrency", "rps"]
+Metric = Literal["concurrency", "rps", "resource"]
+"""`resource`: something else scales it, and only zero is decided here (``awake``)."""
 
 # Averages are sums of floats: 2.1 / 0.7 must not need a fourth replica.
 _ROUNDING = 1e-9
@@ -216,8 +217,8 @@ def decide(
     starting = _starting(seen, state, now=now_seconds)
     idle_seconds = None
     if desired == 0:
-        desired, reason, idle_seconds = _last(
-            config, seen, state, starting=starting, now=now_seconds
+        desired, reason, idle_seconds = last_replica(
+            config, seen, replace(state, starting_seconds=starting), now=now_seconds
         )
     return Decision(
         desired,
@@ -270,20 +271,16 @@ def _starting(seen: Observation, state: State, *, now: float) -> float | None:
     return now if state.starting_seconds is None else state.starting_seconds
 
 
-def _last(
-    config: ScalingConfig,
-    seen: Observation,
-    state: State,
-    *,
-    starting: float | None,
-    now: float,
+def last_replica(
+    config: ScalingConfig, seen: Observation, state: State, *, now: float
 ) -> tuple[int, DecisionReason, float | None]:
-    """Whether the last replica may go: rules 5 to 9."""
+    """Whether the last replica may go: rules 5 to 9. Since when it may, too."""
     if seen.busy:
         return 1, DecisionReason.BUSY, None
     remaining = min(seen.replicas, 1)
     if not seen.full_window:
         return remaining, DecisionReason.WATCHING, None
+    starting = state.starting_seconds
     if starting is not None and now - starting < config.start_deadline_seconds:
         return remaining, DecisionReason.STARTING, None
     idle_seconds = now if state.idle_seconds is None else state.idle_seconds

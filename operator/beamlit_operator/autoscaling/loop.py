@@ -20,8 +20,10 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 
+from beamlit_operator.autoscaling.awake import decide_awake
 from beamlit_operator.autoscaling.kpa import (
     Decision,
+    Metric,
     Observation,
     ScalingConfig,
     State,
@@ -91,7 +93,7 @@ class Autoscaler:
 
     Args:
         read_targets: all revisions to scale; called every tick, so it should read a cache. Leave
-            out what must not be scaled: deactivated, failed, or by a HorizontalPodAutoscaler.
+            out what must not be scaled: deactivated or failed.
         fetch_loads: the load reports of the gateways that answer, by address.
         scale: sets a target's replicas; raises if that failed.
         clock: monotonic seconds.
@@ -211,11 +213,7 @@ def _decide_one(
     config = target.scaling
     if watched.window.length_seconds != config.stable_window_seconds:
         watched.window = watched.window.resized(config.stable_window_seconds)
-    # A held request is in progress as soon as a replica is there; its arrival was counted already.
-    carried = (
-        sample.requests_per_second if config.metric == "rps" else sample.concurrency + sample.held
-    )
-    watched.window.add(carried, now_seconds=now)
+    watched.window.add(_carried(sample, config.metric), now_seconds=now)
     seen = Observation(
         stable=watched.window.average(config.stable_window_seconds, now_seconds=now),
         panic=watched.window.average(config.panic_window_seconds, now_seconds=now),
@@ -224,9 +222,19 @@ def _decide_one(
         replicas=target.replicas,
         ready_replicas=target.ready_replicas,
     )
-    watched.decision = decide(config, seen, watched.state, now_seconds=now)
+    rule = decide_awake if config.metric == "resource" else decide
+    watched.decision = rule(config, seen, watched.state, now_seconds=now)
     watched.state = watched.decision.state
     return watched.decision
+
+
+def _carried(sample: LoadSample, metric: Metric) -> float:
+    """What of a sample is averaged."""
+    if metric == "rps":
+        return sample.requests_per_second  # what is held was counted when it arrived
+    # What is held is in progress as soon as a replica is there.
+    in_progress = sample.concurrency + sample.held
+    return in_progress + sample.requests_per_second if metric == "resource" else in_progress
 
 
 def _is_asked(watched: _Watched, target: Target, now: float) -> bool:

@@ -16,6 +16,7 @@ from beamlit_operator.controllers.objects import newer
 from beamlit_operator.controllers.reverse import Reverse
 from beamlit_operator.kube import (
     DEPLOYMENTS,
+    HORIZONTAL_POD_AUTOSCALERS,
     NODES,
     PODS,
     SERVICES,
@@ -37,7 +38,7 @@ TOMBSTONES = 4096
 
 
 class Children:
-    """Our objects of one kind (Deployments, Services or Pods), by the ModelDeployment's key."""
+    """Our objects of one kind, by the ModelDeployment's key."""
 
     def __init__(
         self,
@@ -220,5 +221,5 @@ def _key(item: Json) -> ObjectKey:
     return ObjectKey(metadata.get("namespace", ""), metadata["name"])
 
 
-CHILD_RESOURCES = (DEPLOYMENTS, SERVICES, PODS)
+CHILD_RESOURCES = (DEPLOYMENTS, SERVICES, PODS, HORIZONTAL_POD_AUTOSCALERS)
 """The kinds of objects that are followed for their owners."""

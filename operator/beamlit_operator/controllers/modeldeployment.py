@@ -30,7 +30,7 @@ from datetime import datetime, timedelta
 
 from beamlit_operator.api import Reason, labels
 from beamlit_operator.api.modeldeployment import ServerlessConfig
-from beamlit_operator.controllers import bounds, checks, report
+from beamlit_operator.controllers import bounds, checks, report, resourcescaling
 from beamlit_operator.controllers.diagnosis import why_not_started
 from beamlit_operator.controllers.objects import Held
 from beamlit_operator.controllers.originbook import Question
@@ -80,10 +80,16 @@ def decide(snapshot: Snapshot, now: datetime) -> Plan:
         # A finalizer may keep it, and what runs for it, for as long as its author likes.
         return _within_bounds(snapshot, Plan(), evictions)
     outcome = _outcome(snapshot, policy, now)
-    plan = _within_bounds(snapshot, outcome.plan, evictions)
+    plan = resourcescaling.planned(
+        snapshot,
+        _within_bounds(snapshot, outcome.plan, evictions),
+        serving=outcome.serving,
+        reason=outcome.verdict.reason,
+    )
     if outcome.verdict.reason == Reason.RESOLVING and report.is_settled(snapshot):
         # A fresh operator has not looked at the origin yet. What is written holds until it has.
         return plan
+    blocked = resourcescaling.blocked(snapshot, serving=outcome.serving, now=now)
     status, events = report.status(
         snapshot,
         policy,
@@ -93,8 +99,10 @@ def decide(snapshot: Snapshot, now: datetime) -> Plan:
         now=now,
         expected=outcome.expected,
         progress=outcome.progress,
+        scaling_blocked=blocked if isinstance(blocked, tuple) else None,
     )
-    waits = [w for w in (plan.requeue_after, snapshot.tell_again) if w is not None]
+    look_again = blocked if isinstance(blocked, float) else None
+    waits = [w for w in (plan.requeue_after, snapshot.tell_again, look_again) if w is not None]
     return replace(plan, status=status, events=events, requeue_after=min(waits, default=None))
 
 

@@ -24,7 +24,14 @@ from beamlit_operator.controllers.starts import Starts
 from beamlit_operator.controllers.verdict import State, Verdict, changed, conditions_of
 from beamlit_operator.controllers.whereabouts import NODE_GRACE, Whereabouts
 from beamlit_operator.controllers.writer import RefusedError, Writer
-from beamlit_operator.kube import DEPLOYMENTS, PODS, SERVICES, ObjectKey, Resource
+from beamlit_operator.kube import (
+    DEPLOYMENTS,
+    HORIZONTAL_POD_AUTOSCALERS,
+    PODS,
+    SERVICES,
+    ObjectKey,
+    Resource,
+)
 from beamlit_operator.origins import OriginError
 from beamlit_operator.policy import built_in
 from beamlit_operator.workloads.native import Settings
@@ -229,7 +236,11 @@ class Reconciler:
             },
             question=question,
             entry=entry,
-            children=(*workloads, *self._children[SERVICES].of(place)),
+            children=(
+                *workloads,
+                *self._children[SERVICES].of(place),
+                *self._children[HORIZONTAL_POD_AUTOSCALERS].of(place),
+            ),
             pods=pods,
             unused_for=self._unused_for(deployment, {w["metadata"]["name"] for w in workloads}),
             node_kinds=tuple(self._nodes.kinds()),

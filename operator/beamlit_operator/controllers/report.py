@@ -93,6 +93,7 @@ def status(
     now: datetime,
     expected: Revision | None = None,
     progress: Progress | None = None,
+    scaling_blocked: tuple[Reason, str] | None = None,
 ) -> tuple[Json, tuple[Announcement, ...]]:
     """The status, and the Events about what it changes.
 
@@ -105,12 +106,15 @@ def status(
         now: the time of the decision.
         expected: the revision that the plan makes, in case it does not exist yet.
         progress: how far the start that is under way is; None if none is.
+        scaling_blocked: why a HorizontalPodAutoscaler cannot scale it, if so.
     """
     deployment = snapshot.deployment
     old = deployment.status
     generation = deployment.metadata.generation
     overridden = _overridden(policy)
     more = [(conditions.POLICY_OVERRIDDEN, *overridden)] if overridden is not None else []
+    if scaling_blocked is not None:
+        more.append((conditions.SCALING_BLOCKED, *scaling_blocked))
     there = revisions(snapshot)
     if expected is not None and all(each.name != expected.name for each in there):
         # Told in the same write instead of in another one right after.
@@ -132,7 +136,11 @@ def status(
         body["revisions"] = rows[:32]
     if progress is not None:
         body["progress"] = _progress(progress, old.progress, now)
-    return body, (*_events(old, verdict, overridden), *_next_phase(progress, old.progress))
+    return body, (
+        *_events(old, verdict, overridden),
+        *_blocked_now(old, scaling_blocked),
+        *_next_phase(progress, old.progress),
+    )
 
 
 def progress(snapshot: Snapshot, revision: str) -> Progress:
@@ -211,6 +219,15 @@ def _overridden(policy: EffectivePolicy) -> tuple[str, str] | None:
         return None
     reason = Reason.POLICY_COLLISION if rows else Reason.MANDATORY_POLICY_KEPT
     return str(reason), "; ".join(sentences)
+
+
+def _blocked_now(
+    old: ModelDeploymentStatus, blocked: tuple[Reason, str] | None
+) -> Iterable[Announcement]:
+    if blocked is not None:
+        before = conditions.find(old.conditions, conditions.SCALING_BLOCKED)
+        if before is None or before.reason != blocked[0]:
+            yield Announcement("Warning", *blocked)
 
 
 def _events(

@@ -8,24 +8,15 @@ from dataclasses import replace
 
 import aiohttp
 
-from beamlit_operator.api import Reason, conditions, labels
+from beamlit_operator.api import conditions, labels
 from beamlit_operator.autoscaling import Autoscaler, GatewayLoads, Target, scaling_config
 from beamlit_operator.autoscaling.kpa import ScalingConfig
 from beamlit_operator.controllers.children import Children
 from beamlit_operator.controllers.diagnosis import why_not_started
 from beamlit_operator.controllers.indexes import Indexes
 from beamlit_operator.controllers.options import Options
+from beamlit_operator.controllers.resourcescaling import NOT_SCALED
 from beamlit_operator.kube import DEPLOYMENTS, PODS, Json, KubeClient, ObjectKey, Resource
-
-NOT_SCALED = frozenset(
-    {
-        Reason.ENVIRONMENT_NOT_FOUND,
-        Reason.POLICY_NOT_FOUND,
-        Reason.FLAVOR_NOT_ALLOWED,
-        Reason.DUPLICATE,
-    }
-)
-"""While `Ready` is False for one of these, the controller alone says what may run."""
 
 
 class Scaling:
@@ -69,8 +60,6 @@ class Scaling:
             spec = deployment.spec
             limit = spec.endpoint.max_concurrency if spec.endpoint is not None else None
             scaling = scaling_config(spec.serverless_config, max_concurrency=limit)
-            if scaling is None:
-                continue
             for revision in deployment.status.revisions:
                 live = self._workloads.get(ObjectKey(held.key.namespace, revision.name))
                 if live is None or not revision.traffic:

@@ -45,7 +45,7 @@ class Snapshot:
     entry: Entry | None = None
     """What is known of the origin."""
     children: tuple[Json, ...] = ()
-    """Its Deployments and Services."""
+    """Its Deployments, Services and HorizontalPodAutoscalers."""
     pods: tuple[Json, ...] = ()
     unused_for: Mapping[str, float] = field(default_factory=dict)
     """For revisions without traffic: seconds since the traffic left them, as far as is known."""

@@ -16,6 +16,7 @@ from beamlit_operator.api.runtime import AppProtocol, Runtime
 from beamlit_operator.policy import Catalogue, EffectivePolicy, built_in, normal, written
 from beamlit_operator.policy.placement import place
 from beamlit_operator.workloads import names, placing
+from beamlit_operator.workloads.autoscaler import scaling_problem
 from beamlit_operator.workloads.devices import DeviceNotAllowedError, flavors_to_place
 from beamlit_operator.workloads.files import ModelFiles
 from beamlit_operator.workloads.merge import merged
@@ -229,8 +230,9 @@ def refused(
         return Refusal(Reason.INVALID_SPEC, problem)
     if fields := unsupported(deployment, engine=settings.engine):
         return Refusal(Reason.UNSUPPORTED_FIELD, "; ".join(each.message for each in fields))
-    if (problem := template_problem(deployment.spec.pod_template)) is not None:
-        return Refusal(Reason.INVALID_SPEC, problem)
+    for found in (template_problem(deployment.spec.pod_template), scaling_problem(deployment)):
+        if found is not None:
+            return Refusal(Reason.INVALID_SPEC, found)
     for each in policy.unresolved:
         missing_environment = each.kind == "Environment"
         return Refusal(

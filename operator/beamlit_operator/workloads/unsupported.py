@@ -58,13 +58,6 @@ def _fields(deployment: ModelDeployment) -> Iterator[Unsupported]:
             "spec.rollout.steps belong to a Canary, which this version does not support: "
             "remove them",
         )
-    metric = spec.serverless_config.metric if spec.serverless_config else None
-    if metric in ("cpu", "memory"):
-        yield Unsupported(
-            "spec.serverlessConfig.metric",
-            f"spec.serverlessConfig.metric {metric} is not supported by this version: "
-            f"use concurrency",
-        )
 
 
 def _pod_template(deployment: ModelDeployment) -> Iterator[Unsupported]:

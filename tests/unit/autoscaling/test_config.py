@@ -42,14 +42,14 @@ def test_every_field_arrives() -> None:
 
 @pytest.mark.parametrize("metric", ["cpu", "memory"])
 def test_resources_are_left_to_the_horizontal_pod_autoscaler(metric: Any) -> None:
-    assert scaling_config(ServerlessConfig(metric=metric)) is None
+    config = scaling_config(ServerlessConfig(metric=metric, target=5))
+    assert config == ScalingConfig(metric="resource")
 
 
 @pytest.mark.parametrize("target", ["0", "-3", "many", "nan"])
 def test_a_target_that_is_no_quantity_is_the_default(target: str) -> None:
     given = ServerlessConfig.model_construct(metric="rps", target=target)
     config = scaling_config(given)
-    assert config is not None
     assert config.target == 200.0
 
 

@@ -348,7 +348,6 @@ def test_nothing_is_made_while_a_policy_is_missing() -> None:
         ({"modelSourceRef": {"name": "x"}}, "UnsupportedField", "spec.modelSourceRef"),
         ({"offloadingConfig": {}}, "UnsupportedField", "spec.offloadingConfig"),
         ({"rollout": {"strategy": "Canary"}}, "UnsupportedField", "BlueGreen"),
-        ({"serverlessConfig": {"metric": "cpu"}}, "UnsupportedField", "concurrency"),
         ({"podTemplate": {"spec": {"nodeName": "n"}}}, "UnsupportedField", "nodeSelector"),
         ({"podTemplate": {"spec": {"hostNetwork": True}}}, "UnsupportedField", "hostNetwork"),
         ({"podTemplate": {"spec": {"containers": "no"}}}, "InvalidSpec", "list of objects"),
