@@ -132,6 +132,16 @@ async def test_a_namespace_must_exist(client: HttpClient) -> None:
     assert 'namespaces "no-such-namespace" not found' in caught.value.message
 
 
+async def test_a_dry_run_of_a_deletion_may_be_asked_for_in_its_body(
+    client: HttpClient, namespace: str
+) -> None:
+    await client.create(CONFIG_MAPS, config_map("one"), namespace)
+    path = CONFIG_MAPS.path(namespace, "one")
+    options = {"kind": "DeleteOptions", "apiVersion": "v1", "dryRun": ["All"]}
+    await client.request("DELETE", path, body=options)
+    assert (await client.get(CONFIG_MAPS, "one", namespace))["metadata"]["name"] == "one"
+
+
 async def test_dry_run_answers_but_stores_nothing(client: HttpClient, namespace: str) -> None:
     path = CONFIG_MAPS.path(namespace)
     response = await client.request(

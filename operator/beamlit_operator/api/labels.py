@@ -20,6 +20,9 @@ APP_PROTOCOL = "beamlit.com/app-protocol"
 INTEGRATION = "beamlit.com/integration"
 ALLOWED = "beamlit.com/allowed"
 
+# On an Environment, a Policy or a Model (an annotation): it may be deleted although it is in use.
+ALLOW_DELETION = "beamlit.com/allow-deletion"
+
 # On Nodes: where a node is and what hardware it has, said by an administrator.
 NODE_LOCATION = "beamlit.com/location"
 NODE_COUNTRY = "beamlit.com/country"

@@ -21,6 +21,11 @@ from beamlit_operator.cli.errors import CommandError
 from beamlit_operator.cli.ports import LOOPBACK, free_port, free_ports, require_free, until_answers
 from beamlit_operator.cli.processes import Program, Supervisor
 from beamlit_operator.cli.shipped import read_crds
+from beamlit_operator.controllers.admission.configuration import (
+    CONFIGURATIONS,
+    by_url,
+    configuration,
+)
 from beamlit_operator.kube import CUSTOM_RESOURCE_DEFINITIONS, NAMESPACES, Json, KubeClient
 
 OPERATOR_NAMESPACE = "beamlit-system"
@@ -112,9 +117,15 @@ async def _start(
         report("installing the CRDs")
         async with connection(Target(kubeconfig)) as client:
             await _prepare(client)
+            webhook = f"{LOOPBACK}:{free_ports(1)[0]}"
+            await client.apply(
+                CONFIGURATIONS, configuration(by_url(webhook)), field_manager=FIELD_MANAGER
+            )
         report("starting the operator and the gateway")
         gateway_port = free_port(settings.gateway_port)
-        ready_urls = await _start_rooms(supervisor, kubeconfig, gateway_port=gateway_port)
+        ready_urls = await _start_rooms(
+            supervisor, kubeconfig, gateway_port=gateway_port, webhook=webhook
+        )
         for name, url in ready_urls.items():
             await until_answers(url, what=f"the {name}", within=START_TIMEOUT)
         samples: tuple[Json, ...] = ()
@@ -156,7 +167,7 @@ async def _prepare(client: KubeClient) -> None:
 
 
 async def _start_rooms(
-    supervisor: Supervisor, kubeconfig: Path, *, gateway_port: int
+    supervisor: Supervisor, kubeconfig: Path, *, gateway_port: int, webhook: str
 ) -> dict[str, str]:
     """Starts the operator and the gateway; returns where each says that it is ready."""
     admin, xds, envoy_admin, operator = free_ports(4)
@@ -182,7 +193,7 @@ async def _start_rooms(
                 *("--gateway-url", f"http://{LOOPBACK}:{gateway_port}"),
                 *("--gateway-load", f"http://{LOOPBACK}:{admin}/load"),
                 *("--operator-namespace", OPERATOR_NAMESPACE),
-                *("--listen", f"{LOOPBACK}:{operator}"),
+                *("--listen", f"{LOOPBACK}:{operator}", "--webhook-listen", webhook),
                 # There is one operator; a Lease of one that was killed would only delay it.
                 "--no-leader-election",
             ),

@@ -98,6 +98,12 @@ class Indexes:
         """The objects of a kind that are known now; taken before a listing for `replace_all`."""
         return frozenset(self._uid(kind, key) for key in self._of(kind))
 
+    def version(self, kind: Kind, key: ObjectKey) -> tuple[str, str]:
+        """The uid and resourceVersion of what is held of an object; empty when there is none."""
+        raw = self._raw(kind, key)
+        metadata = raw["metadata"] if raw is not None else {}
+        return str(metadata.get("uid") or ""), str(metadata.get("resourceVersion") or "")
+
     def replace_all(
         self,
         kind: Kind,
@@ -152,6 +158,14 @@ class Indexes:
         """The deployments in an Environment, by name."""
         found = self._deployments_by_environment.of(environment)
         return [self.deployments[k] for k in sorted(found)]
+
+    def deployments_with(self, policy: ObjectKey) -> list[Held[ModelDeployment]]:
+        """The deployments that attach a Policy themselves, by name."""
+        return [self.deployments[k] for k in sorted(self._deployments_by_policy.of(policy))]
+
+    def environments_with(self, policy: ObjectKey) -> list[Held[Environment]]:
+        """The Environments that attach a Policy, by name."""
+        return [self.environments[k] for k in sorted(self._environments_by_policy.of(policy))]
 
     def rivals(self, deployment: Held[ModelDeployment]) -> list[Held[ModelDeployment]]:
         """The other deployments of the same model in the same environment."""

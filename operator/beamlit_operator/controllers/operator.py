@@ -11,10 +11,11 @@ import asyncio
 import logging
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
+from beamlit_operator.controllers.admission.picture import Picture
 from beamlit_operator.controllers.children import CHILD_RESOURCES, Children, Nodes
 from beamlit_operator.controllers.credentials import Integrations
 from beamlit_operator.controllers.drive import drive
@@ -33,6 +34,9 @@ from beamlit_operator.controllers.writer import Writer
 from beamlit_operator.kube import PODS, ApiError, Json, KubeClient, ObjectKey
 from beamlit_operator.origins import resolve
 from beamlit_operator.policy import built_in
+
+if TYPE_CHECKING:
+    from beamlit_operator.controllers.admission.server import Webhook
 
 log = logging.getLogger(__name__)
 
@@ -121,6 +125,7 @@ class Operator:
             client, namespace=options.operator_namespace, identity=options.identity
         )
         self._listed = False
+        self.webhook = self._make_webhook(clock) if options.webhook_listen else None
         self.metrics.watch(
             self.queue,
             writes=lambda: self.writer.writes,
@@ -133,7 +138,11 @@ class Operator:
         if not self._listed:
             return "the first listing is under way"
         waiting = [r for r in self._reflectors() if not r.synced]
-        return f"{len(waiting)} watches have no first listing yet" if waiting else ""
+        if waiting:
+            return f"{len(waiting)} watches have no first listing yet"
+        if self.webhook is not None and not self.webhook.serving:
+            return "the admission webhook has no certificate yet"
+        return ""
 
     async def run(self) -> None:
         """Runs until cancelled.
@@ -146,6 +155,9 @@ class Operator:
             async with asyncio.TaskGroup() as group:
                 for reflector in self._reflectors():
                     group.create_task(reflector.run())
+                if self.webhook is not None:
+                    # On followers too: a review needs no leader.
+                    group.create_task(self.webhook.run())
                 await self._first_listing()
                 group.create_task(
                     self._drive(
@@ -201,6 +213,26 @@ class Operator:
         if after is None and not self._reconciler.exists(key):
             self.queue.forget(key)
         return after
+
+    def _make_webhook(self, clock: Callable[[], datetime]) -> Webhook:
+        # Here, because most of what it needs is not needed without it.
+        from beamlit_operator.controllers.admission.starting import webhook
+
+        return webhook(
+            self.client,
+            self.options,
+            picture=Picture(
+                indexes=self.indexes,
+                settings=self._reconciler.settings,
+                pods_of=self.children[PODS].of,
+                node_labels=self.nodes.labels_of,
+                node_kinds=lambda: [labels for labels, _ in self.nodes.kinds()],
+                namespaces=self.options.namespaces,
+            ),
+            synced=lambda: self._listed and all(r.synced for r in self._reflectors()),
+            registry=self.metrics.registry,
+            clock=clock,
+        )
 
     # Listings.
 

@@ -10,7 +10,12 @@ from dataclasses import dataclass
 from importlib.metadata import version as package_version
 from typing import Literal
 
+from beamlit_operator.controllers.admission.configuration import NAME, SERVICE
+
 IMAGE_REPOSITORY = "ghcr.io/beamlit/beamlit-operator"
+
+
+_ANY = ("", "0.0.0.0", "::")  # noqa: S104 (addresses that are no name)
 
 
 def default_image() -> str:
@@ -38,6 +43,15 @@ class Options:
     """What runs the workloads."""
     listen: str = "127.0.0.1:8081"
     """Where `/healthz`, `/readyz` and `/metrics` answer; empty: nowhere."""
+    webhook_listen: str = ""
+    """Where the admission webhook answers, over TLS; empty: nowhere."""
+    webhook_service: str = SERVICE
+    """The Service in front of it, by whose DNS name the API server calls it."""
+    webhook_configuration: str = NAME
+    """The ValidatingWebhookConfiguration whose `caBundle` is written."""
+    webhook_cert_dir: str = ""
+    """A directory with tls.crt and tls.key that somebody else keeps; empty: certificates of the
+    operator's own."""
     leader_election: bool = True
     """Whether to hold a Lease while reconciling; needed as soon as two operators may run."""
     identity: str = ""
@@ -54,6 +68,14 @@ class Options:
     """One event per line, for people or for machines."""
     log_level: str = "info"
     """The least severity that is logged."""
+
+    @property
+    def webhook_names(self) -> tuple[str, ...]:
+        """What the webhook's certificate is for: its Service, and a laptop's own address."""
+        host = self.webhook_listen.rpartition(":")[0].strip("[]")
+        service = f"{self.webhook_service}.{self.operator_namespace}.svc"
+        names = [service, f"{service}.cluster.local", "localhost", "127.0.0.1", "::1"]
+        return tuple(names if host in (*_ANY, *names) else [*names, host])
 
     @property
     def gateway_service(self) -> str:
@@ -95,6 +117,25 @@ def parse(
     parser.add_argument("--engine", choices=("native", "knative"), default=env("ENGINE", "native"))
     parser.add_argument("--listen", default=env("LISTEN", usual.listen), metavar="HOST:PORT")
     parser.add_argument(
+        "--webhook-listen",
+        default=env("WEBHOOK_LISTEN", usual.webhook_listen),
+        metavar="HOST:PORT",
+        help="serve the admission webhook here, over TLS",
+    )
+    parser.add_argument("--webhook-service", default=env("WEBHOOK_SERVICE", usual.webhook_service))
+    parser.add_argument(
+        "--webhook-configuration",
+        default=env("WEBHOOK_CONFIGURATION", usual.webhook_configuration),
+        metavar="NAME",
+        help="the ValidatingWebhookConfiguration whose caBundle is written",
+    )
+    parser.add_argument(
+        "--webhook-cert-dir",
+        default=env("WEBHOOK_CERT_DIR", usual.webhook_cert_dir),
+        metavar="DIR",
+        help="use tls.crt and tls.key of this directory, such as cert-manager's",
+    )
+    parser.add_argument(
         "--leader-election",
         action=argparse.BooleanOptionalAction,
         default=env("LEADER_ELECTION", "true").lower() in ("1", "true", "yes"),
@@ -135,6 +176,10 @@ def parse(
         image=given.image,
         engine=given.engine,
         listen=given.listen,
+        webhook_listen=given.webhook_listen,
+        webhook_service=given.webhook_service,
+        webhook_configuration=given.webhook_configuration,
+        webhook_cert_dir=given.webhook_cert_dir,
         leader_election=given.leader_election,
         identity=given.identity or f"{socket.gethostname()}-{os.getpid()}",
         workers=given.workers,

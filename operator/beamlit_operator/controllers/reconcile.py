@@ -80,6 +80,11 @@ class Reconciler:
         # When each revision was first seen without traffic, by its ModelDeployment.
         self._unused_since: dict[ObjectKey, dict[str, float]] = {}
 
+    @property
+    def settings(self) -> Settings:
+        """What workloads are made with."""
+        return self._settings
+
     def exists(self, key: Key) -> bool:
         """Whether the object is there."""
         return self._find(key) is not None

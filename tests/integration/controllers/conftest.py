@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -121,13 +122,14 @@ class Lab:
                 await process.wait()
         await self.server.stop()
 
-    async def start_operator(self) -> Operator:
+    async def start_operator(self, **more: Any) -> Operator:
         options = Options(
             kubeconfig=str(self.kubeconfig),
             gateway_url="http://gateway.example",
             image="registry.example/beamlit:1",
             listen="",
             identity="test",
+            **more,
         )
         client = await connect(self.kubeconfig)
         operator = Operator(client, options, look=self.store.look)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 from typing import Any, Final
 
@@ -41,6 +40,7 @@ from beamlit_operator.devcluster.apiserver.requests import (
     json_answer,
     number_of,
     options_of,
+    with_warnings,
 )
 from beamlit_operator.devcluster.apiserver.selectors import (
     Matcher,
@@ -267,8 +267,9 @@ class Frontend:
         return self._object(request, served, entry, target.subresource, options.warnings, status)
 
     async def _delete(self, request: web.Request, served: Served, target: Target) -> web.Response:
-        deletion = Deletion.parse(await body_of(request, empty={}), request.query)
-        options = options_of(request)
+        body = await body_of(request, empty={})
+        deletion = Deletion.parse(body, request.query)
+        options = options_of(request, body)
         entry, gone = await self._api.delete(
             served, Key(target.namespace, target.name), deletion, options
         )
@@ -280,7 +281,7 @@ class Frontend:
             "kind": served.plural,
             "uid": entry.obj["metadata"]["uid"],
         }
-        return json_answer(
+        answer = json_answer(
             {
                 "kind": "Status",
                 "apiVersion": "v1",
@@ -289,13 +290,15 @@ class Frontend:
                 "details": {key: value for key, value in details.items() if value},
             }
         )
+        return with_warnings(answer, options.warnings)
 
     async def _delete_collection(
         self, request: web.Request, served: Served, target: Target
     ) -> web.Response:
         if served.namespaced and not target.namespace:
             raise not_allowed(f"deleting {served.plural} of all namespaces at once")
-        deletion = Deletion.parse(await body_of(request, empty={}), request.query)
+        body = await body_of(request, empty={})
+        deletion = Deletion.parse(body, request.query)
         found = page(
             self._api.store,
             self._api.collection(served),
@@ -304,9 +307,11 @@ class Frontend:
             limit=0,
             token="",
         )
-        await self._api.delete_all(served, found.entries, deletion, options_of(request))
-        form = form_of("", {})
-        return web.Response(body=list_body(served, found, form), content_type="application/json")
+        options = options_of(request, body)
+        await self._api.delete_all(served, found.entries, deletion, options)
+        listed = list_body(served, found, form_of("", {}))
+        answer = web.Response(body=listed, content_type="application/json")
+        return with_warnings(answer, options.warnings)
 
     async def _special(
         self, request: web.Request, served: Served, target: Target
@@ -371,7 +376,4 @@ class Frontend:
         else:
             body = object_body(served, entry, form)
         response = web.Response(body=body, status=status, content_type="application/json")
-        for warning in dict.fromkeys(warnings):
-            text = json.dumps(warning, ensure_ascii=True)
-            response.headers.add("Warning", f"299 - {text}")
-        return response
+        return with_warnings(response, warnings)

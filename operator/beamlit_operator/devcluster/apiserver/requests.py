@@ -60,6 +60,13 @@ async def body_of(
     return decoded(raw, media_type, doubled=doubled)
 
 
+def with_warnings(answer: web.Response, warnings: list[str]) -> web.Response:
+    """The answer with what the client should be told, each once."""
+    for warning in dict.fromkeys(warnings):
+        answer.headers.add("Warning", f"299 - {json.dumps(warning, ensure_ascii=True)}")
+    return answer
+
+
 def in_yaml(answer: web.Response) -> web.Response:
     """The same answer in YAML, if it is in JSON."""
     body = answer.body
@@ -84,14 +91,20 @@ _KINDS: Final = {
 }
 
 
-def options_of(request: web.Request) -> Options:
+def options_of(request: web.Request, deletion: Any = None) -> Options:
     """How the client wants its write done.
+
+    ``deletion`` are the DeleteOptions in the body: where there are any, they count instead of the
+    query (k8s.io/apiserver, endpoints/handlers/delete.go).
 
     Raises:
         ApiError: 422.
     """
     query = request.query
     dry_run = query.getall("dryRun", [])
+    if isinstance(deletion, dict) and deletion:
+        given = deletion.get("dryRun") or []
+        dry_run = given if isinstance(given, list) else [given]
     validation = query.get("fieldValidation", "")
     manager = query.get("fieldManager", "")
     causes = list(_manager_causes(manager))
