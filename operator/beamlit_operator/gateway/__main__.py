@@ -55,6 +55,12 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     option(
         "max-held-bytes", known.max_held_bytes, kind=int, help="Envoy's memory for held requests"
     )
+    option(
+        "openai-body-limit",
+        known.openai_body_limit,
+        kind=int,
+        help="bytes of a body that is routed by its `model`",
+    )
     option("idle-timeout", known.idle_timeout, kind=float, help="seconds a stream may be silent")
     option("drain-time", known.drain_time, kind=float, help="seconds to finish at SIGTERM")
     option("concurrency", known.concurrency, kind=int, help="Envoy's threads, 0: one a processor")

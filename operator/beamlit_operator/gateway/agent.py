@@ -31,6 +31,7 @@ from beamlit_operator.gateway.cold import ColdStarts
 from beamlit_operator.gateway.loads import LoadBook, LoadReporting
 from beamlit_operator.gateway.metrics import AtScrape, Endpoint, GatewayMetrics
 from beamlit_operator.gateway.names import DeploymentKey, RevisionKey
+from beamlit_operator.gateway.pace import Pace
 from beamlit_operator.gateway.protos import add_ads, add_authorization, add_load_reporting
 from beamlit_operator.gateway.refusals import Refusals
 from beamlit_operator.gateway.replicas import ReplicaSeconds
@@ -71,6 +72,7 @@ class Agent:
         self._dirty_deployments: set[DeploymentKey] = set()
         self._dirty_revisions: set[RevisionKey] = set()
         self._flush_at: asyncio.TimerHandle | None = None
+        self._pace = Pace(self._reroute)
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[Agent]:
@@ -90,6 +92,7 @@ class Agent:
             finally:
                 if self._flush_at is not None:
                     self._flush_at.cancel()
+                self._pace.close()
                 self.cold.close()
                 for task in tasks:
                     task.cancel()
@@ -243,9 +246,14 @@ class Agent:
         revisions, self._dirty_revisions = self._dirty_revisions, set()
         before = self._translator.retired
         self.store.apply(self._translator.update(deployments, revisions))
+        if self._translator.rerouted:
+            self._pace.soon()
         retired = self._translator.retired - before
         if retired:
             asyncio.get_running_loop().call_later(RETIREMENT, self._drop, retired)
+
+    def _reroute(self) -> None:
+        self.store.apply(self._translator.routes())
 
     def _drop(self, retired: frozenset[RevisionKey]) -> None:
         self.store.apply(self._translator.drop(retired))

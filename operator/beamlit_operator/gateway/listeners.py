@@ -6,6 +6,7 @@ from typing import Any
 
 from beamlit_operator.gateway import names
 from beamlit_operator.gateway.clusters import BUFFER_LIMIT
+from beamlit_operator.gateway.openai import OPENAI_PATH, body_filters
 from beamlit_operator.gateway.protos import (
     ExtAuthz,
     ExtensionWithMatcher,
@@ -68,8 +69,15 @@ def main_listener(settings: GatewaySettings) -> Message:
             "typed_config": packed(RequestIds(pack_trace_reason={"value": False}))
         },
         always_set_request_id_in_response=True,
-        local_reply_config=_local_replies(),
-        **_common(settings, filters=[_retry_after_reset()]),
+        local_reply_config=_local_replies(settings),
+        # Floods of headers, and requests that never end to begin.
+        max_request_headers_kb={"value": settings.max_headers_kb},
+        request_headers_timeout=duration(settings.headers_timeout),
+        common_http_protocol_options={
+            "max_headers_count": {"value": settings.max_headers},
+            "idle_timeout": duration(settings.connection_idle_timeout),
+        },
+        **_common(settings, filters=[_retry_after_reset(), *body_filters()]),
     )
     return _listener(names.MAIN_LISTENER, manager, address=socket_address(settings.listen))
 
@@ -201,14 +209,10 @@ def _authorization(settings: GatewaySettings) -> dict[str, Any]:
     }
 
 
-def _error_format(reason: str) -> dict[str, Any]:
+def _error_format(reason: str, message: str = "%RESPONSE_CODE_DETAILS%") -> dict[str, Any]:
     return {
         "json_format": {
-            "error": {
-                "code": "%RESPONSE_CODE%",
-                "reason": reason,
-                "message": "%RESPONSE_CODE_DETAILS%",
-            }
+            "error": {"code": "%RESPONSE_CODE%", "reason": reason, "message": message},
         }
     }
 
@@ -217,13 +221,57 @@ def _flagged(flags: list[str]) -> dict[str, Any]:
     return {"response_flag_filter": {"flags": flags}}
 
 
-def _local_replies() -> dict[str, Any]:
-    """Errors of Envoy's own, in our shape. Our direct responses have no flag and pass as they are.
+def _status(code: int) -> dict[str, Any]:
+    value = {"default_value": code, "runtime_key": f"beamlit.status.{code}"}
+    return {"status_code_filter": {"comparison": {"op": "EQ", "value": value}}}
+
+
+def _malformed() -> dict[str, Any]:
+    """A 400 that is not a direct response of the routes that read bodies."""
+    elsewhere = {
+        "name": ":path",
+        "string_match": {"contains": OPENAI_PATH},
+        "invert_match": True,
+        "treat_missing_header_as_empty": True,
+    }
+    return {"and_filter": {"filters": [_status(400), {"header_filter": {"header": elsewhere}}]}}
+
+
+def _local_replies(settings: GatewaySettings) -> dict[str, Any]:
+    """Errors of Envoy's own, in our shape. Our direct responses have no flag, and a 400 only where
+    bodies are read: they pass as they are.
 
     The flags are those of Envoy's access log documentation.
     """
+    limits = [
+        (
+            413,
+            ErrorReason.PAYLOAD_TOO_LARGE,
+            f"a body that is routed by its `model` may have {settings.openai_body_limit} bytes; "
+            "larger ones go to /<workspace>/models/<model>/...",
+        ),
+        (
+            431,
+            ErrorReason.HEADERS_TOO_LARGE,
+            f"a request may have {settings.max_headers} headers "
+            f"of {settings.max_headers_kb} KiB in all",
+        ),
+        (408, ErrorReason.REQUEST_TIMEOUT, "nothing more of the request came for too long"),
+    ]
     return {
         "mappers": [
+            *(
+                {
+                    "filter": _status(code),
+                    "body_format_override": _error_format(reason, message),
+                }
+                for code, reason, message in limits
+            ),
+            {
+                # Not HTTP as RFC 9112 has it: a path, a host, a length that cannot be.
+                "filter": {"or_filter": {"filters": [_malformed(), _status(426)]}},
+                "body_format_override": _error_format(ErrorReason.BAD_REQUEST),
+            },
             {
                 "filter": _flagged(["NR"]),
                 "body_format_override": _error_format(ErrorReason.NOT_FOUND),
@@ -270,10 +318,6 @@ def _send_again() -> dict[str, Any]:
         "header": {"key": names.RETRY_HEADER, "value": "1"},
         "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
     }
-    unanswered = {
-        "op": "EQ",
-        "value": {"default_value": UNANSWERED, "runtime_key": "beamlit.unanswered"},
-    }
     return {
         "mappers": [
             {
@@ -293,7 +337,7 @@ def _send_again() -> dict[str, Any]:
                 "body_format_override": _error_format(ErrorReason.UPSTREAM_RESET),
             },
             {
-                "filter": {"status_code_filter": {"comparison": unanswered}},
+                "filter": _status(UNANSWERED),
                 "status_code": {"value": 503},
                 "headers_to_add": [mark],
                 "body_format_override": _error_format(ErrorReason.GATEWAY_ERROR),

@@ -35,6 +35,17 @@ VirtualHost = _type("envoy.config.route.v3.route_components_pb2", "VirtualHost")
 Matcher = _type("xds.type.matcher.v3.matcher_pb2", "Matcher")
 RequestHeaderInput = _type("envoy.type.matcher.v3.http_inputs_pb2", "HttpRequestHeaderMatchInput")
 
+FilterConfig = _type("envoy.config.route.v3.route_components_pb2", "FilterConfig")
+FilterStateInput = _type(
+    "envoy.extensions.matching.common_inputs.network.v3.network_inputs_pb2", "FilterStateInput"
+)
+JsonToMetadata = _type(
+    "envoy.extensions.filters.http.json_to_metadata.v3.json_to_metadata_pb2", "JsonToMetadata"
+)
+SetFilterState = _type(
+    "envoy.extensions.filters.http.set_filter_state.v3.set_filter_state_pb2", "Config"
+)
+
 HttpConnectionManager = _type(
     "envoy.extensions.filters.network.http_connection_manager.v3.http_connection_manager_pb2",
     "HttpConnectionManager",

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
-from beamlit_operator.gateway.protos import Message, packed
+from beamlit_operator.gateway.protos import Any_, Message, packed
 
 
 class ResourceType(Enum):
@@ -33,7 +33,15 @@ class Resource:
     @classmethod
     def of(cls, message: Message) -> Resource:
         """Packs a message. Equal messages get equal versions."""
-        body = packed(message)
+        return cls._of(packed(message))
+
+    @classmethod
+    def of_bytes(cls, type_: ResourceType, content: bytes) -> Resource:
+        """Packs a message that is serialised already."""
+        return cls._of(Any_(type_url=type_.value, value=content))
+
+    @classmethod
+    def _of(cls, body: Message) -> Resource:
         return cls(hashlib.blake2b(body.value, digest_size=8).hexdigest(), body)
 
 

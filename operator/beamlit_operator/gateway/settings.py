@@ -94,6 +94,30 @@ class GatewaySettings:
     load_interval: float = 1.0
     """How often Envoy reports load; the autoscaler looks every two seconds."""
 
+    openai_body_limit: int = 8 << 20
+    """Bytes of a body that is routed by its ``model``, which Envoy has to hold whole before it can
+    read it. Room for a long conversation with some pictures in it; beyond is 413. Requests of other
+    routes are never held, and have no limit."""
+
+    body_idle_timeout: int = 60
+    """Seconds within which something more of such a body has to come. A caller who stops half-way
+    holds memory."""
+
+    headers_timeout: int = 15
+    """Seconds from the first byte of a request to the end of its headers: who sends them slower
+    does it on purpose."""
+
+    max_headers: int = 100
+    """Header fields of one request."""
+
+    max_headers_kb: int = 64
+    """KiB of one request's headers: eight times what servers commonly take, for callers with long
+    tokens and many cookies."""
+
+    connection_idle_timeout: int = 600
+    """Seconds a connection without a request stays open. Above what callers and load balancers keep
+    theirs for (commonly 60 to 350), so that they are the ones who close it."""
+
     max_connections: int = 50_000
     """Connections from callers at once, so that a flood ends in refusals and not in memory."""
 

@@ -1,8 +1,8 @@
 """From what the gateway knows to what Envoy should have. Pure: no clock, no I/O.
 
 Two ways to the same result: :func:`full_state` builds everything, a :class:`Translator` only what a
-change touches. Applying the translator's deltas, and dropping what retired, always gives the full
-state; a test holds it to that.
+change touches. Applying the translator's deltas and its routes, and dropping what retired, always
+gives the full state; a test holds it to that.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from beamlit_operator.gateway.clusters import revision_cluster, revision_endpoin
 from beamlit_operator.gateway.listeners import cold_listener, main_listener
 from beamlit_operator.gateway.names import DeploymentKey, RevisionKey
 from beamlit_operator.gateway.resources import Delta, Resource, ResourceType
-from beamlit_operator.gateway.routes import RouteTable, refusal_of
+from beamlit_operator.gateway.routes import refusal_of
+from beamlit_operator.gateway.routetable import RouteTable
 from beamlit_operator.gateway.settings import GatewaySettings
 from beamlit_operator.gateway.trial import RouteTrial
 
@@ -30,16 +31,9 @@ def routed_revisions(deployment: Deployment) -> tuple[RevisionKey, ...]:
 
 def full_state(catalog: Catalog, *, settings: GatewaySettings) -> Delta:
     """All resources for this state of the cluster."""
-    return {
-        **_all_but_routes(catalog, settings=settings),
-        ResourceType.ROUTES: {
-            names.ROUTES: Resource.of(RouteTable(settings).build(map(_routing_view, catalog)))
-        },
-    }
-
-
-def _all_but_routes(catalog: Catalog, *, settings: GatewaySettings) -> Delta:
     revisions = [key for deployment in catalog for key in routed_revisions(deployment)]
+    routes = RouteTable(settings)
+    routes.take({deployment.key: _routing_view(deployment) for deployment in catalog})
     return {
         ResourceType.CLUSTER: {
             key.cluster: Resource.of(revision_cluster(key)) for key in revisions
@@ -49,7 +43,12 @@ def _all_but_routes(catalog: Catalog, *, settings: GatewaySettings) -> Delta:
             for key in revisions
         },
         ResourceType.LISTENER: _listeners(settings),
+        ResourceType.ROUTES: {names.ROUTES: _table(routes)},
     }
+
+
+def _table(routes: RouteTable) -> Resource:
+    return Resource.of_bytes(ResourceType.ROUTES, routes.serialized())
 
 
 def _listeners(settings: GatewaySettings) -> dict[str, Resource]:
@@ -82,16 +81,22 @@ class Translator:
         self._views: dict[DeploymentKey, Deployment] = {}
         self.trial = RouteTrial()
         """What Envoy takes of the routes; tell it of every answer about the route table."""
+        self.rerouted = False
+        """Whether routes changed since :meth:`routes` was asked."""
 
     def start(self) -> Delta:
         """Everything, as the catalog is now."""
-        self._views = {d.key: _routing_view(d) for d in self._catalog}
-        return {**_all_but_routes(self._catalog, settings=self._settings), **self.routes()}
+        listeners = {ResourceType.LISTENER: _listeners(self._settings)}
+        deployments = [deployment.key for deployment in self._catalog]
+        return {**self.update(deployments, ()), **self.routes(), **listeners}
 
     def routes(self) -> Delta:
-        """The route table, without what Envoy does not take."""
+        """The route table, without what Envoy does not take. Apart from the rest, because it is one
+        resource however large it is: changes that come together are worth one table."""
+        self.rerouted = False
         views = self.trial.propose(self._views)
-        table = Resource.of(self._routes.build(views.values()))
+        self._routes.take(views)
+        table = _table(self._routes)
         self.trial.offered(table.version, views)
         return {ResourceType.ROUTES: {names.ROUTES: table}}
 
@@ -114,14 +119,14 @@ class Translator:
     def update(
         self, deployments: Iterable[DeploymentKey], revisions: Iterable[RevisionKey]
     ) -> Delta:
-        """What changes because these deployments, and the pods of these revisions, moved.
+        """What changes beside routes because these deployments, and the pods of these revisions,
+        moved.
 
         A deployment whose scale or condition alone moved changes nothing; pods that come and go
         change the endpoints of their revision alone.
         """
         clusters: dict[str, Resource] = {}
         touched = set(revisions)
-        rerouted = False
         for key in deployments:
             old = self._views.pop(key, None)
             current = self._catalog.get(key)
@@ -130,7 +135,7 @@ class Translator:
                 self._views[key] = new
             if old == new:
                 continue
-            rerouted = True
+            self.rerouted = True
             before = set(routed_revisions(old)) if old is not None else set()
             after = set(routed_revisions(new)) if new is not None else set()
             self._retired |= before - after
@@ -144,11 +149,7 @@ class Translator:
             for key in touched
             if key in self._retired or self._is_routed(key)
         }
-        delta: Delta = {
-            ResourceType.CLUSTER: clusters,
-            ResourceType.ENDPOINTS: endpoints,
-        }
-        return {**delta, **self.routes()} if rerouted else delta
+        return {ResourceType.CLUSTER: clusters, ResourceType.ENDPOINTS: endpoints}
 
     def routed(self, revisions: Iterable[RevisionKey]) -> frozenset[RevisionKey]:
         """Those of these revisions that a route leads to."""

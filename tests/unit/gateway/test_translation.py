@@ -81,6 +81,8 @@ def test_increments_lead_to_the_same_state_as_a_build_from_scratch(
             else:
                 revisions |= catalog.put_slice(workspace, name, body)
         store.apply(translator.update(deployments, revisions))
+        if translator.rerouted:
+            store.apply(translator.routes())
         if drop:
             store.apply(translator.drop(translator.retired))
     store.apply(translator.drop(translator.retired))
@@ -119,6 +121,7 @@ def test_a_deployment_whose_replicas_or_condition_moved_changes_nothing() -> Non
     key = catalog.put_deployment("demo", "iris", moved)
     assert key is not None
     assert store.apply(translator.update([key], ())) == 0
+    assert not translator.rerouted
 
 
 def test_equal_configuration_has_equal_versions_in_every_agent() -> None:
