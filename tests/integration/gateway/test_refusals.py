@@ -28,7 +28,7 @@ LOGICAL_NONSENSE = 6
 def poisoned(monkeypatch: pytest.MonkeyPatch) -> None:
     """Clusters and routes of deployments with ``poison`` in their revision's name are refused."""
     cluster: Callable[..., Message] = translation.revision_cluster
-    serve: Callable[..., Message] = routes._serve
+    serve: Callable[..., Message] = routes.serve
 
     def bad_cluster(revision: Any, *arguments: Any, **more: Any) -> Message:
         message = cluster(revision, *arguments, **more)
@@ -45,7 +45,7 @@ def poisoned(monkeypatch: pytest.MonkeyPatch) -> None:
         return message
 
     monkeypatch.setattr(translation, "revision_cluster", bad_cluster)
-    monkeypatch.setattr(routes, "_serve", bad_route)
+    monkeypatch.setattr(routes, "serve", bad_route)
 
 
 async def load_report(gateway: Gateway) -> dict[str, Any]:
