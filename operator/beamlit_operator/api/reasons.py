@@ -52,6 +52,11 @@ class Reason(StrEnum):
     ORIGIN_NOT_READY = "OriginNotReady", "The Model's origin could not be used; see the Model."
     FLAVOR_NOT_ALLOWED = "FlavorNotAllowed", "A requested flavor is outside what policies allow."
     NO_PLACEMENT = "NoPlacement", "No node is within what policies and flavors allow."
+    PLACEMENT_OUTDATED = (
+        "PlacementOutdated",
+        "Policies were tightened and the workload cannot be made anew for them yet; the message "
+        "says why. Nothing starts until it is.",
+    )
     START_FAILED = "StartFailed", "A replica could not start; the message has the pod's reason."
     POLICIES_UNRESOLVED = "PoliciesUnresolved", "A Policy that the Environment names is missing."
     UNKNOWN_NAME = "UnknownName", "A location or flavor in the Policy is in no catalogue."

@@ -21,9 +21,17 @@ from beamlit_operator.kube import PODS, Json
 from beamlit_operator.policy import Catalogue, EffectivePolicy
 from beamlit_operator.policy.nodes import hardware_allows, location_allows
 from beamlit_operator.workloads.devices import devices_of
+from beamlit_operator.workloads.placing import allows_no_more, policy_of
 
 GRACE = 4
 """Seconds an evicted pod gets for the requests it has: none may be answered after five."""
+
+
+def outdated(workload: Json, policy: EffectivePolicy, *, catalogue: Catalogue) -> bool:
+    """Whether a Deployment's template was made for more than the policies allow now: a pod of it
+    might start where it would be removed again."""
+    made_for = policy_of(workload["metadata"].get("annotations") or {})
+    return made_for is None or not allows_no_more(made_for, policy, catalogue=catalogue)
 
 
 def outside(

@@ -7,7 +7,8 @@
 3. pods outside the policies are deleted, whatever else is so;
 4. it is not enabled: everything to zero, Ready=True Deactivated;
 5. a check fails (`checks`): what runs is left alone, except that nothing starts under policies that
-   cannot be resolved or do not allow the flavor; Ready=False with the check's reason;
+   cannot be resolved or do not allow the flavor, nor from a template that allows more than they do;
+   Ready=False with the check's reason, or PlacementOutdated;
 6. else its revision's objects are applied, traffic moves (`rollout`), and the state of the pods is
    told:
 
@@ -159,6 +160,10 @@ def _held_back(snapshot: Snapshot, policy: EffectivePolicy, verdict: Verdict) ->
     """A check failed: what runs goes on; nothing starts unless policies clearly allow it."""
     revisions = report.revisions(snapshot)
     serving = next((r.name for r in revisions if r.traffic > 0), None)
+    outdated = _outdated(snapshot, policy, serving, verdict)
+    if outdated is not None:
+        plan = Plan(scale=_nothing_new(snapshot, policy), requeue_after=_again(snapshot))
+        return _Outcome(outdated, "Failed", serving, plan)
     passing = verdict.reason == Reason.ORIGIN_NOT_READY and verdict.state is State.WAITING
     if passing and serving is not None:
         # Only new replicas need the origin, and it may be back before one starts.
@@ -175,6 +180,24 @@ def _held_back(snapshot: Snapshot, policy: EffectivePolicy, verdict: Verdict) ->
         else "Failed"
     )
     return _Outcome(verdict, phase, serving, Plan(scale=scale, requeue_after=_again(snapshot)))
+
+
+def _outdated(
+    snapshot: Snapshot, policy: EffectivePolicy, serving: str | None, verdict: Verdict
+) -> Verdict | None:
+    """What to say when a start would use a template from before policies were tightened, and what
+    failed (``verdict``) keeps it from being made anew. What is ready stays: its pods are inside."""
+    live = next((w for w in snapshot.workloads if w["metadata"]["name"] == serving), None)
+    if (
+        live is None
+        or not policy.resolved
+        or verdict.reason == Reason.FLAVOR_NOT_ALLOWED
+        or (live.get("status") or {}).get("readyReplicas")
+        or not bounds.outdated(live, policy, catalogue=snapshot.settings.catalogue)
+    ):
+        return None
+    message = f"policies were tightened, and nothing starts until this is mended: {verdict.message}"
+    return Verdict(verdict.state, Reason.PLACEMENT_OUTDATED, message)
 
 
 def _placed(

@@ -43,6 +43,7 @@ NOT_SCALED = frozenset(
         Reason.ENVIRONMENT_NOT_FOUND,
         Reason.POLICY_NOT_FOUND,
         Reason.FLAVOR_NOT_ALLOWED,
+        Reason.PLACEMENT_OUTDATED,
         Reason.DUPLICATE,
     }
 )

@@ -65,6 +65,7 @@ class Problem:
             Reason.POLICY_NOT_FOUND,
             Reason.ENVIRONMENT_NOT_FOUND,
             Reason.FLAVOR_NOT_ALLOWED,
+            Reason.PLACEMENT_OUTDATED,
         )
 
     @property

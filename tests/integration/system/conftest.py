@@ -27,7 +27,7 @@ from beamlit_operator.kube import (
 
 _numbers = itertools.count(1)
 API = "beamlit.com/v1alpha1"
-FINAL = ("StartFailed", "NoPlacement", "PolicyNotFound")
+FINAL = ("StartFailed", "NoPlacement", "PolicyNotFound", "PlacementOutdated")
 """Reasons of a 503 that a moment's patience does not change."""
 
 SETTLED = 40.0
@@ -83,12 +83,17 @@ class Workspace:
         await self.apply("Secret", "store", stringData=keys, type="Opaque")
 
     async def model(
-        self, name: str = "tiny", *, uri: str = "s3://models/tiny", store: str = ""
+        self,
+        name: str = "tiny",
+        *,
+        uri: str = "s3://models/tiny",
+        store: str = "",
+        region: str = "us-east-1",
     ) -> None:
         s3 = {
             "uri": uri,
             "endpoint": store or self.stack.store,
-            "region": "us-east-1",
+            "region": region,
             "credentialsSecretRef": {"name": "store"},
         }
         await self.apply("Model", name, {"origin": {"s3": s3}})

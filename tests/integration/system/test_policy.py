@@ -4,6 +4,7 @@ import asyncio
 import time
 
 import pytest
+from tests.integration.origins.flaky import FlakyStore
 
 from .conftest import ready
 
@@ -104,3 +105,29 @@ async def test_a_policy_that_goes_missing_places_nothing_new(workspace):
     await workspace.apply("Policy", "where", US)
     await workspace.until(lambda md: ready(md)["status"] == "True")
     assert (await workspace.call())[1]["node"] == "us-east"
+
+
+async def test_a_policy_tightened_while_the_origin_is_away_starts_nothing_outside(workspace):
+    with FlakyStore(workspace.stack.store) as store:
+        await workspace.apply("Policy", "where", US)
+        await workspace.apply(
+            "Environment", "production", {"policies": [{"name": "where", "mandatory": True}]}
+        )
+        await workspace.secret()
+        await workspace.model(store=store.endpoint)
+        await workspace.deployment()
+        await workspace.until_ready("Idle")
+        # The account is locked out, and a change makes the operator look again.
+        store.refuse = [403] * 10_000
+        await workspace.model(store=store.endpoint, region="us-west-2")
+        await workspace.until_ready("OriginNotReady")
+        await workspace.apply("Policy", "where", AU)
+        outdated = await workspace.until_ready("PlacementOutdated")
+        assert "policies were tightened" in ready(outdated)["message"]
+        status, body = await workspace.call()
+        assert (status, body["error"]["reason"]) == (503, "PlacementOutdated")
+        assert await workspace.pods() == []
+        store.refuse = []
+        await workspace.model(store=store.endpoint)
+        await workspace.until_ready("Idle")
+        assert (await workspace.call())[1]["node"] == "au-southeast"

@@ -178,7 +178,9 @@ async def test_without_a_node_one_pod_is_left_waiting_so_that_one_may_be_added(
     assert len(world.waker.woken) == asked
 
 
-@pytest.mark.parametrize("reason", ["PolicyNotFound", "EnvironmentNotFound", "FlavorNotAllowed"])
+@pytest.mark.parametrize(
+    "reason", ["PolicyNotFound", "EnvironmentNotFound", "FlavorNotAllowed", "PlacementOutdated"]
+)
 async def test_what_policies_do_not_clearly_allow_is_never_started(
     world: World, reason: str
 ) -> None:
