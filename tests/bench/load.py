@@ -1,4 +1,4 @@
-"""Load from outside: wrk, with 64 connections over a list of paths."""
+"""Load from outside: wrk, with 64 connections that send predictions to a list of paths."""
 
 from __future__ import annotations
 
@@ -14,12 +14,24 @@ from tests.bench.gatewaystage import OTHER_CORE
 
 CONNECTIONS = 64
 
+BODY = json.dumps(
+    {"inputs": [{"name": "x", "shape": [1, 4], "datatype": "FP32", "data": [5.1, 3.5, 1.4, 0.2]}]}
+)
+"""A small request of the Open Inference Protocol."""
+
 SCRIPT = """
 local paths = {{ {paths} }}
+local headers = {{ ["Content-Type"] = "application/json" }}
+local requests = {{}}
 local turn = 0
+init = function()
+  for n, path in ipairs(paths) do
+    requests[n] = wrk.format("POST", path, headers, '{body}')
+  end
+end
 request = function()
-  turn = turn % #paths + 1
-  return wrk.format("GET", paths[turn])
+  turn = turn % #requests + 1
+  return requests[turn]
 end
 done = function(summary, latency, requests)
   local e = summary.errors
@@ -48,7 +60,8 @@ class Measured:
 def script(folder: Path, name: str, paths: Sequence[str]) -> Path:
     """A wrk script that asks for the paths in turn."""
     file = folder / f"{name}.lua"
-    file.write_text(SCRIPT.format(paths=", ".join(f'"{path}"' for path in paths)))
+    wanted = ", ".join(f'"{path}"' for path in paths)
+    file.write_text(SCRIPT.format(paths=wanted, body=BODY))
     return file
 
 
