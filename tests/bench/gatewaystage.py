@@ -85,7 +85,20 @@ def envoy(config: dict[str, Any], folder: Path, name: str) -> list[str | Path]:
     return [find_envoy(), *options, "--log-level", "error"]
 
 
-def listener(port: int, route: dict[str, Any]) -> dict[str, Any]:
+def http_filter(name: str, **fields: Any) -> dict[str, Any]:
+    """One of Envoy's HTTP filters; ``name`` is the last part of its package, then its message."""
+    kind = f"type.googleapis.com/envoy.extensions.filters.http.{name}"
+    return {"name": name, "typed_config": {"@type": kind, **fields}}
+
+
+ROUTER = http_filter("router.v3.Router")
+WHOLE_BODY = http_filter("buffer.v3.Buffer", max_request_bytes=2**20)
+"""Answers once the body is there. Envoy else answers at once, and closes the connection."""
+
+
+def listener(
+    port: int, route: dict[str, Any], *, filters: Sequence[dict[str, Any]] = (ROUTER,)
+) -> dict[str, Any]:
     """An HTTP listener with one route for everything."""
     extensions = "type.googleapis.com/envoy.extensions.filters"
     return {
@@ -109,14 +122,7 @@ def listener(port: int, route: dict[str, Any]) -> dict[str, Any]:
                                     }
                                 ]
                             },
-                            "http_filters": [
-                                {
-                                    "name": "router",
-                                    "typed_config": {
-                                        "@type": f"{extensions}.http.router.v3.Router"
-                                    },
-                                }
-                            ],
+                            "http_filters": list(filters),
                         },
                     }
                 ]
@@ -134,7 +140,9 @@ def model_server(folder: Path, *, answer: str = PREDICTION) -> Iterator[tuple[st
     port = free_port()
     body = {"inline_string": answer.replace("{port}", str(port))}
     route = {"direct_response": {"status": 200, "body": body}}
-    config = {"static_resources": {"listeners": [listener(port, route)]}}
+    config = {
+        "static_resources": {"listeners": [listener(port, route, filters=(WHOLE_BODY, ROUTER))]}
+    }
     with process(envoy(config, folder, "model-server")) as running:
         wait_for(f"http://127.0.0.1:{port}/", running)
         pin(running.pid, OTHER_CORE)
