@@ -196,6 +196,16 @@ class AdsStream:
         else:
             to.dirty |= gone
 
+    def taken(self, endpoints: str) -> bool:
+        """Whether Envoy has these endpoints as they are now."""
+        subscription, resource = (
+            self._types[ResourceType.ENDPOINTS],
+            self._store[ResourceType.ENDPOINTS].get(endpoints),
+        )
+        waiting = any(endpoints in names for names in subscription.in_flight.values())
+        sent = subscription.sent.get(endpoints)
+        return resource is not None and sent == resource.version and not waiting
+
     @property
     def remembered(self) -> frozenset[str]:
         """The clusters of which is kept whether Envoy uses them."""
@@ -223,7 +233,8 @@ class AdsStream:
     def _warming(self) -> set[str]:
         """Clusters that Envoy was sent, but has no endpoints for: it does not use them yet."""
         sent = self._types[ResourceType.CLUSTER].sent.keys() & self._store[ResourceType.CLUSTER]
-        return sent - self._warm - self._given_up
+        # An aggregate of other clusters has no endpoints of its own.
+        return (sent & self._store[ResourceType.ENDPOINTS].keys()) - self._warm - self._given_up
 
     def next_responses(self) -> list[Message]:
         """What to send now, in order."""
@@ -231,6 +242,7 @@ class AdsStream:
         added = self._dirty(ResourceType.CLUSTER, present=True)
         # A cluster that is new to Envoy, even if it had one of this name before, warms again.
         self._warm -= added - clusters.sent.keys()
+        self._resend_endpoints(added)
         responses = [
             *(self._respond(type_, names) for type_, names in self._take_suspects()),
             self._respond(ResourceType.CLUSTER, added),
@@ -261,6 +273,16 @@ class AdsStream:
         for to in self._types.values():
             to.suspects = []
         return parts
+
+    def _resend_endpoints(self, clusters: set[str]) -> None:
+        """A cluster that changed is made anew and wants its endpoints once more; Envoy asks for
+        them only if it had none under this name."""
+        known, sent = self._store[ResourceType.CLUSTER], self._types[ResourceType.CLUSTER].sent
+        endpoints = self._types[ResourceType.ENDPOINTS]
+        for name in clusters & sent.keys() & endpoints.names:
+            if sent[name] != known[name].version:
+                endpoints.sent.pop(name, None)
+                endpoints.dirty.add(name)
 
     def _dirty(self, type_: ResourceType, *, present: bool) -> set[str]:
         known = self._store[type_]
@@ -322,6 +344,11 @@ class AdsServer(AdsServicer):  # type: ignore[misc]
         self._complete = complete
         self._on_configured = on_configured
         self._on_settled = on_settled
+        self._streams: set[AdsStream] = set()
+
+    def taken(self, endpoints: str) -> bool:
+        """Whether an Envoy has these endpoints as they are now."""
+        return any(stream.taken(endpoints) for stream in self._streams)
 
     async def DeltaAggregatedResources(  # noqa: N802 (the name in the .proto)
         self, _requests: Any, context: Any
@@ -334,12 +361,14 @@ class AdsServer(AdsServicer):  # type: ignore[misc]
             wake.set()
 
         unsubscribe = self._store.subscribe(changed)
+        self._streams.add(stream)
         reader = asyncio.create_task(self._read(stream, context, wake))
         try:
             await self._complete.wait()
             await self._write(stream, context, wake, reader)
         finally:
             unsubscribe()
+            self._streams.discard(stream)
             self._on_configured(stream, False)
             reader.cancel()
             await asyncio.gather(reader, return_exceptions=True)

@@ -54,7 +54,13 @@ class Agent:
         self.store = ResourceStore()
         self._translator = Translator(self.catalog, settings=settings)
         self._waker = Waker(client, metrics=self.metrics)
-        self.cold = ColdStarts(self.catalog, self._waker, settings=settings, metrics=self.metrics)
+        self.cold = ColdStarts(
+            self.catalog,
+            self._waker,
+            settings=settings,
+            metrics=self.metrics,
+            taken=self._taken,
+        )
         self.book = LoadBook(self.cold, exists=lambda key: self.catalog.get(key) is not None)
         self.replicas = ReplicaSeconds()
         self.metrics.watch(self._at_scrape)
@@ -66,6 +72,13 @@ class Agent:
             on_change=self._slice_changed,
         )
         self._complete = asyncio.Event()
+        self._ads = AdsServer(
+            self.store,
+            metrics=self.metrics,
+            complete=self._complete,
+            on_configured=self._on_configured,
+            on_settled=self._on_settled,
+        )
         self.draining = False
         self._configured: set[object] = set()
         self._refusals = Refusals(self.store)
@@ -119,16 +132,7 @@ class Agent:
                 ("grpc.max_receive_message_length", -1),
             ]
         )
-        add_ads(
-            AdsServer(
-                self.store,
-                metrics=self.metrics,
-                complete=self._complete,
-                on_configured=self._on_configured,
-                on_settled=self._on_settled,
-            ),
-            server,
-        )
+        add_ads(self._ads, server)
         add_authorization(Authorization(self.cold, self.book), server)
         add_load_reporting(
             LoadReporting(self.book, awake=self._awake, interval=self.settings.load_interval),
@@ -199,14 +203,24 @@ class Agent:
 
     def _on_settled(self, settled: Settled) -> None:
         self._refusals.settled(settled)
+        if settled.type is ResourceType.ENDPOINTS:
+            self.cold.recheck()
         if settled.type is ResourceType.ROUTES:
             trial = self._translator.trial
             version = settled.versions.get(names.ROUTES, "")
             if trial.settled(version, settled.refused):
                 self.store.apply(self._translator.routes())
 
-    def _awake(self) -> set[RevisionKey]:
-        return {*self.catalog.awake(), *self.cold.starting(), *self.book.revisions()}
+    def _taken(self, revision: RevisionKey) -> bool:
+        """Whether Envoy has the pods of a revision with a limit as the catalog has them."""
+        return revision not in self._dirty_revisions and self._ads.taken(revision.pods_cluster)
+
+    def _awake(self) -> set[str]:
+        """The clusters whose load is of interest."""
+        return {
+            key.pods_cluster if self.cold.limited(key) else key.cluster
+            for key in {*self.catalog.awake(), *self.cold.starting(), *self.book.revisions()}
+        }
 
     def _deployment_changed(self, change: Change) -> None:
         key = self.catalog.put_deployment(change.key.namespace, change.key.name, change.new)

@@ -39,7 +39,9 @@ class Authorization(AuthorizationServicer):  # type: ignore[misc]
         if revision is None:
             log.error("a request reached the cold listener for the unknown cluster %r", cluster)
             return _denied(Reply(404, ErrorReason.NOT_FOUND, f"no deployment is named {cluster!r}"))
-        self._book.cold_request(revision)
+        if not self._cold.limited(revision):
+            # Else it is counted when a pod takes it, by the cluster of the pods.
+            self._book.cold_request(revision)
         outcome = await self._cold.admit(revision, size=held_bytes(_length(headers)))
         return _allowed(outcome) if isinstance(outcome, Released) else _denied(outcome)
 
@@ -56,7 +58,7 @@ def _length(headers: Mapping[str, str]) -> int | None:
 def _allowed(released: Released) -> Message:
     return CheckResponse(
         status={"code": _OK},
-        ok_response={},
+        ok_response={"headers": [_header(names.WAY_HEADER, released.way)]},
         dynamic_metadata={names.DESTINATION_KEY: str(released.pod)},
     )
 

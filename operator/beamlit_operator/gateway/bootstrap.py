@@ -10,7 +10,8 @@ from beamlit_operator.gateway.clusters import (
     CONNECT_TIMEOUT,
     HTTP_PROTOCOL_OPTIONS,
     UNLIMITED,
-    upstream_http1,
+    cold_locality,
+    upstream,
 )
 from beamlit_operator.gateway.listeners import socket_address
 from beamlit_operator.gateway.protos import (
@@ -55,7 +56,18 @@ def bootstrap(settings: GatewaySettings) -> dict[str, Any]:
                 "grpc_services": [{"envoy_grpc": {"cluster_name": names.AGENT_CLUSTER}}],
             }
         },
-        "static_resources": {"clusters": [_json(_agent_cluster(settings)), _json(_pod_cluster())]},
+        "static_resources": {
+            "clusters": [
+                _json(cluster)
+                for cluster in (
+                    _agent_cluster(settings),
+                    _pod_cluster(names.POD_CLUSTER),
+                    _pod_cluster(names.POD_CLUSTER_H2C, h2c=True),
+                    _cold_cluster(names.COLD_CLUSTER),
+                    _cold_cluster(names.COLD_CLUSTER_H2C, h2c=True),
+                )
+            ]
+        },
         "stats_config": {
             # Thousands of clusters with a hundred statistics each are most of Envoy's memory. What
             # is needed by revision comes in load reports, which count apart from statistics.
@@ -112,10 +124,10 @@ def _agent_cluster(settings: GatewaySettings) -> Message:
     )
 
 
-def _pod_cluster() -> Message:
+def _pod_cluster(name: str, *, h2c: bool = False) -> Message:
     """Sends a woken request to the pod the agent named."""
     return Cluster(
-        name=names.POD_CLUSTER,
+        name=name,
         type="ORIGINAL_DST",
         lb_policy="CLUSTER_PROVIDED",
         connect_timeout=CONNECT_TIMEOUT,
@@ -127,7 +139,18 @@ def _pod_cluster() -> Message:
                 "path": [{"key": names.DESTINATION_KEY}],
             }
         },
-        typed_extension_protocol_options=upstream_http1(),
+        typed_extension_protocol_options=upstream(h2c=h2c),
+    )
+
+
+def _cold_cluster(name: str, *, h2c: bool = False) -> Message:
+    return Cluster(
+        name=name,
+        type="STATIC",
+        connect_timeout=CONNECT_TIMEOUT,
+        circuit_breakers=UNLIMITED,
+        typed_extension_protocol_options=upstream(h2c=h2c),
+        load_assignment={"cluster_name": name, "endpoints": [cold_locality()]},
     )
 
 

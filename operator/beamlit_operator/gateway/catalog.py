@@ -16,6 +16,8 @@ from typing import Any
 
 from beamlit_operator.api import labels
 from beamlit_operator.api.reasons import Reason
+from beamlit_operator.api.runtime import H2C
+from beamlit_operator.gateway.balancing import Balancing, parse_balancing
 from beamlit_operator.gateway.names import DeploymentKey, RevisionKey, RevisionName, Workspace
 
 Json = dict[str, Any]
@@ -42,11 +44,13 @@ class Pod:
 
 @dataclass(frozen=True, slots=True)
 class Revision:
-    """A revision that gets traffic: its share in percent and the replicas wanted of it."""
+    """A revision that gets traffic: its share in percent, the replicas wanted of it, and whether
+    its servers speak HTTP/2."""
 
     key: RevisionKey
     traffic: int
     replicas: int
+    h2c: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +91,7 @@ class Deployment:
     revisions: tuple[Revision, ...]
     problem: Problem | None
     wake_replicas: int
+    balancing: Balancing
 
     @property
     def duplicate(self) -> bool:
@@ -120,12 +125,14 @@ def parse_deployment(obj: Json) -> Deployment | None:
                 RevisionKey(key.workspace, key.name, RevisionName(row["name"])),
                 traffic=int(row["traffic"]),
                 replicas=int(row.get("replicas") or 0),
+                h2c=row.get("appProtocol") == H2C,
             )
             for row in status.get("revisions") or ()
             if row.get("traffic")
         ),
         problem=_problem(status),
         wake_replicas=max(1, int((spec.get("serverlessConfig") or {}).get("scaleUpMinimum") or 1)),
+        balancing=parse_balancing(spec.get("endpoint")),
     )
 
 

@@ -33,7 +33,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from beamlit_operator.api.reasons import Reason
+from beamlit_operator.gateway import names
 from beamlit_operator.gateway.catalog import Catalog, Deployment, Pod, Problem
+from beamlit_operator.gateway.clusters import way_to_pods
 from beamlit_operator.gateway.metrics import GatewayMetrics
 from beamlit_operator.gateway.names import DeploymentKey, RevisionKey
 from beamlit_operator.gateway.replies import ErrorReason, Reply
@@ -55,9 +57,11 @@ TOO_MANY_RETRY = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Released:
-    """Go on, to this pod."""
+    """Go on, to this pod, by way of this cluster of Envoy's. Where the pods have a limit the
+    cluster chooses among them itself."""
 
     pod: Pod
+    way: str = names.POD_CLUSTER
 
 
 Outcome = Released | Reply
@@ -105,8 +109,12 @@ class ColdStarts:
         settings: GatewaySettings,
         metrics: GatewayMetrics,
         clock: Callable[[], float] = time.monotonic,
+        taken: Callable[[RevisionKey], bool] = lambda _: True,
     ) -> None:
+        """``taken`` says whether Envoy has the pods of a revision as the catalog has them: what
+        goes through the revision's own cluster waits for that."""
         self._catalog = catalog
+        self._taken = taken
         self._waker = waker
         self._settings = settings
         self._metrics = metrics
@@ -161,10 +169,10 @@ class ColdStarts:
         refusal = refusal_of(deployment)
         if refusal is not None:
             return refusal
-        pod = self._ready_pod(asked, deployment)
-        if pod is not None:
-            return Released(pod)
         wanted = self._wanted(asked, deployment)
+        ways = self._ways(wanted, deployment)
+        if ways:
+            return ways[next(self._turn) % len(ways)]
         start = self._starts.get(wanted)
         failure = self._failing(wanted, deployment) if start is None else None
         if failure is not None:
@@ -220,9 +228,12 @@ class ColdStarts:
             return asked
         return max(deployment.revisions, key=lambda revision: revision.traffic).key
 
-    def _ready_pod(self, asked: RevisionKey, deployment: Deployment) -> Pod | None:
-        pods = self._catalog.pods(self._wanted(asked, deployment))
-        return pods[next(self._turn) % len(pods)] if pods else None
+    def _ways(self, revision: RevisionKey, deployment: Deployment) -> list[Released]:
+        """Where a request for this revision can go now."""
+        if deployment.balancing.limited and not self._taken(revision):
+            return []
+        way = way_to_pods(deployment, revision)
+        return [Released(pod, way) for pod in self._catalog.pods(revision)]
 
     async def _hold(self, asked: RevisionKey, size: int) -> Outcome:
         deployment = self._catalog.get(asked.deployment_key)
@@ -296,6 +307,17 @@ class ColdStarts:
         for start in tuple(self._of.get(key, ())):
             self._evaluate(start)
 
+    def limited(self, revision: RevisionKey) -> bool:
+        """Whether the pods of this revision take only so many requests at a time."""
+        deployment = self._catalog.get(revision.deployment_key)
+        return deployment is not None and deployment.balancing.limited
+
+    def recheck(self) -> None:
+        """Envoy has other pods now: let go who waited for that."""
+        for start in list(self._starts.values()):
+            if self._starts.get(start.revision) is start and self.limited(start.revision):
+                self._evaluate(start)
+
     def _recheck(self, revision: RevisionKey) -> None:
         start = self._starts.get(revision)
         if start is not None:
@@ -308,10 +330,10 @@ class ColdStarts:
             assert isinstance(outcome, Reply)
             self._settle(start, [outcome], "refused")
             return
-        pods = self._catalog.pods(self._wanted(start.revision, deployment))
-        if pods:
+        ways = self._ways(self._wanted(start.revision, deployment), deployment)
+        if ways:
             self._setbacks.started(start.revision)
-            self._settle(start, [Released(pod) for pod in pods], "ready")
+            self._settle(start, ways, "ready")
         elif deployment.revision(start.revision) is None:
             # Traffic moved to another revision that sleeps too: wait for that one.
             self._move(start, self._wanted(start.revision, deployment), deployment)

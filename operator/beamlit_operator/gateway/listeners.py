@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from beamlit_operator.gateway import names
+from beamlit_operator.gateway.balancing import prefix_filter
 from beamlit_operator.gateway.clusters import BUFFER_LIMIT
 from beamlit_operator.gateway.openai import OPENAI_PATH, body_filters
 from beamlit_operator.gateway.protos import (
@@ -77,7 +78,7 @@ def main_listener(settings: GatewaySettings) -> Message:
             "max_headers_count": {"value": settings.max_headers},
             "idle_timeout": duration(settings.connection_idle_timeout),
         },
-        **_common(settings, filters=[_retry_after_reset(), *body_filters()]),
+        **_common(settings, filters=[_retry_after_reset(), *body_filters(), prefix_filter()]),
     )
     return _listener(names.MAIN_LISTENER, manager, address=socket_address(settings.listen))
 
@@ -92,6 +93,7 @@ def cold_listener(settings: GatewaySettings) -> Message:
         stat_prefix=names.COLD_LISTENER,
         route_config={
             "name": names.COLD_LISTENER,
+            "request_headers_to_remove": [names.WAY_HEADER],
             "virtual_hosts": [
                 {
                     "name": "woken",
@@ -99,7 +101,7 @@ def cold_listener(settings: GatewaySettings) -> Message:
                     "routes": [
                         {
                             "match": {"prefix": "/"},
-                            "route": {"cluster": names.POD_CLUSTER, "timeout": {}},
+                            "route": {"cluster_header": names.WAY_HEADER, "timeout": {}},
                         }
                     ],
                 }
@@ -140,6 +142,7 @@ def _common(
         "upgrade_configs": [{"upgrade_type": "websocket"}],
         "stream_idle_timeout": duration(settings.stream_idle_timeout),
         "request_timeout": {},
+        "http_protocol_options": {"enable_trailers": True},
         "http2_protocol_options": {
             "allow_connect": True,
             "initial_stream_window_size": {"value": STREAM_WINDOW},
@@ -202,8 +205,8 @@ def _authorization(settings: GatewaySettings) -> dict[str, Any]:
                 },
                 failure_mode_allow=False,
                 status_on_error={"code": UNANSWERED},
-                # The agent is asked once for each request; its answer goes nowhere else.
-                clear_route_cache=False,
+                # The agent's answer names the way to the pod.
+                clear_route_cache=True,
             )
         ),
     }
@@ -219,6 +222,26 @@ def _error_format(reason: str, message: str = "%RESPONSE_CODE_DETAILS%") -> dict
 
 def _flagged(flags: list[str]) -> dict[str, Any]:
     return {"response_flag_filter": {"flags": flags}}
+
+
+def _overloaded() -> dict[str, Any]:
+    """Every place at the pods and in the queue is taken. Only clusters with a limit overflow."""
+    retry = {
+        "header": {"key": "retry-after", "value": "1"},
+        "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
+    }
+    error = {
+        "code": 429,
+        "reason": ErrorReason.OVERLOADED,
+        "message": "every replica works on spec.endpoint.maxConcurrency requests of this gateway "
+        "and spec.endpoint.maxQueued more wait here; try again shortly",
+    }
+    return {
+        "filter": _flagged(["UO"]),
+        "status_code": {"value": 429},
+        "headers_to_add": [retry],
+        "body_format_override": {"json_format": {"error": error}},
+    }
 
 
 def _status(code: int) -> dict[str, Any]:
@@ -260,6 +283,7 @@ def _local_replies(settings: GatewaySettings) -> dict[str, Any]:
     ]
     return {
         "mappers": [
+            _overloaded(),
             *(
                 {
                     "filter": _status(code),
@@ -283,7 +307,7 @@ def _local_replies(settings: GatewaySettings) -> dict[str, Any]:
                 "body_format_override": _error_format(ErrorReason.UPSTREAM_RESET),
             },
             {
-                "filter": _flagged(["UH", "UF", "UO", "URX", "NC"]),
+                "filter": _flagged(["UH", "UF", "URX", "NC"]),
                 "body_format_override": _error_format(ErrorReason.UNAVAILABLE),
             },
             {
@@ -301,9 +325,10 @@ def _local_replies(settings: GatewaySettings) -> dict[str, Any]:
 def _send_again() -> dict[str, Any]:
     """Marks answers after which the main listener sends the request again.
 
-    No model server has seen it: ``UF``, the pod refused the connection, or :data:`UNANSWERED`, the
-    agent could not be asked, for it restarts. Or one may have, and it may be repeated: ``UC`` and
-    its like, the pod broke off. What may not be repeated is a 502.
+    No model server has seen it: ``UF``, the pod refused the connection; ``UH`` and ``NC``, the pods
+    left their cluster, or the cluster went, while the agent answered; :data:`UNANSWERED`, the agent
+    could not be asked, for it restarts. Or one may have, and it may be repeated: ``UC`` and its
+    like, the pod broke off. What may not be repeated is a 502.
     """
     broke_off = _flagged(["UC", "UR", "LR", "UPE"])
     repeatable = {
@@ -320,8 +345,9 @@ def _send_again() -> dict[str, Any]:
     }
     return {
         "mappers": [
+            _overloaded(),
             {
-                "filter": _flagged(["UF"]),
+                "filter": _flagged(["UF", "UH", "NC"]),
                 "headers_to_add": [mark],
                 "body_format_override": _error_format(ErrorReason.UNAVAILABLE),
             },

@@ -5,6 +5,9 @@ the cold listener (priority 1), of which those held are not yet anybody's work. 
 sample at the instant of the report; "issued" is an exact count since the last one. How long
 requests took is in no load report, and asking Envoy's statistics for it every second would cost
 more than it tells: :meth:`_Revision.mean` gets it from the two by Little's law.
+
+Where pods have a limit, the cluster of the pods is reported instead: what is held is not in it and
+is added, what waits for a place at a pod is not.
 """
 
 from __future__ import annotations
@@ -159,8 +162,10 @@ class LoadBook:
         """Takes one cluster's report in."""
         localities = cluster_stats.upstream_locality_stats
         interval = cluster_stats.load_report_interval
+        at_pods = cluster_stats.cluster_name == revision.pods_cluster
+        held = self._cold.waiting().get(revision, 0) if at_pods else 0
         report = _Report(
-            in_progress=sum(s.total_requests_in_progress for s in localities),
+            in_progress=sum(s.total_requests_in_progress for s in localities) + held,
             issued=sum(s.total_issued_requests for s in localities),
             interval=interval.seconds + interval.nanos / 1e9,
         )
@@ -239,8 +244,9 @@ class LoadReporting(LoadReportingServicer):  # type: ignore[misc]
     sleeping ones costs more than serving does."""
 
     def __init__(
-        self, book: LoadBook, *, awake: Callable[[], Iterable[RevisionKey]], interval: float
+        self, book: LoadBook, *, awake: Callable[[], Iterable[str]], interval: float
     ) -> None:
+        """``awake`` names the clusters to ask for."""
         self._book = book
         self._awake = awake
         self._interval = interval
@@ -273,15 +279,16 @@ class LoadReporting(LoadReportingServicer):  # type: ignore[misc]
         Only after a report: each question restarts Envoy's timer, so asking more often than it
         reports would keep it silent.
         """
-        asked: set[RevisionKey] | None = None
+        asked: set[str] | None = None
         while True:
             wanted = set(self._awake())
             if wanted != asked:
                 asked = wanted
-                self._book.counted_by_envoy(asked, stream=stream)
+                revisions = {key for name in asked if (key := RevisionKey.of_cluster(name))}
+                self._book.counted_by_envoy(revisions, stream=stream)
                 await context.write(
                     LoadStatsResponse(
-                        clusters=sorted(revision.cluster for revision in asked),
+                        clusters=sorted(asked),
                         load_reporting_interval=duration(self._interval),
                     )
                 )

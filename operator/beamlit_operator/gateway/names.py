@@ -8,6 +8,9 @@ Workspace = NewType("Workspace", str)
 RevisionName = NewType("RevisionName", str)
 
 
+_PODS = "pods"
+
+
 class DeploymentKey(NamedTuple):
     """A ModelDeployment."""
 
@@ -34,10 +37,17 @@ class RevisionKey(NamedTuple):
         """The name of its Envoy cluster. Kubernetes names have no slash, so it can be read back."""
         return f"{self.workspace}/{self.deployment}/{self.revision}"
 
+    @property
+    def pods_cluster(self) -> str:
+        """The name of the cluster of its pods alone, where it has one."""
+        return f"{self.cluster}/{_PODS}"
+
     @classmethod
     def of_cluster(cls, name: str) -> RevisionKey | None:
         """The revision a cluster name stands for, or None for clusters of another kind."""
         parts = name.split("/")
+        if len(parts) == 4 and parts[3] == _PODS:
+            parts.pop()
         if len(parts) != 3:
             return None
         return cls(Workspace(parts[0]), parts[1], RevisionName(parts[2]))
@@ -48,6 +58,17 @@ AGENT_CLUSTER = "beamlit_agent"
 
 POD_CLUSTER = "beamlit_pods"
 """The one ORIGINAL_DST cluster through which woken requests reach their pod."""
+
+POD_CLUSTER_H2C = "beamlit_pods_h2c"
+"""The same, for servers that speak HTTP/2."""
+
+COLD_CLUSTER = "beamlit_cold"
+COLD_CLUSTER_H2C = "beamlit_cold_h2c"
+"""The cold listener as a cluster of its own, for revisions whose pods have a limit."""
+
+WAY_HEADER = "x-beamlit-way"
+"""Set by the agent's answer: the cluster by which a woken request reaches its pod. Removed by both
+listeners."""
 
 MAIN_LISTENER = "main"
 COLD_LISTENER = "cold"

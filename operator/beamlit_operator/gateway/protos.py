@@ -64,6 +64,12 @@ SkipFilter = _type(
 HeaderMutation = _type(
     "envoy.extensions.filters.http.header_mutation.v3.header_mutation_pb2", "HeaderMutation"
 )
+Lua = _type("envoy.extensions.filters.http.lua.v3.lua_pb2", "Lua")
+LuaPerRoute = _type("envoy.extensions.filters.http.lua.v3.lua_pb2", "LuaPerRoute")
+UpstreamCodec = _type(
+    "envoy.extensions.filters.http.upstream_codec.v3.upstream_codec_pb2", "UpstreamCodec"
+)
+AggregateCluster = _type("envoy.extensions.clusters.aggregate.v3.cluster_pb2", "ClusterConfig")
 RequestIds = _type("envoy.extensions.request_id.uuid.v3.uuid_pb2", "UuidRequestIdConfig")
 PreviousHosts = _type(
     "envoy.extensions.retry.host.previous_hosts.v3.previous_hosts_pb2", "PreviousHostsPredicate"

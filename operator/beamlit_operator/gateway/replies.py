@@ -26,6 +26,7 @@ class ErrorReason(StrEnum):
     WAKE_REFUSED = "WakeRefused"
     START_TIMEOUT = "StartTimeout"
     TOO_MANY_HELD = "TooManyHeld"
+    OVERLOADED = "Overloaded"
     UNAVAILABLE = "Unavailable"
     UPSTREAM_RESET = "UpstreamReset"
     BAD_REQUEST = "BadRequest"

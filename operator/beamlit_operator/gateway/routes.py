@@ -26,6 +26,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from beamlit_operator.gateway import names
+from beamlit_operator.gateway.balancing import hash_policy, prefix_route
 from beamlit_operator.gateway.catalog import DEFAULT_ENVIRONMENT, Deployment
 from beamlit_operator.gateway.protos import (
     Message,
@@ -146,7 +147,7 @@ def serve(match: dict[str, Any], deployment: Deployment, *, rewrite: str = "") -
     refusal = refusal_of(deployment)
     if refusal is not None:
         return reply_route(match, refusal)
-    action: dict[str, Any] = {"timeout": {}}
+    action: dict[str, Any] = {"timeout": {}, **hash_policy(deployment.balancing)}
     if rewrite:
         action["prefix_rewrite"] = rewrite
     revisions = deployment.revisions
@@ -156,7 +157,7 @@ def serve(match: dict[str, Any], deployment: Deployment, *, rewrite: str = "") -
         action["weighted_clusters"] = {
             "clusters": [{"name": r.key.cluster, "weight": {"value": r.traffic}} for r in revisions]
         }
-    return Route(match=match, route=action)
+    return Route(match=match, route=action, **prefix_route(deployment.balancing))
 
 
 def refusal_of(deployment: Deployment) -> Reply | None:

@@ -174,7 +174,7 @@ def _frame() -> tuple[bytes, bytes]:
             }
         ],
         # X-Forwarded-For says the same.
-        request_headers_to_remove=["x-envoy-external-address"],
+        request_headers_to_remove=["x-envoy-external-address", names.WAY_HEADER],
         response_headers_to_remove=[names.RETRY_HEADER],
     )
     paths = VirtualHost(

@@ -7,12 +7,12 @@ gives the full state; a test holds it to that.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from beamlit_operator.gateway import names
 from beamlit_operator.gateway.catalog import Catalog, Deployment
-from beamlit_operator.gateway.clusters import revision_cluster, revision_endpoints
+from beamlit_operator.gateway.clusters import Shape, shapes
 from beamlit_operator.gateway.listeners import cold_listener, main_listener
 from beamlit_operator.gateway.names import DeploymentKey, RevisionKey
 from beamlit_operator.gateway.resources import Delta, Resource, ResourceType
@@ -22,25 +22,26 @@ from beamlit_operator.gateway.settings import GatewaySettings
 from beamlit_operator.gateway.trial import RouteTrial
 
 
-def routed_revisions(deployment: Deployment) -> tuple[RevisionKey, ...]:
-    """The revisions of a deployment that requests can reach, each with a cluster of its own."""
-    if refusal_of(deployment) is not None:
-        return ()
-    return tuple(revision.key for revision in deployment.revisions)
+def routed_revisions(deployment: Deployment) -> dict[RevisionKey, Shape]:
+    """The revisions of a deployment that requests can reach, each with clusters of its own."""
+    return {} if refusal_of(deployment) is not None else shapes(deployment)
 
 
 def full_state(catalog: Catalog, *, settings: GatewaySettings) -> Delta:
     """All resources for this state of the cluster."""
-    revisions = [key for deployment in catalog for key in routed_revisions(deployment)]
+    routed = [pair for deployment in catalog for pair in routed_revisions(deployment).items()]
     routes = RouteTable(settings)
     routes.take({deployment.key: _routing_view(deployment) for deployment in catalog})
     return {
         ResourceType.CLUSTER: {
-            key.cluster: Resource.of(revision_cluster(key)) for key in revisions
+            name: Resource.of(cluster)
+            for key, shape in routed
+            for name, cluster in shape.clusters(key).items()
         },
         ResourceType.ENDPOINTS: {
-            key.cluster: Resource.of(revision_endpoints(key, catalog.pods(key)))
-            for key in revisions
+            name: Resource.of(endpoints)
+            for key, shape in routed
+            for name, endpoints in shape.endpoints(key, catalog.pods(key)).items()
         },
         ResourceType.LISTENER: _listeners(settings),
         ResourceType.ROUTES: {names.ROUTES: _table(routes)},
@@ -77,7 +78,7 @@ class Translator:
         self._catalog = catalog
         self._settings = settings
         self._routes = RouteTable(settings)
-        self._retired: set[RevisionKey] = set()
+        self._retired: dict[RevisionKey, Shape] = {}
         self._views: dict[DeploymentKey, Deployment] = {}
         self.trial = RouteTrial()
         """What Envoy takes of the routes; tell it of every answer about the route table."""
@@ -111,9 +112,11 @@ class Translator:
 
     def drop(self, revisions: Iterable[RevisionKey]) -> Delta:
         """Removes those of these revisions that are still retired."""
-        gone = self._retired & set(revisions)
-        self._retired -= gone
-        removed = dict.fromkeys((revision.cluster for revision in gone), None)
+        gone = self._retired.keys() & set(revisions)
+        shapes_gone = {key: self._retired.pop(key) for key in gone}
+        removed = dict.fromkeys(
+            (name for key, shape in shapes_gone.items() for name in shape.names(key)), None
+        )
         return {ResourceType.CLUSTER: removed, ResourceType.ENDPOINTS: removed}
 
     def update(
@@ -125,7 +128,8 @@ class Translator:
         A deployment whose scale or condition alone moved changes nothing; pods that come and go
         change the endpoints of their revision alone.
         """
-        clusters: dict[str, Resource] = {}
+        clusters: dict[str, Resource | None] = {}
+        endpoints: dict[str, Resource | None] = {}
         touched = set(revisions)
         for key in deployments:
             old = self._views.pop(key, None)
@@ -136,20 +140,30 @@ class Translator:
             if old == new:
                 continue
             self.rerouted = True
-            before = set(routed_revisions(old)) if old is not None else set()
-            after = set(routed_revisions(new)) if new is not None else set()
-            self._retired |= before - after
-            self._retired -= after
-            clusters.update(
-                (fresh.cluster, Resource.of(revision_cluster(fresh))) for fresh in after - before
-            )
-            touched |= after - before
-        endpoints = {
-            key.cluster: Resource.of(revision_endpoints(key, self._catalog.pods(key)))
-            for key in touched
-            if key in self._retired or self._is_routed(key)
-        }
+            for revision, known, shape in self._reshaped(old, new):
+                touched.add(revision)
+                for name in known.names(revision) if known is not None else ():
+                    clusters[name] = endpoints[name] = None
+                clusters |= {n: Resource.of(c) for n, c in shape.clusters(revision).items()}
+        for revision in touched:
+            current_shape = self._shape(revision)
+            if current_shape is not None:
+                found = current_shape.endpoints(revision, self._catalog.pods(revision))
+                endpoints |= {name: Resource.of(each) for name, each in found.items()}
         return {ResourceType.CLUSTER: clusters, ResourceType.ENDPOINTS: endpoints}
+
+    def _reshaped(
+        self, old: Deployment | None, new: Deployment | None
+    ) -> Iterator[tuple[RevisionKey, Shape | None, Shape]]:
+        """The revisions whose clusters are new or another now, with what they were like; retires
+        those that lost their traffic."""
+        before = routed_revisions(old) if old is not None else {}
+        after = routed_revisions(new) if new is not None else {}
+        self._retired |= {key: shape for key, shape in before.items() if key not in after}
+        for key, shape in after.items():
+            known = before.get(key) or self._retired.pop(key, None)
+            if known != shape:
+                yield key, known, shape
 
     def routed(self, revisions: Iterable[RevisionKey]) -> frozenset[RevisionKey]:
         """Those of these revisions that a route leads to."""
@@ -158,3 +172,9 @@ class Translator:
     def _is_routed(self, key: RevisionKey) -> bool:
         view = self._views.get(key.deployment_key)
         return view is not None and key in routed_revisions(view)
+
+    def _shape(self, key: RevisionKey) -> Shape | None:
+        """What the clusters of a revision are like, as long as there are any."""
+        view = self._views.get(key.deployment_key)
+        routed = routed_revisions(view) if view is not None else {}
+        return routed.get(key) or self._retired.get(key)

@@ -16,7 +16,7 @@ from tests.integration.gateway.conftest import (
 )
 from tests.support.fakekube import FakeKube
 
-from beamlit_operator.gateway import routes, translation
+from beamlit_operator.gateway import clusters, routes
 from beamlit_operator.gateway.protos import Message
 from beamlit_operator.kube import MODEL_DEPLOYMENTS
 
@@ -27,12 +27,12 @@ LOGICAL_NONSENSE = 6
 @pytest.fixture
 def poisoned(monkeypatch: pytest.MonkeyPatch) -> None:
     """Clusters and routes of deployments with ``poison`` in their revision's name are refused."""
-    cluster: Callable[..., Message] = translation.revision_cluster
+    cluster: Callable[..., Message] = clusters._pods
     serve: Callable[..., Message] = routes.serve
 
-    def bad_cluster(revision: Any, *arguments: Any, **more: Any) -> Message:
-        message = cluster(revision, *arguments, **more)
-        if "poisonous" in revision.revision:
+    def bad_cluster(name: str, *arguments: Any, **more: Any) -> Message:
+        message = cluster(name, *arguments, **more)
+        if "poisonous" in name:
             message.lb_policy = LOGICAL_NONSENSE
         return message
 
@@ -44,7 +44,7 @@ def poisoned(monkeypatch: pytest.MonkeyPatch) -> None:
             message.route.regex_rewrite.pattern.regex = "["
         return message
 
-    monkeypatch.setattr(translation, "revision_cluster", bad_cluster)
+    monkeypatch.setattr(clusters, "_pods", bad_cluster)
     monkeypatch.setattr(routes, "serve", bad_route)
 
 
