@@ -30,6 +30,7 @@ class Handler(BaseHTTPRequestHandler):
                 "node": os.environ.get("NODE"),
                 "version": os.environ.get("VERSION"),
                 "received": received,
+                "pid": os.getpid(),
             }
         ).encode()
         # One write: two would wait for the peer's delayed acknowledgement (40 ms).

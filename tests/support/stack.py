@@ -143,6 +143,10 @@ class Stack:
         self._processes[name].terminate()
         self._processes[name].wait(30)
 
+    def pid(self, name: str) -> int:
+        """The process of a part."""
+        return self._processes[name].pid
+
     def is_down(self, name: str) -> bool:
         return self._processes[name].poll() is not None
 

@@ -7,11 +7,13 @@ The first that applies, over the pods by name:
 | is being deleted, or is ready                                       | nothing                    |
 | PodScheduled is False, Unschedulable                                | the scheduler's message    |
 | a container waits for one of :data:`HOPELESS`                       | that, and its last exit    |
-| a container ended with a code other than 0 and was restarted before | how it ended               |
+| a container ended with a code other than 0, was restarted before,   |                            |
+| and the pod was not ready while it ran                              | how it ended               |
 | failed as a whole (evicted, ...)                                    | the kubelet's message      |
 
 A container that runs again after a crash still counts until the pod is ready: otherwise the state
-would flip with every restart. Messages name no pod and count nothing, so that they stay the same.
+would flip with every restart. One that had served until it was killed does not count: it starts
+again, and callers wait for it. Messages name no pod and count nothing, so that they stay the same.
 """
 
 from __future__ import annotations
@@ -87,7 +89,7 @@ def _problems(pod: Json) -> Iterator[str]:
     where = _logs_hint(pod)
     for group in ("initContainerStatuses", "containerStatuses"):
         for container in status.get(group) or ():
-            problem = _container_problem(container)
+            problem = _container_problem(container, served_until=_served_until(status))
             if problem:
                 yield problem + where.replace(CONTAINER, container["name"])
     if status.get("phase") == "Failed":
@@ -95,7 +97,16 @@ def _problems(pod: Json) -> Iterator[str]:
         yield f"the pod failed: {told or 'no reason was given'}"
 
 
-def _container_problem(container: Json) -> str | None:
+def _served_until(status: Json) -> str:
+    """When the pod was last ready, if it ever was, or else when it began. A condition's transition
+    time moves only with its status."""
+    for condition in status.get("conditions") or ():
+        if condition.get("type") == "Ready" and condition.get("status") == "False":
+            return str(condition.get("lastTransitionTime") or "")
+    return ""
+
+
+def _container_problem(container: Json, *, served_until: str) -> str | None:
     name = container.get("name")
     state: Json = container.get("state") or {}
     last: Json = (container.get("lastState") or {}).get("terminated") or {}
@@ -109,7 +120,9 @@ def _container_problem(container: Json) -> str | None:
     ended: Json = state.get("terminated") or {}
     restarted = int(container.get("restartCount") or 0) > 0
     for exit_ in (ended, last):
-        if exit_ and exit_.get("exitCode", 0) != 0 and restarted:
+        # Times of one form, so that they compare as text.
+        served = served_until > str(exit_.get("startedAt") or "9")
+        if exit_ and exit_.get("exitCode", 0) != 0 and restarted and not served:
             return f"container {name} keeps ending: {_exit(exit_)}"
     return None
 

@@ -26,6 +26,17 @@ def ended(code: int, message: str = "", reason: str = "Error") -> Json:
     return {"terminated": {"exitCode": code, "message": message, "reason": reason}}
 
 
+def not_ready_since(time: str) -> Json:
+    at = f"2026-05-04T{time}Z"
+    return {"type": "Ready", "status": "False", "lastTransitionTime": at}
+
+
+def restarted(count: int, *, started: str) -> Json:
+    last = ended(137)
+    last["terminated"]["startedAt"] = f"2026-05-04T{started}Z"
+    return container(restartCount=count, state={"running": {}}, lastState=last)
+
+
 UNSCHEDULABLE = {
     "type": "PodScheduled",
     "status": "False",
@@ -43,6 +54,30 @@ CASES: list[tuple[str, Json, str | None]] = [
             ]
         ),
         "container model cannot start: ImagePullBackOff: no image",
+    ),
+    (
+        "it was killed while it served, and starts again",
+        pod(
+            conditions=[not_ready_since("12:05:00")],
+            containerStatuses=[restarted(1, started="12:00:00")],
+        ),
+        None,
+    ),
+    (
+        "it was killed while it served, and then failed to start",
+        pod(
+            conditions=[not_ready_since("12:05:00")],
+            containerStatuses=[restarted(2, started="12:05:01")],
+        ),
+        "container model keeps ending: exit code 137",
+    ),
+    (
+        "it was never ready",
+        pod(
+            conditions=[not_ready_since("12:00:00")],
+            containerStatuses=[restarted(1, started="12:00:00")],
+        ),
+        "container model keeps ending: exit code 137",
     ),
     (
         "it is being created",
