@@ -28,7 +28,7 @@ from beamlit_operator.kube import (
     Resource,
 )
 from beamlit_operator.policy.catalogue import Catalogue
-from beamlit_operator.policy.nodes import ARCHITECTURE
+from beamlit_operator.policy.nodes import relevant_labels
 
 OURS = f"{names.MANAGED_BY}={names.OPERATOR_NAME}"
 """The label selector of what we own."""
@@ -168,17 +168,7 @@ class Nodes:
     ) -> None:
         """``on_change`` is called when a kind of node appears or disappears, not for each node;
         ``on_node`` with the name of every node that came, went or has other labels."""
-        self._relevant = frozenset(
-            {
-                names.NODE_LOCATION,
-                names.NODE_COUNTRY,
-                names.NODE_CONTINENT,
-                names.NODE_FLAVOR,
-                names.NODE_REGION,
-                ARCHITECTURE,
-                *(label for gpu in catalogue.gpus.values() for label in gpu.labels),
-            }
-        )
+        self._relevant = relevant_labels(catalogue)
         self._on_change = on_change
         self._on_node = on_node
         self._labels: dict[str, frozenset[tuple[str, str]]] = {}

@@ -350,11 +350,7 @@ def _no_placement(snapshot: Snapshot, policy: EffectivePolicy) -> str | None:
     """Why no known node fits, if so."""
     requested = snapshot.deployment.spec.flavors
     catalogue = snapshot.settings.catalogue
-    kinds = [kind for kind, _ in snapshot.node_kinds]
-    if why_no_node(policy, kinds, requested=requested, catalogue=catalogue) is None:
-        return None
-    nodes = [kind for kind, count in snapshot.node_kinds for _ in range(count)]
-    return why_no_node(policy, nodes, requested=requested, catalogue=catalogue)
+    return why_no_node(policy, snapshot.node_kinds, requested=requested, catalogue=catalogue)
 
 
 def _up_to_date(pods: Iterable[Json], built: Workload) -> Iterator[Json]:

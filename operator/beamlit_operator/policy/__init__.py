@@ -1,12 +1,12 @@
 """What policies allow a deployment, why, and on which nodes that lets it run. Pure."""
 
 from beamlit_operator.policy.algebra import Value, ValueSet, written
+from beamlit_operator.policy.attachments import IgnoredAttempt
 from beamlit_operator.policy.catalogue import Catalogue, built_in
 from beamlit_operator.policy.effective import (
     Aspect,
     Effect,
     EffectivePolicy,
-    IgnoredAttempt,
     Trace,
     Unresolved,
     effective_policy,

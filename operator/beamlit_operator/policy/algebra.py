@@ -10,6 +10,7 @@ within the other, and the meeting of two sets needs no other values than theirs.
 """
 
 from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache
 from typing import NamedTuple
 
 
@@ -29,9 +30,8 @@ ValueSet = frozenset[Value]
 Parent = Callable[[Value], Value | None]
 """The smallest value that contains another, if any."""
 
-
-def flat(_: Value) -> None:
-    """The parent relation of values that contain nothing but themselves (flavors)."""
+REMEMBERED = 8192
+"""Results an algebra keeps of each operation: more than a large cluster has pairs of policies."""
 
 
 def ancestors(value: Value, parent: Parent) -> Iterator[Value]:
@@ -44,7 +44,14 @@ def ancestors(value: Value, parent: Parent) -> Iterator[Value]:
 
 def within(value: Value, allowed: ValueSet | None, parent: Parent) -> bool:
     """Whether everything the value stands for is allowed."""
-    return allowed is None or any(each in allowed for each in ancestors(value, parent))
+    if allowed is None:
+        return True
+    at: Value | None = value
+    while at is not None:
+        if at in allowed:
+            return True
+        at = parent(at)
+    return False
 
 
 def reduced(values: Iterable[Value], parent: Parent) -> ValueSet:
@@ -55,7 +62,7 @@ def reduced(values: Iterable[Value], parent: Parent) -> ValueSet:
     return frozenset(
         value
         for value in everything
-        if not any(each in everything for each in ancestors(value, parent) if each != value)
+        if (above := parent(value)) is None or not within(above, everything, parent)
     )
 
 
@@ -80,6 +87,33 @@ def subset(left: ValueSet, right: ValueSet | None, parent: Parent) -> bool:
     return all(within(value, right, parent) for value in left)
 
 
+class Algebra:
+    """The operations under one containment, each remembering its latest results.
+
+    The deployments of an environment put the same few sets together again and again.
+    """
+
+    def __init__(self, parent: Parent) -> None:
+        self.parent = parent
+        remember = lru_cache(maxsize=REMEMBERED)
+
+        def join(*sets: ValueSet) -> ValueSet:
+            return union(sets, parent)
+
+        def meet(left: ValueSet, right: ValueSet) -> ValueSet:
+            return intersection(left, right, parent)
+
+        def covers(right: ValueSet, left: ValueSet) -> bool:
+            return subset(left, right, parent)
+
+        self.union: Callable[..., ValueSet] = remember(join)
+        """What any of the sets allows."""
+        self.intersection: Callable[[ValueSet, ValueSet], ValueSet] = remember(meet)
+        """What both sets allow."""
+        self.covers: Callable[[ValueSet, ValueSet], bool] = remember(covers)
+        """Whether the first set allows everything that the second allows."""
+
+
 def written(values: Iterable[Value]) -> list[str]:
     """The values as text, in one fixed order: for statuses, messages and JSON."""
-    return [str(value) for value in sorted(values)]
+    return [f"{kind}:{name}" for kind, name in sorted(values)]

@@ -7,6 +7,9 @@ from beamlit_operator.policy.algebra import Value, ValueSet, written
 _SHOWN = 6
 """Values a sentence names before it says how many more there are."""
 
+_OTHERS = 3
+"""Other policies that a sentence describes before it says how many more there are."""
+
 
 def listed(values: Iterable[Value] | None) -> str:
     """A set in words: `country:us and country:ca`, or `anything`."""
@@ -18,14 +21,24 @@ def listed(values: Iterable[Value] | None) -> str:
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
-def mandatory(values: ValueSet, *, others: Mapping[str, ValueSet], allowed: ValueSet | None) -> str:
+def mandatory(
+    values: ValueSet,
+    *,
+    others: Mapping[str, ValueSet],
+    bound: ValueSet | None,
+    allowed: ValueSet | None,
+) -> str:
     text = f"mandatory in the environment; it allows {listed(values)}"
     if others:
-        text += "; mandatory policies of one type add up, so it stands beside " + ", ".join(
-            f"{name} ({listed(each)})" for name, each in sorted(others.items())
+        beside = [f"{name} ({listed(each)})" for name, each in sorted(others.items())]
+        if len(beside) > _OTHERS:
+            beside = [*beside[:_OTHERS], f"{len(beside) - _OTHERS} more"]
+        text += (
+            f"; mandatory policies of one type add up, so it stands beside {', '.join(beside)}: "
+            f"each of them widens what the others allow"
         )
-    if allowed != values and not others:
-        text += f"; weaker policies narrow it to {listed(allowed)}"
+    if allowed != bound:
+        text += f"; weaker policies narrow that to {listed(allowed)}"
     return text
 
 
@@ -53,6 +66,13 @@ def overridden(values: ValueSet, above: ValueSet | None, *, own: bool) -> str:
 
 def _above(own: bool) -> str:
     return "environment's bound" if own else "environment's mandatory bound"
+
+
+def waits(missing: str) -> str:
+    return (
+        f"it counts again when {missing} exists: what is left of it within the environment's bound "
+        f"is not known, so it neither places nor removes anything"
+    )
 
 
 def replaced(by: str) -> str:

@@ -1,14 +1,14 @@
 """What the world looks like: countries with their continents, the clouds' regions, the flavors.
 
-Data, in `data/*.yaml`, each with its source. Read once, at the first question (not on import).
-All names are lower case in here; callers fold case.
+Data, in `data/*.yaml`, each part with its source; `reading` makes this of it. Read once, at the
+first question (not on import). All names are lower case in here; callers fold case. Kubernetes
+compares what a node's label says exactly, so a region or zone also keeps how it is spelled there.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cache, cached_property
-from importlib.resources import files
-from typing import Any
 
 CONTINENTS: Mapping[str, str] = {
     "af": "Africa",
@@ -21,17 +21,30 @@ CONTINENTS: Mapping[str, str] = {
 }
 
 
-@dataclass(frozen=True)
-class Region:
-    """One region of one cloud; its country is an ISO 3166-1 alpha-2 code."""
+@dataclass(frozen=True, slots=True)
+class Place:
+    """One region or zone of one cloud; its country is an ISO 3166-1 alpha-2 code."""
 
     cloud: str
     name: str
     country: str
     place: str
+    spelled: tuple[str, ...] = ()
+    """How nodes' labels write it, where that is not just the name."""
+    region: str | None = None
+    """The region of a zone; None for a region."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
+class Device:
+    """A device that pods ask for by a resource."""
+
+    resource: str
+    suffixes: Mapping[str, tuple[str, ...]]
+    """By label: what its plugin may put behind a product's name, as for GPUs that are shared."""
+
+
+@dataclass(frozen=True, slots=True)
 class CpuFlavor:
     """A processor architecture, and the values of `kubernetes.io/arch` that mean it."""
 
@@ -39,40 +52,93 @@ class CpuFlavor:
     architectures: tuple[str, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class GpuFlavor:
     """A GPU type: how nodes show it (values by label) and the device resource a pod asks for."""
 
     name: str
     labels: Mapping[str, tuple[str, ...]]
     resource: str
+    variant_of: str | None = None
+    """The flavor that contains this one, such as `a100` for `a100-80gb`."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Catalogue:
-    """Countries, regions and flavors. Unknown names have no country and no hardware: None."""
+    """Countries, regions and flavors. Unknown names have no country and no hardware: None.
+
+    Compared by identity: it is large, and a process has one, or another one after a change.
+    """
 
     continent_by_country: Mapping[str, str]
     country_names: Mapping[str, str]
-    regions: tuple[Region, ...]
+    places: tuple[Place, ...]
+    """Regions and those zones whose names tell no region, or that lie in another country."""
+    zone_patterns: Mapping[str, str]
+    """By cloud: what a zone's name has after its region's name, as a regular expression."""
+    devices: Mapping[str, Device]
     cpus: Mapping[str, CpuFlavor]
     gpus: Mapping[str, GpuFlavor]
     flavor_aliases: Mapping[tuple[str, str], str]
 
+    @property
+    def regions(self) -> tuple[Place, ...]:
+        """The regions, without the zones."""
+        return tuple(place for place in self.places if place.region is None)
+
     @cached_property
     def _country_by_location(self) -> Mapping[str, str]:
         countries: dict[str, set[str]] = {}
-        for region in self.regions:
-            countries.setdefault(region.name, set()).add(region.country)
+        for place in self.places:
+            countries.setdefault(place.name, set()).add(place.country)
         # A name that clouds use for regions of different countries proves no country: it is left
         # out, so that no country policy lets a node in on the strength of it.
         return {name: min(found) for name, found in countries.items() if len(found) == 1}
 
     @cached_property
+    def ambiguous(self) -> Mapping[str, tuple[str, ...]]:
+        """Names that clouds use in different countries, with those."""
+        countries: dict[str, set[str]] = {}
+        for place in self.places:
+            countries.setdefault(place.name, set()).add(place.country)
+        return {name: tuple(sorted(of)) for name, of in countries.items() if len(of) > 1}
+
+    @cached_property
+    def _names(self) -> Mapping[str, str]:
+        """The catalogue's name by every spelling, in lower case."""
+        return {
+            spelled.lower(): place.name
+            for place in self.places
+            for spelled in (*place.spelled, place.name)
+        }
+
+    @cached_property
+    def _spelled(self) -> Mapping[str, tuple[str, ...]]:
+        found: dict[str, set[str]] = {}
+        for place in self.places:
+            found.setdefault(place.name, {place.name}).update(place.spelled)
+        return {name: tuple(sorted(spelled)) for name, spelled in found.items()}
+
+    @cached_property
+    def _region_by_zone(self) -> Mapping[str, str]:
+        return {place.name: place.region for place in self.places if place.region is not None}
+
+    @cached_property
+    def _zone_patterns(self) -> tuple[tuple[re.Pattern[str], frozenset[str]], ...]:
+        regions: dict[str, set[str]] = {}
+        for place in self.regions:
+            regions.setdefault(place.cloud, set()).add(place.name)
+        return tuple(
+            (re.compile(f"(?P<region>.+?)(?:{pattern})"), frozenset(regions.get(cloud, ())))
+            for cloud, pattern in self.zone_patterns.items()
+        )
+
+    @cached_property
     def _locations_by_country(self) -> Mapping[str, tuple[str, ...]]:
         found: dict[str, list[str]] = {}
         for name, country in sorted(self._country_by_location.items()):
-            found.setdefault(country, []).append(name)
+            if name not in self._region_by_zone:
+                found.setdefault(country, []).append(name)
         return {country: tuple(names) for country, names in found.items()}
 
     @cached_property
@@ -82,9 +148,64 @@ class Catalogue:
             found.setdefault(continent, []).append(country)
         return {continent: tuple(names) for continent, names in found.items()}
 
+    @cached_property
+    def foreign_zones(self) -> Mapping[str, tuple[str, ...]]:
+        """By region: its zones that do not lie in its country, such as AWS' Local Zones abroad."""
+        found: dict[str, list[str]] = {}
+        for place in self.places:
+            if place.region is not None and place.country != self.country_of(place.region):
+                found.setdefault(place.region, []).append(place.name)
+        return {region: tuple(sorted(zones)) for region, zones in found.items()}
+
     def country_of(self, location: str) -> str | None:
-        """The country of a region; None if unknown, or if clouds disagree about the name."""
-        return self._country_by_location.get(location)
+        """The country of a region or zone; None if unknown, or if clouds disagree on the name."""
+        found = self._country_by_location.get(location)
+        if found is None and (region := self.zone_region(location)) is not None:
+            return self._country_by_location.get(region)
+        return found
+
+    def zone_region(self, location: str) -> str | None:
+        """The region that a zone is part of by name; None if it is no known zone."""
+        found = self._region_by_zone.get(location)
+        if found is not None or location in self._spelled:
+            return found
+        for pattern, regions in self._zone_patterns:
+            match = pattern.fullmatch(location)
+            if match is not None and match["region"] in regions:
+                return match["region"]
+        return None
+
+    def region_of(self, zone: str) -> str | None:
+        """The region that contains a zone: of its own country, so none for a zone abroad."""
+        region = self.zone_region(zone)
+        if region is None or self.country_of(zone) != self.country_of(region):
+            return None
+        return region
+
+    def location_name(self, location: str) -> str:
+        """The catalogue's own name of a location; an unknown one as it is."""
+        return self._names.get(location, location)
+
+    def label_values(self, location: str) -> tuple[str, ...]:
+        """How a location may be written in a node's label. An unknown one: all lower or upper."""
+        found = self._spelled.get(location)
+        if found is not None:
+            return found
+        return tuple(sorted({location, location.upper()}))
+
+    def lists(self, location: str) -> bool:
+        """Whether a region or zone is listed, and not only known by the form of its name."""
+        return location in self._spelled
+
+    @cached_property
+    def listed_zones(self) -> Mapping[str, str]:
+        """The zones that are listed, with their regions."""
+        return dict(self._region_by_zone)
+
+    def location_of_label(self, text: str) -> str | None:
+        """The location that a node's label means; None if it is written in none of its ways."""
+        name = self.location_name(text.lower())
+        return name if text in self.label_values(name) else None
 
     def continent_of(self, country: str) -> str | None:
         """The continent of a country; None if ISO 3166 does not list it."""
@@ -95,89 +216,40 @@ class Catalogue:
         return self._countries_by_continent.get(continent, ())
 
     def locations_in(self, country: str) -> tuple[str, ...]:
-        """The known locations of a country, sorted."""
+        """The known regions of a country, sorted."""
         return self._locations_by_country.get(country, ())
 
     def flavor_name(self, kind: str, name: str) -> str:
         """The catalogue's own spelling of a flavor's name; an unknown name as it is."""
         return self.flavor_aliases.get((kind, name), name)
 
-    def with_locations(self, countries: Mapping[str, str]) -> "Catalogue":
-        """This catalogue and a cluster's own locations (name to country), for instance its sites.
+    def variant_of(self, kind: str, name: str) -> str | None:
+        """The flavor that contains this one, if any."""
+        known = self.gpus.get(name) if kind == "gpu" else None
+        return None if known is None else known.variant_of
 
-        Raises:
-            ValueError: a country is not in ISO 3166, or a location is listed with another country.
-        """
-        added = []
-        for location, country in countries.items():
-            name, code = location.lower(), country.lower()
-            if code not in self.continent_by_country:
-                raise ValueError(
-                    f"location {name}: country {code!r} is not an ISO 3166-1 alpha-2 code"
-                )
-            if self.country_of(name) not in (None, code):
-                raise ValueError(
-                    f"location {name}: the catalogue has it in {self.country_of(name)}, not {code}"
-                )
-            added.append(Region(cloud="", name=name, country=code, place=""))
-        return replace(self, regions=(*self.regions, *added))
+    @cached_property
+    def _variants(self) -> Mapping[str, tuple[str, ...]]:
+        found: dict[str, list[str]] = {}
+        for gpu in self.gpus.values():
+            if gpu.variant_of is not None:
+                found.setdefault(gpu.variant_of, []).append(gpu.name)
+        return {name: tuple(sorted(of)) for name, of in found.items()}
+
+    def variants(self, gpu: str) -> tuple[str, ...]:
+        """A GPU type and its variants, of which having any means having the type."""
+        return (gpu, *self._variants.get(gpu, ()))
+
+    @property
+    def node_labels(self) -> frozenset[str]:
+        """The labels of nodes by which GPU types are known."""
+        return frozenset(label for gpu in self.gpus.values() for label in gpu.labels)
 
 
 @cache
 def built_in() -> Catalogue:
     """The built-in catalogue, read from the packaged data once."""
-    continents, names = _read_countries(_data("countries.yaml"))
-    flavors = _data("flavors.yaml")
-    return Catalogue(
-        continent_by_country=continents,
-        country_names=names,
-        regions=tuple(_read_regions(_data("regions.yaml"))),
-        cpus={
-            name: CpuFlavor(name=name, architectures=tuple(row["arch"]))
-            for name, row in flavors["cpu"].items()
-        },
-        gpus={
-            name: GpuFlavor(
-                name=name,
-                labels={label: tuple(values) for label, values in row["labels"].items()},
-                resource=flavors["devices"][row["device"]]["resource"],
-            )
-            for name, row in flavors["gpu"].items()
-        },
-        flavor_aliases={
-            (kind, alias): name
-            for kind in ("cpu", "gpu")
-            for name, row in flavors[kind].items()
-            for alias in row.get("aliases", ())
-        },
-    )
-
-
-def _data(name: str) -> dict[str, Any]:
     # Imported here: most of what imports this module never asks the catalogue anything.
-    import yaml
+    from beamlit_operator.policy.reading import packaged
 
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    text = files("beamlit_operator.policy").joinpath("data", name).read_text(encoding="utf-8")
-    data: dict[str, Any] = yaml.load(text, Loader=loader)  # noqa: S506 (a safe loader)
-    return data
-
-
-def _lines(block: str) -> Iterable[list[str]]:
-    return (line.split(" ", 2) for line in block.splitlines() if line)
-
-
-def _read_countries(data: dict[str, Any]) -> tuple[dict[str, str], dict[str, str]]:
-    continents: dict[str, str] = {}
-    names: dict[str, str] = {}
-    for continent, block in data["continents"].items():
-        for code, *name in _lines(block):
-            continents[code] = continent
-            names[code] = " ".join(name)
-    return continents, names
-
-
-def _read_regions(data: dict[str, Any]) -> Iterator[Region]:
-    for cloud, block in data["clouds"].items():
-        for name, country, place in _lines(block):
-            yield Region(cloud=cloud, name=name, country=country, place=place)
+    return packaged()

@@ -29,21 +29,39 @@ M is always enforced. "In force" is said per policy, against the bound above it 
 *enforced* when the bound allows all of it, *narrowed* when a part, *overridden* when nothing.
 
 Fails closed: a reference that cannot be resolved is reported in `unresolved`, and then nothing new
-may be placed; what is returned besides holds what could be resolved, for what already runs.
+may be placed. What is returned besides binds what already runs, and holds what can be resolved:
+
+| unresolved, of the type or of none | binds what runs | says nothing yet |
+|------------------------------------|-----------------|------------------|
+| the Environment                    | nothing         | D                |
+| one in M                           | the rest of M   | O and D          |
+| one in O                           | M, the rest of O| D                |
+| one in D                           | M, O, rest of D |                  |
+
+Below an unresolved level nothing is judged: what a weaker policy leaves depends on the bound that
+is missing, and it might be overridden by it. A deployment's own policy never drives out what its
+environment's policy, now gone, had put there.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from typing import Literal
 
 from beamlit_operator.api import Environment, ModelDeployment, Policy
 from beamlit_operator.policy import because
-from beamlit_operator.policy.algebra import Parent, ValueSet, intersection, reduced, subset, union
+from beamlit_operator.policy.algebra import Algebra, ValueSet
+from beamlit_operator.policy.attachments import (
+    Attached,
+    Group,
+    IgnoredAttempt,
+    Level,
+    attachments,
+    defect,
+)
 from beamlit_operator.policy.catalogue import Catalogue, built_in
-from beamlit_operator.policy.locations import PolicyType, normal, parents
-
-Level = Literal["environment", "deployment"]
+from beamlit_operator.policy.locations import PolicyType, algebra, parsed
 
 
 class Effect(StrEnum):
@@ -57,7 +75,7 @@ class Effect(StrEnum):
     MISSING = "missing"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Trace:
     """What became of one attached policy, and why."""
 
@@ -66,13 +84,15 @@ class Trace:
     mandatory: bool
     effect: Effect
     because: str
-    group: Literal["M", "O", "D"]
+    group: Group
     """Where it stands in the rules above, or would if it were in force."""
     contribution: ValueSet = frozenset()
     """What it allows within the bound above it; empty unless it is enforced or narrowed."""
+    waits: bool = False
+    """Without effect only because something above it cannot be resolved."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Aspect:
     """The result for one policy type. `allowed` is None for anything, and never empty."""
 
@@ -81,10 +101,12 @@ class Aspect:
 
     def overridden(self) -> tuple[Trace, ...]:
         """The policies that ended without effect because a stronger one excludes them."""
-        return tuple(row for row in self.policies if row.effect is Effect.OVERRIDDEN)
+        return tuple(
+            row for row in self.policies if row.effect is Effect.OVERRIDDEN and not row.waits
+        )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Unresolved:
     """A reference that cannot be followed; while there is one, nothing new is placed."""
 
@@ -93,16 +115,7 @@ class Unresolved:
     message: str
 
 
-@dataclass(frozen=True)
-class IgnoredAttempt:
-    """The deployment tried to remove or replace a mandatory policy."""
-
-    policy: str
-    action: Literal["remove", "replace"]
-    message: str
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class EffectivePolicy:
     """What a deployment is held to."""
 
@@ -119,25 +132,15 @@ class EffectivePolicy:
         return not self.unresolved
 
 
-@dataclass(frozen=True)
-class _Attached:
-    """One attachment with the policy it names."""
+@dataclass(frozen=True, slots=True)
+class _Named:
+    """What a name that is attached somewhere stands for."""
 
-    name: str
-    level: Level
-    mandatory: bool = False
-    replaced_by: str | None = None
-    removed: bool = False
-    stands_for: str | None = None
-
-    @property
-    def in_force(self) -> bool:
-        return self.replaced_by is None and not self.removed
-
-    @property
-    def is_own(self) -> bool:
-        """Whether it stands in D: of the deployment's, those that replace nothing."""
-        return self.level == "deployment" and self.stands_for is None
+    policy_type: str | None
+    """None when there is no such policy: it counts for both types."""
+    values: ValueSet | None
+    """None when it cannot be resolved, or does not govern models."""
+    problem: str | None = None
 
 
 def effective_policy(
@@ -156,107 +159,36 @@ def effective_policy(
         catalogue: what continents and countries contain; the built-in one by default.
     """
     known = catalogue or built_in()
-    attached, ignored, notes = _attachments(deployment, environment, policies)
+    attached = attachments(deployment, environment, policies)
+    named = {
+        name: _named(name, policies.get(name), known)
+        for name in {each.name for each in attached.rows}
+    }
     unresolved: list[Unresolved] = []
     if environment is None:
-        name = deployment.spec.environment
-        unresolved.append(Unresolved("Environment", name, because.no_environment(name)))
-    for name in sorted({each.name for each in attached if each.in_force}):
-        message = _defect(name, policies.get(name))
-        if message is not None:
-            unresolved.append(Unresolved("Policy", name, message))
-    broken = {each.name: each.message for each in unresolved if each.kind == "Policy"}
-    location, flavor = (
-        _aspect(policy_type, attached, policies=policies, broken=broken, catalogue=known)
-        for policy_type in (PolicyType.LOCATION, PolicyType.FLAVOR)
-    )
+        where = deployment.spec.environment
+        unresolved.append(Unresolved("Environment", where, because.no_environment(where)))
+    broken = {each.name for each in attached.rows if named[each.name].problem and each.in_force}
+    unresolved += [Unresolved("Policy", name, named[name].problem or "") for name in sorted(broken)]
+    missing = f"Environment {unresolved[0].name}" if environment is None else None
     return EffectivePolicy(
-        location=location,
-        flavor=flavor,
+        location=_aspect(
+            PolicyType.LOCATION, attached.rows, named=named, no_environment=missing, catalogue=known
+        ),
+        flavor=_aspect(
+            PolicyType.FLAVOR, attached.rows, named=named, no_environment=missing, catalogue=known
+        ),
         unresolved=tuple(unresolved),
-        ignored=tuple(ignored),
-        notes=tuple(notes),
+        ignored=attached.ignored,
+        notes=attached.notes,
     )
-
-
-def _attachments(
-    deployment: ModelDeployment,
-    environment: Environment | None,
-    policies: Mapping[str, Policy],
-) -> tuple[list[_Attached], list[IgnoredAttempt], list[str]]:
-    """Who attached what, after removals and replacements; in an order that depends on names only.
-
-    A replacement counts only for an optional policy of the environment of the same type. Otherwise
-    the attempt has no effect on the environment, and the policy stands among the deployment's own.
-    """
-    inherited: dict[str, bool] = {}
-    for attachment in environment.spec.policies if environment else ():
-        inherited[attachment.name] = attachment.mandatory or inherited.get(attachment.name, False)
-    ignored: list[IgnoredAttempt] = []
-    notes: list[str] = []
-    replaced: dict[str, list[str]] = {}
-    own: set[_Attached] = set()
-    for name, old in sorted(
-        {(each.name, each.replaces or "") for each in deployment.spec.policies}
-    ):
-        stands_for = None
-        if old and environment is not None:
-            if old not in inherited:
-                notes.append(because.replaces_nothing(name, old, environment.metadata.name))
-            elif inherited[old]:
-                message = because.mandatory_stays(old, environment.metadata.name, replacement=name)
-                ignored.append(IgnoredAttempt(old, "replace", message))
-            elif _defect(name, policies.get(name)) or _defect(old, policies.get(old)):
-                # Unresolved anyway; until it is, what the environment says stays in force.
-                pass
-            elif policies[name].spec.type != policies[old].spec.type:
-                types = (policies[name].spec.type, policies[old].spec.type)
-                notes.append(because.replaces_another_type(name, old, types=types))
-            else:
-                stands_for = old
-                replaced.setdefault(old, []).append(name)
-        own.add(_Attached(name, "deployment", stands_for=stands_for))
-    for name in sorted(set(deployment.spec.without_policies)):
-        if environment is None:
-            continue
-        if name not in inherited:
-            notes.append(because.removes_nothing(name, environment.metadata.name))
-        elif inherited[name]:
-            message = because.mandatory_stays(name, environment.metadata.name)
-            ignored.append(IgnoredAttempt(name, "remove", message))
-    removed = set(deployment.spec.without_policies)
-    attached = [
-        _Attached(
-            name,
-            "environment",
-            mandatory=mandatory,
-            replaced_by=" and ".join(replaced.get(name, ())) or None,
-            removed=not mandatory and name in removed and name not in replaced,
-        )
-        for name, mandatory in inherited.items()
-    ]
-    attached.sort(key=lambda each: (not each.mandatory, each.name))
-    attached += sorted(own, key=lambda each: (each.name, each.stands_for or ""))
-    return attached, ignored, notes
-
-
-def _defect(name: str, policy: Policy | None) -> str | None:
-    if policy is None:
-        return because.no_policy(name)
-    entries: Sequence[object] = (
-        policy.spec.locations if policy.spec.type == "location" else policy.spec.flavors
-    )
-    return None if entries else because.empty_policy(name, policy.spec.type)
 
 
 def values_of(policy: Policy, *, catalogue: Catalogue) -> ValueSet:
     """What a policy allows, in normal form and reduced."""
     policy_type = PolicyType(policy.spec.type)
     entries = policy.spec.locations if policy_type is PolicyType.LOCATION else policy.spec.flavors
-    return reduced(
-        (normal(each.type, each.name, catalogue=catalogue) for each in entries),
-        parents(policy_type, catalogue),
-    )
+    return parsed(tuple([(each.type, each.name) for each in entries]), policy_type, catalogue)
 
 
 def applies_to_models(policy: Policy) -> bool:
@@ -264,82 +196,114 @@ def applies_to_models(policy: Policy) -> bool:
     return not policy.spec.resource_types or "model" in policy.spec.resource_types
 
 
+def _named(name: str, policy: Policy | None, catalogue: Catalogue) -> _Named:
+    problem = defect(name, policy)
+    if policy is None or problem is not None:
+        return _Named(policy.spec.type if policy is not None else None, None, problem)
+    governs = applies_to_models(policy)
+    return _Named(policy.spec.type, values_of(policy, catalogue=catalogue) if governs else None)
+
+
+_WEAKER: Mapping[Group, tuple[Group, ...]] = {"M": ("O", "D"), "O": ("D",), "D": ()}
+
+
 def _aspect(
     policy_type: PolicyType,
-    attached: Sequence[_Attached],
+    attached: Sequence[Attached],
     *,
-    policies: Mapping[str, Policy],
-    broken: Mapping[str, str],
+    named: Mapping[str, _Named],
+    no_environment: str | None,
     catalogue: Catalogue,
 ) -> Aspect:
-    parent = parents(policy_type, catalogue)
-    sets: dict[str, ValueSet] = {}
-    for each in attached:
-        policy = policies.get(each.name)
-        if (
-            policy is not None
-            and policy.spec.type == policy_type
-            and each.name not in broken
-            and applies_to_models(policy)
-        ):
-            sets[each.name] = values_of(policy, catalogue=catalogue)
-    live = [each for each in attached if each.in_force and each.name in sets]
-    mandatory = [each.name for each in live if each.mandatory]
-    optional = [each.name for each in live if not each.mandatory and not each.is_own]
-    own = [each.name for each in live if each.is_own]
-
-    m = union((sets[name] for name in mandatory), parent) if mandatory else None
-    o = union((sets[name] for name in optional), parent) if optional else None
-    d = union((sets[name] for name in own), parent) if own else None
-    e = _narrow(m, o, parent)
-    allowed = _narrow(e, d, parent)
-
+    concerned = [each for each in attached if named[each.name].policy_type in (policy_type, None)]
+    if not concerned:
+        return Aspect(None, ())
+    sets = algebra(policy_type, catalogue)
+    groups: dict[Group, list[ValueSet]] = {"M": [], "O": [], "D": []}
+    waits_for: dict[Group, str | None] = {"M": None, "O": None, "D": no_environment}
+    for each in concerned:
+        if not each.in_force:
+            continue
+        group, values = each.group, named[each.name].values
+        if values is not None:
+            groups[group].append(values)
+        elif named[each.name].problem:
+            for weaker in _WEAKER[group]:
+                waits_for[weaker] = waits_for[weaker] or f"Policy {each.name}"
+    m = sets.union(*groups["M"]) if groups["M"] else None
+    o = sets.union(*groups["O"]) if groups["O"] and not waits_for["O"] else None
+    d = sets.union(*groups["D"]) if groups["D"] and not waits_for["D"] else None
+    e = _narrow(m, o, sets)
+    allowed = _narrow(e, d, sets)
+    mandatory = tuple(
+        (each.name, values)
+        for each in concerned
+        if each.mandatory and (values := named[each.name].values) is not None
+    )
     rows = []
-    for each in attached:
-        # A policy that is not there has no type: it is told under both.
-        if each.in_force and each.name in broken:
-            if each.name not in policies or policies[each.name].spec.type == policy_type:
-                rows.append(_row(each, Effect.MISSING, broken[each.name]))
+    for each in concerned:
+        values, problem = named[each.name].values, named[each.name].problem
+        if each.in_force and problem is not None:
+            rows.append(_row(each, Effect.MISSING, problem))
+        elif values is None:
+            # It does not govern models, or nobody misses it: it was removed or replaced.
+            continue
         elif each.replaced_by is not None:
-            if each.name in sets:
-                rows.append(_row(each, Effect.REPLACED, because.replaced(each.replaced_by)))
+            rows.append(_row(each, Effect.REPLACED, because.replaced(each.replaced_by)))
         elif each.removed:
-            if each.name in sets:
-                rows.append(_row(each, Effect.REMOVED, because.removed()))
-        elif each.name in sets and each.mandatory:
-            others = {name: sets[name] for name in mandatory if name != each.name}
-            rows.append(
-                _row(
-                    each,
-                    Effect.ENFORCED,
-                    because.mandatory(sets[each.name], others=others, allowed=allowed),
-                    sets[each.name],
-                )
-            )
-        elif each.name in sets:
-            above = e if each.is_own else m
-            rows.append(_judged(each, sets[each.name], above=above, parent=parent))
-    return Aspect(allowed=allowed, policies=tuple(rows))
+            rows.append(_row(each, Effect.REMOVED, because.removed()))
+        elif each.mandatory:
+            rows.append(_enforced(each, values, mandatory, m, allowed))
+        elif (missing := waits_for[each.group]) is not None:
+            rows.append(_waiting(each, missing))
+        else:
+            above = e if each.group == "D" else m
+            rows.append(_judged(each, values, above, sets))
+    return Aspect(allowed, tuple(rows))
 
 
-def _narrow(bound: ValueSet | None, by: ValueSet | None, parent: Parent) -> ValueSet | None:
+def _narrow(bound: ValueSet | None, by: ValueSet | None, sets: Algebra) -> ValueSet | None:
     """The bound narrowed by a weaker set; the bound alone where the two have nothing in common."""
     if bound is None or by is None:
         return by if bound is None else bound
-    return intersection(bound, by, parent) or bound
+    return sets.intersection(bound, by) or bound
 
 
-def _judged(each: _Attached, values: ValueSet, *, above: ValueSet | None, parent: Parent) -> Trace:
-    own = each.is_own
-    contribution = values if above is None else intersection(values, above, parent)
+# Rows are remembered like sets: the deployments of an environment have most of them in common.
+_remembered = lru_cache(maxsize=16384)
+
+
+@_remembered
+def _enforced(
+    each: Attached,
+    values: ValueSet,
+    mandatory: tuple[tuple[str, ValueSet], ...],
+    bound: ValueSet | None,
+    allowed: ValueSet | None,
+) -> Trace:
+    others = {name: other for name, other in mandatory if name != each.name}
+    text = because.mandatory(values, others=others, bound=bound, allowed=allowed)
+    return _row(each, Effect.ENFORCED, text, values)
+
+
+@_remembered
+def _judged(each: Attached, values: ValueSet, above: ValueSet | None, sets: Algebra) -> Trace:
+    own = each.group == "D"
+    contribution = values if above is None else sets.intersection(values, above)
     if not contribution:
         return _row(each, Effect.OVERRIDDEN, because.overridden(values, above, own=own))
-    if subset(values, above, parent):
+    if above is None or sets.covers(above, values):
         text = because.enforced(own=own, stands_for=each.stands_for)
         return _row(each, Effect.ENFORCED, text, contribution)
     return _row(each, Effect.NARROWED, because.narrowed(values, above, own=own), contribution)
 
 
-def _row(each: _Attached, effect: Effect, text: str, contribution: ValueSet = frozenset()) -> Trace:
-    group: Literal["M", "O", "D"] = "M" if each.mandatory else "D" if each.is_own else "O"
-    return Trace(each.name, each.level, each.mandatory, effect, text, group, contribution)
+def _waiting(each: Attached, missing: str) -> Trace:
+    text = because.waits(missing)
+    return Trace(
+        each.name, each.level, False, Effect.OVERRIDDEN, text, group=each.group, waits=True
+    )
+
+
+def _row(each: Attached, effect: Effect, text: str, contribution: ValueSet = frozenset()) -> Trace:
+    return Trace(each.name, each.level, each.mandatory, effect, text, each.group, contribution)

@@ -1,14 +1,19 @@
 """Normal forms and containment of the two policy types: locations and flavors.
 
-`continent:na` contains `country:us`, which contains `location:us-east-1`. Flavors are flat.
+`continent:na` contains `country:us`, which contains `location:us-east-1`, which contains its zones
+(`location:us-east-1a`). `gpu:a100` contains its variant `gpu:a100-80gb`; other flavors are flat.
 Names are case-insensitive; the normal form is lower case and the catalogue's own spelling.
 """
 
 from collections.abc import Iterable
 from enum import StrEnum
+from functools import lru_cache
 
-from beamlit_operator.policy.algebra import Parent, Value, flat
+from beamlit_operator.policy.algebra import Algebra, Parent, Value, ValueSet, reduced
 from beamlit_operator.policy.catalogue import CONTINENTS, Catalogue
+
+CATALOGUES = 8
+"""Catalogues whose containment is kept at hand; a process works with one or two."""
 
 
 class PolicyType(StrEnum):
@@ -21,22 +26,37 @@ class PolicyType(StrEnum):
 LOCATION_KINDS = ("continent", "country", "location")
 FLAVOR_KINDS = ("cpu", "gpu")
 
+Entries = tuple[tuple[str, str], ...]
+"""The kinds and names of a policy, as they are written."""
+
 
 def normal(kind: str, name: str, *, catalogue: Catalogue) -> Value:
     """The normal form of one entry of a policy or of a deployment's flavors."""
     kind, name = kind.strip().lower(), name.strip().lower()
     if kind in FLAVOR_KINDS:
         name = catalogue.flavor_name(kind, name)
+    elif kind == "location":
+        name = catalogue.location_name(name)
     return Value(kind, name)
+
+
+@lru_cache(maxsize=2 * CATALOGUES)
+def algebra(policy_type: PolicyType, catalogue: Catalogue) -> Algebra:
+    """The operations on the sets of one policy type."""
+    return Algebra(parents(policy_type, catalogue))
 
 
 def parents(policy_type: PolicyType, catalogue: Catalogue) -> Parent:
     """The containment relation of one policy type."""
-    if policy_type is PolicyType.FLAVOR:
-        return flat
 
-    def parent(value: Value) -> Value | None:
+    def of_flavor(value: Value) -> Value | None:
+        above = catalogue.variant_of(value.kind, value.name)
+        return None if above is None else Value(value.kind, above)
+
+    def of_location(value: Value) -> Value | None:
         if value.kind == "location":
+            if (region := catalogue.region_of(value.name)) is not None:
+                return Value("location", region)
             country = catalogue.country_of(value.name)
             return None if country is None else Value("country", country)
         if value.kind == "country":
@@ -44,7 +64,16 @@ def parents(policy_type: PolicyType, catalogue: Catalogue) -> Parent:
             return None if continent is None else Value("continent", continent)
         return None
 
-    return parent
+    return of_flavor if policy_type is PolicyType.FLAVOR else of_location
+
+
+@lru_cache(maxsize=8192)
+def parsed(entries: Entries, policy_type: PolicyType, catalogue: Catalogue) -> ValueSet:
+    """What a policy with these entries allows, in normal form and reduced."""
+    return reduced(
+        (normal(kind, name, catalogue=catalogue) for kind, name in entries),
+        algebra(policy_type, catalogue).parent,
+    )
 
 
 def unknown(values: Iterable[Value], *, catalogue: Catalogue) -> list[str]:

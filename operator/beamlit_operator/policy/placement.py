@@ -1,17 +1,20 @@
 """The effective policy as constraints of a pod: required node affinity, device and toleration.
 
 Affinity and `nodes.node_allows` say the same of every node, also of those that do not exist yet
-(groups that an autoscaler grows carry the cloud's region label only). Terms are alternatives:
+(groups that an autoscaler grows carry the cloud's region and zone labels). Terms are alternatives:
 
-| term        | location label | country label | continent label | region label       |
-|-------------|----------------|---------------|-----------------|--------------------|
-| by location | in the set     |               |                 |                    |
-| by country  | absent         | in the set    |                 |                    |
-| by continent| absent         | absent        | in the set      |                    |
-| by region   | absent         | absent        | absent          | in the set         |
+| term        | location label | country label | continent label | region label     | zone label |
+|-------------|----------------|---------------|-----------------|------------------|------------|
+| by location | in the set     |               |                 |                  |            |
+| by country  | absent         | in the set    |                 |                  |            |
+| by continent| absent         | absent        | in the set      |                  |            |
+| by region   | absent         | absent        | absent          | in the set       | not abroad |
+| by zone     | absent         | absent        | absent          | the zone's region| in the set |
 
 "The set" of locations and countries includes all that the allowed continents and countries contain
-in the catalogue. Terms of location and of hardware are multiplied, since both must hold.
+in the catalogue. "Not abroad": no zone of those regions that lies outside what is allowed, such as
+an AWS Local Zone in another country. There is one term by zone for each region of which only zones
+are allowed. Terms of location and of hardware are multiplied, since both must hold.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,12 +23,15 @@ from typing import Any
 
 from beamlit_operator.api import labels as names
 from beamlit_operator.api.policy import Flavor
-from beamlit_operator.policy.algebra import Value, ValueSet, flat, reduced, within
+from beamlit_operator.policy.algebra import Value, ValueSet, reduced, within
 from beamlit_operator.policy.catalogue import Catalogue, built_in
 from beamlit_operator.policy.effective import EffectivePolicy
-from beamlit_operator.policy.locations import normal
+from beamlit_operator.policy.locations import PolicyType, algebra, normal
 from beamlit_operator.policy.nodes import (
     ARCHITECTURE,
+    PRODUCT,
+    ZONE,
+    NodeKinds,
     hardware_allows,
     location_allows,
     no_placement_message,
@@ -39,7 +45,7 @@ Term = list[Requirement]
 """Requirements that must all hold."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Hardware:
     """The flavors a deployment runs on: any of `values`, None for any hardware.
 
@@ -50,7 +56,7 @@ class Hardware:
     forbidden: tuple[Value, ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Placement:
     """What a pod says so that it runs only where it may."""
 
@@ -77,8 +83,9 @@ def choose_hardware(
     if not wanted:
         cpus = frozenset(value for value in allowed or () if value.kind == "cpu")
         return Hardware(cpus or allowed)
-    forbidden = {value for value in wanted if not within(value, allowed, flat)}
-    return Hardware(reduced(wanted - forbidden, flat), tuple(sorted(forbidden)))
+    parent = algebra(PolicyType.FLAVOR, catalogue).parent
+    forbidden = {value for value in wanted if not within(value, allowed, parent)}
+    return Hardware(reduced(wanted - forbidden, parent), tuple(sorted(forbidden)))
 
 
 def place(
@@ -132,18 +139,20 @@ def node_allows(
 
 def why_no_node(
     policy: EffectivePolicy,
-    nodes: Sequence[Mapping[str, str]],
+    kinds: NodeKinds,
     *,
     requested: Sequence[Flavor] = (),
     catalogue: Catalogue | None = None,
 ) -> str | None:
-    """Why the deployment fits on none of the nodes (their labels); None if it fits on one."""
+    """Why the deployment fits on none of these nodes; None if it fits on one."""
     known = catalogue or built_in()
-    if any(node_allows(policy, labels, requested=requested, catalogue=known) for labels in nodes):
+    if any(
+        node_allows(policy, labels, requested=requested, catalogue=known) for labels, _ in kinds
+    ):
         return None
     hardware = choose_hardware(policy.flavor.allowed, requested, catalogue=known)
     return no_placement_message(
-        policy.location.allowed, hardware.values, nodes=nodes, catalogue=known
+        policy.location.allowed, hardware.values, kinds=kinds, catalogue=known
     )
 
 
@@ -155,22 +164,60 @@ def _location_terms(allowed: ValueSet | None, catalogue: Catalogue) -> list[Term
     countries.update(name for each in continents for name in catalogue.countries_in(each))
     locations = {value.name for value in allowed if value.kind == "location"}
     locations.update(name for each in countries for name in catalogue.locations_in(each))
+    regions, zones, abroad = _regions_and_zones(locations, allowed, catalogue)
+    locations.update(zone for each in zones.values() for zone in each)
+    parent = algebra(PolicyType.LOCATION, catalogue).parent
+    locations.update(
+        zone for zone in catalogue.listed_zones if within(Value("location", zone), allowed, parent)
+    )
+    unlabelled = [_absent(each) for each in _OWN_LABELS]
     terms = [
-        [_in(names.NODE_LOCATION, sorted(locations))],
-        [_absent(names.NODE_LOCATION), _in(names.NODE_COUNTRY, spellings(countries))],
+        [_in(names.NODE_LOCATION, _label_values(locations, catalogue))],
+        [unlabelled[0], _in(names.NODE_COUNTRY, spellings(countries))],
+        [*unlabelled[:2], _in(names.NODE_CONTINENT, spellings(continents))],
         [
-            _absent(names.NODE_LOCATION),
-            _absent(names.NODE_COUNTRY),
-            _in(names.NODE_CONTINENT, spellings(continents)),
+            *unlabelled,
+            _in(names.NODE_REGION, _label_values(regions, catalogue)),
+            *([_not_in(ZONE, _label_values(abroad, catalogue))] if abroad else ()),
         ],
-        [
-            _absent(names.NODE_LOCATION),
-            _absent(names.NODE_COUNTRY),
-            _absent(names.NODE_CONTINENT),
-            _in(names.NODE_REGION, sorted(locations)),
-        ],
+        *(
+            [
+                *unlabelled,
+                _in(names.NODE_REGION, _label_values([region], catalogue)),
+                _in(ZONE, _label_values(of_region, catalogue)),
+            ]
+            for region, of_region in sorted(zones.items())
+        ),
     ]
     return [term for term in terms if _possible(term)]
+
+
+_OWN_LABELS = (names.NODE_LOCATION, names.NODE_COUNTRY, names.NODE_CONTINENT)
+
+
+def _regions_and_zones(
+    locations: Iterable[str], allowed: ValueSet, catalogue: Catalogue
+) -> tuple[list[str], dict[str, set[str]], list[str]]:
+    """The allowed regions, the allowed zones of other regions, and the zones to keep out."""
+    parent = algebra(PolicyType.LOCATION, catalogue).parent
+    of_zone = {name: catalogue.zone_region(name) for name in locations}
+    regions = sorted(name for name, region in of_zone.items() if region is None)
+    zones: dict[str, set[str]] = {}
+    for name, region in of_zone.items():
+        if region is not None and region not in of_zone:
+            zones.setdefault(region, set()).add(name)
+    abroad = []
+    for region, foreign in catalogue.foreign_zones.items():
+        inside = {zone for zone in foreign if within(Value("location", zone), allowed, parent)}
+        if region in of_zone:
+            abroad += sorted(set(foreign) - inside)
+        elif inside:
+            zones.setdefault(region, set()).update(inside)
+    return regions, zones, abroad
+
+
+def _label_values(locations: Iterable[str], catalogue: Catalogue) -> list[str]:
+    return sorted({value for name in locations for value in catalogue.label_values(name)})
 
 
 def _hardware_terms(hardware: ValueSet | None, catalogue: Catalogue) -> list[Term] | None:
@@ -182,7 +229,9 @@ def _hardware_terms(hardware: ValueSet | None, catalogue: Catalogue) -> list[Ter
         if value.kind == "cpu" and value.name in catalogue.cpus
         for architecture in catalogue.cpus[value.name].architectures
     }
-    gpus = sorted(value.name for value in hardware if value.kind == "gpu")
+    gpus = sorted(
+        name for value in hardware if value.kind == "gpu" for name in catalogue.variants(value.name)
+    )
     by_label: dict[str, set[str]] = {}
     for name in gpus:
         if name in catalogue.gpus:
@@ -192,7 +241,11 @@ def _hardware_terms(hardware: ValueSet | None, catalogue: Catalogue) -> list[Ter
         [_in(ARCHITECTURE, sorted(architectures))],
         [_in(names.NODE_FLAVOR, spellings(gpus))],
         *(
-            [_absent(names.NODE_FLAVOR), _in(label, sorted(values))]
+            [
+                _absent(names.NODE_FLAVOR),
+                *([_absent(PRODUCT)] if label != PRODUCT else ()),
+                _in(label, sorted(values)),
+            ]
             for label, values in sorted(by_label.items())
         ),
     ]
@@ -220,6 +273,11 @@ def _affinity(terms: list[Term]) -> dict[str, Any]:
 
 def _in(label: str, values: list[str]) -> Requirement:
     return {"key": label, "operator": "In", "values": values}
+
+
+def _not_in(label: str, values: list[str]) -> Requirement:
+    """Kubernetes lets in a node without the label."""
+    return {"key": label, "operator": "NotIn", "values": values}
 
 
 def _absent(label: str) -> Requirement:

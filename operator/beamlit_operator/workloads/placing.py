@@ -12,10 +12,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from beamlit_operator.api.policy import Flavor
-from beamlit_operator.policy.algebra import Value, ValueSet, flat, subset, written
+from beamlit_operator.policy.algebra import Value, ValueSet, written
 from beamlit_operator.policy.catalogue import Catalogue
 from beamlit_operator.policy.effective import Aspect, EffectivePolicy
-from beamlit_operator.policy.locations import PolicyType, parents
+from beamlit_operator.policy.locations import PolicyType, algebra
 from beamlit_operator.policy.placement import Placement, place
 
 Json = dict[str, Any]
@@ -94,12 +94,12 @@ def policy_of(annotations: Mapping[str, str]) -> EffectivePolicy | None:
 
 def allows_no_more(one: EffectivePolicy, other: EffectivePolicy, *, catalogue: Catalogue) -> bool:
     """Whether `other` allows everything that `one` allows."""
-    location = parents(PolicyType.LOCATION, catalogue)
     return all(
-        above is None or (below is not None and subset(below, above, parent))
-        for below, above, parent in (
-            (one.location.allowed, other.location.allowed, location),
-            (one.flavor.allowed, other.flavor.allowed, flat),
+        above is None
+        or (below is not None and algebra(policy_type, catalogue).covers(above, below))
+        for below, above, policy_type in (
+            (one.location.allowed, other.location.allowed, PolicyType.LOCATION),
+            (one.flavor.allowed, other.flavor.allowed, PolicyType.FLAVOR),
         )
     )
 

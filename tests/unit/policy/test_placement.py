@@ -18,6 +18,8 @@ CONTINENT = "beamlit.com/continent"
 FLAVOR = "beamlit.com/flavor"
 REGION = "topology.kubernetes.io/region"
 PRODUCT = "nvidia.com/gpu.product"
+ZONE = "topology.kubernetes.io/zone"
+TYPE = "node.kubernetes.io/instance-type"
 ARCH = "kubernetes.io/arch"
 
 
@@ -42,6 +44,8 @@ def admits(affinity: dict[str, Any] | None, labels: dict[str, str]) -> bool:
         key = expression["key"]
         if expression["operator"] == "In":
             return labels.get(key) in expression["values"]
+        if expression["operator"] == "NotIn":
+            return labels.get(key) not in expression["values"]
         assert expression["operator"] == "DoesNotExist"
         return key not in labels
 
@@ -71,6 +75,43 @@ def admits(affinity: dict[str, Any] | None, labels: dict[str, str]) -> bool:
         (["location:berlin-1"], {REGION: "berlin-1"}, True),
         (["location:us-east-1"], {COUNTRY: "us"}, False),
         (["country:no"], {REGION: "norwayeast"}, True),
+        (["location:us-east-1"], {REGION: "us-east-1", ZONE: "us-east-1a"}, True),
+        (["location:us-east-1a"], {REGION: "us-east-1", ZONE: "us-east-1a"}, True),
+        (["location:us-east-1a"], {REGION: "us-east-1", ZONE: "us-east-1b"}, False),
+        (["location:us-east-1a"], {REGION: "us-east-1"}, False),
+        (["location:us-east-1a"], {ZONE: "us-east-1a"}, False),
+        (["location:us-east-1a"], {LOCATION: "us-east-1a"}, True),
+        (["country:us"], {REGION: "us-east-1", ZONE: "us-east-1-bue-1a"}, False),
+        (["location:us-east-1"], {REGION: "us-east-1", ZONE: "us-east-1-bue-1a"}, False),
+        (["country:ar"], {REGION: "us-east-1", ZONE: "us-east-1-bue-1a"}, True),
+        (["country:ar"], {REGION: "us-east-1", ZONE: "us-east-1a"}, False),
+        (["continent:sa"], {REGION: "us-east-1", ZONE: "us-east-1-lim-1a"}, True),
+        (
+            ["country:us", "continent:sa"],
+            {REGION: "us-east-1", ZONE: "us-east-1-bue-1a"},
+            True,
+        ),
+        (["country:us"], {REGION: "us-east-1", ZONE: "us-east-1-lax-9z"}, True),
+        (["country:us"], {REGION: "us-east-1", ZONE: "eu-west-1a"}, True),
+        (["country:fr"], {REGION: "GRA11", ZONE: "nova"}, True),
+        (["country:us"], {REGION: "iad", ZONE: "US-ASHBURN-AD-1"}, True),
+        (["location:us-ashburn-ad-1"], {REGION: "iad", ZONE: "US-ASHBURN-AD-1"}, True),
+        (["country:gb"], {REGION: "uk-london-1", ZONE: "UK-LONDON-1-AD-1"}, True),
+        (["country:us"], {REGION: "US-EAST-04", ZONE: "US-EAST-04A"}, True),
+        (["country:sa"], {REGION: "me-west-1"}, False),
+        (["location:me-west-1"], {REGION: "me-west-1"}, True),
+        (["gpu:a100"], {PRODUCT: "NVIDIA-A100-SXM4-80GB"}, True),
+        (["gpu:a100-40gb"], {PRODUCT: "NVIDIA-A100-SXM4-80GB"}, False),
+        (["gpu:a100-80gb"], {"karpenter.k8s.aws/instance-gpu-name": "a100"}, False),
+        (["gpu:a100"], {FLAVOR: "A100-80GB"}, True),
+        (["gpu:a100-80gb"], {FLAVOR: "a100"}, False),
+        (["gpu:a100"], {TYPE: "p4d.24xlarge"}, True),
+        (["gpu:a100"], {TYPE: "p4d.24xlarge", PRODUCT: "A100-SXM4-40GB-MIG-1g.5gb"}, False),
+        (["gpu:t4"], {PRODUCT: "Tesla-T4-SHARED"}, True),
+        (["gpu:mi300x"], {"amd.com/gpu.device-id": "74a1"}, True),
+        (["gpu:tpu-v6e"], {"cloud.google.com/gke-tpu-accelerator": "tpu-v6e-slice"}, True),
+        (["gpu:trainium2"], {"karpenter.k8s.aws/instance-accelerator-name": "trainium2"}, True),
+        (["gpu:gaudi3"], {FLAVOR: "gaudi3"}, True),
         (["gpu:t4"], {PRODUCT: "Tesla-T4"}, True),
         (["gpu:t4"], {"cloud.google.com/gke-accelerator": "nvidia-tesla-t4"}, True),
         (["gpu:t4"], {"karpenter.k8s.aws/instance-gpu-name": "t4"}, True),
@@ -98,10 +139,21 @@ VALUES = st.sampled_from(
     [
         "continent:na", "continent:eu", "continent:an", "country:us", "country:de", "country:no",
         "country:xx", "location:us-east-1", "location:eu-west-1", "location:berlin-1",
-        "location:eastus", "cpu:x86", "cpu:arm", "cpu:vax", "gpu:t4", "gpu:l4", "gpu:rtx4090",
+        "location:eastus", "location:us-east-1a", "location:us-east-1-bue-1a", "country:ar",
+        "continent:sa", "country:fr", "location:gra11", "location:phx-ad-1", "country:sa",
+        "gpu:a100", "gpu:a100-80gb", "cpu:x86", "cpu:arm", "cpu:vax", "gpu:t4", "gpu:l4",
+        "gpu:rtx4090",
     ]
 )  # fmt: skip
-PLACES = st.sampled_from(["us-east-1", "eu-west-1", "eastus", "berlin-1", "US-EAST-1", "x", ""])
+PLACES = st.sampled_from(
+    [
+        "us-east-1", "eu-west-1", "eastus", "berlin-1", "US-EAST-1", "x", "", "GRA11", "gra11",
+        "Gra11", "phx", "us-phoenix-1", "me-west-1", "us-east-1a", "us-east-1-bue-1a", "PHX-AD-1",
+    ]
+)  # fmt: skip
+ZONES = st.sampled_from(
+    ["us-east-1a", "us-east-1-bue-1a", "us-east-1-lim-1a", "eastus-1", "PHX-AD-1", "nova", ""]
+)
 NODES = st.fixed_dictionaries(
     {},
     optional={
@@ -109,10 +161,12 @@ NODES = st.fixed_dictionaries(
         COUNTRY: st.sampled_from(["us", "US", "Us", "de", "no", "xx", ""]),
         CONTINENT: st.sampled_from(["na", "NA", "eu", "Eu", "an", "zz"]),
         REGION: PLACES,
+        ZONE: ZONES,
         ARCH: st.sampled_from(["amd64", "arm64", "vax"]),
-        FLAVOR: st.sampled_from(["t4", "T4", "l4", "rtx4090", "x86"]),
-        PRODUCT: st.sampled_from(["Tesla-T4", "NVIDIA-L4", "NVIDIA-H200"]),
-        "karpenter.k8s.aws/instance-gpu-name": st.sampled_from(["t4", "l4", "h100"]),
+        FLAVOR: st.sampled_from(["t4", "T4", "l4", "rtx4090", "x86", "a100", "A100-80GB"]),
+        PRODUCT: st.sampled_from(["Tesla-T4", "NVIDIA-L4", "NVIDIA-A100-SXM4-80GB"]),
+        "karpenter.k8s.aws/instance-gpu-name": st.sampled_from(["t4", "l4", "a100"]),
+        TYPE: st.sampled_from(["g4dn.xlarge", "p4d.24xlarge", "m5.large"]),
     },
 )
 REQUESTED = st.lists(
@@ -139,6 +193,26 @@ def test_a_smaller_place_never_lets_in_a_node_that_the_larger_one_keeps_out(
     above = parent(Value(*wide.split(":")))
     if above is not None and node_allows(held_to(wide), labels):
         assert node_allows(held_to(str(above)), labels)
+
+
+def test_a_message_about_many_kinds_of_nodes_stays_short() -> None:
+    kinds = [({LOCATION: f"site-{number}"}, number) for number in range(1, 400)]
+    message = why_no_node(held_to("country:us"), kinds)
+    assert message is not None
+    assert "399 nodes in location:site-399" in message
+    assert "of 391 other kinds" in message
+    assert len(message) < 1000
+
+
+def test_affinity_lists_no_zone_unless_one_is_abroad_or_named() -> None:
+    def keys(policy: EffectivePolicy) -> set[str]:
+        affinity = place(policy).affinity
+        assert affinity is not None
+        required = affinity["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
+        return {e["key"] for t in required["nodeSelectorTerms"] for e in t["matchExpressions"]}
+
+    assert ZONE not in keys(held_to("country:ie"))
+    assert ZONE in keys(held_to("country:us"))
 
 
 def test_nothing_is_said_when_anything_is_allowed() -> None:
@@ -169,9 +243,9 @@ def test_a_flavor_that_is_not_allowed_is_reported_and_never_placed() -> None:
 
 
 def test_a_deployment_that_fits_nowhere_is_told_what_was_allowed_and_what_exists() -> None:
-    nodes = [{REGION: "eu-west-1", ARCH: "amd64"}, {REGION: "eu-west-1", ARCH: "amd64"}, {}]
-    message = why_no_node(held_to("country:us"), nodes)
+    kinds = [({REGION: "eu-west-1", ARCH: "amd64"}, 2), ({}, 1)]
+    message = why_no_node(held_to("country:us"), kinds)
     assert message is not None
     assert "allowed are country:us as location" in message
     assert "2 nodes in location:eu-west-1 with cpu:x86" in message
-    assert why_no_node(held_to("country:ie"), nodes) is None
+    assert why_no_node(held_to("country:ie"), kinds) is None
