@@ -304,7 +304,7 @@ def unplaceable(
     kinds: Iterable[Mapping[str, str]],
 ) -> str | None:
     """Why none of the nodes fits; None if one does, or if none is known."""
-    nodes = [*kinds]
+    nodes = [(labels, 1) for labels in kinds]
     if not nodes:
         return None
     return why_no_node(
