@@ -99,6 +99,10 @@ class Reason(StrEnum):
         "PolicyCollision",
         "The deployment's policy leaves nothing of the environment's, which is enforced instead.",
     )
+    EDITED = (
+        "Edited",
+        "A Policy or Environment was changed: by whom, what, and what moved because of it.",
+    )
     MANDATORY_POLICY_KEPT = (
         "MandatoryPolicyKept",
         "The deployment tried to remove or replace a mandatory policy; it stays.",

@@ -33,6 +33,9 @@ T = TypeVar("T")
 Enqueue = Callable[[Key, float], None]
 """Takes a key and after how many seconds it has to be looked at."""
 
+OnSeen = Callable[[Kind, ObjectKey, Json | None, Json | None], None]
+"""Takes a kind, a key, the object as it was and as it is."""
+
 SETTLE = 0.5
 """Seconds by which rows and counts on other objects may lag: many changes become one write."""
 
@@ -43,8 +46,10 @@ TOMBSTONES = 4096
 class Indexes:
     """The operator's picture of the cluster. Objects in it are shared: never modify one."""
 
-    def __init__(self, enqueue: Enqueue) -> None:
+    def __init__(self, enqueue: Enqueue, *, on_seen: OnSeen | None = None) -> None:
+        """``on_seen`` gets every object that is there, changed or went, before and after."""
         self._enqueue = enqueue
+        self._on_seen = on_seen or (lambda *_: None)
         self._buried: OrderedDict[str, None] = OrderedDict()
         self.models: dict[ObjectKey, Held[Model]] = {}
         self.deployments: dict[ObjectKey, Held[ModelDeployment]] = {}
@@ -68,6 +73,7 @@ class Indexes:
         # The answer to a write also shows what others changed just before; the watch's own news of
         # that will not be newer any more, so it must not pass unnoticed here.
         own = own and known is not None and _asked(known) == _asked(raw)
+        self._on_seen(kind, key, known, raw)
         if kind is Kind.MODEL:
             self._put_model(key, held(Model, raw), own=own)
         elif kind is Kind.MODEL_DEPLOYMENT:
@@ -85,6 +91,7 @@ class Indexes:
         if known is None or (uid and known["metadata"].get("uid") not in ("", None, uid)):
             return
         self._bury(known["metadata"].get("uid") or "")
+        self._on_seen(kind, key, known, None)
         if kind is Kind.MODEL:
             self._put_model(key, None)
         elif kind is Kind.MODEL_DEPLOYMENT:
@@ -149,6 +156,15 @@ class Indexes:
         self._add(Kind.MODEL, self._models_by_integration.of(ObjectKey(namespace, integration)))
 
     # Questions.
+
+    def held_by(self, kind: Kind, key: ObjectKey) -> set[ObjectKey]:
+        """The deployments that a Policy or an Environment may concern."""
+        if kind is Kind.ENVIRONMENT:
+            return set(self._deployments_by_environment.of(key))
+        found = set(self._deployments_by_policy.of(key))
+        for environment in self._environments_by_policy.of(key):
+            found |= self._deployments_by_environment.of(environment)
+        return found
 
     def deployments_of(self, model: ObjectKey) -> list[Held[ModelDeployment]]:
         """The deployments of a Model, by name."""

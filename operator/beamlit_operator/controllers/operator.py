@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import web
 
 from beamlit_operator.controllers.admission.picture import Picture
+from beamlit_operator.controllers.audit import Audit
 from beamlit_operator.controllers.children import CHILD_RESOURCES, Children, Nodes
 from beamlit_operator.controllers.credentials import Integrations
 from beamlit_operator.controllers.drive import drive
@@ -77,7 +78,12 @@ class Operator:
             on_done=self.metrics.done,
             urgent=self._is_urgent,
         )
-        self.indexes = Indexes(self._enqueue)
+        announcer = Announcer(client, identity=options.identity, clock=clock)
+        self.audit = Audit(
+            held_by=lambda kind, key: self.indexes.held_by(kind, key),
+            announce=announcer.announce,
+        )
+        self.indexes = Indexes(self._enqueue, on_seen=self.audit.seen)
         self.children = {
             resource: Children(
                 client,
@@ -103,8 +109,9 @@ class Operator:
             client,
             indexes=self.indexes,
             children=self.children,
-            announcer=Announcer(client, identity=options.identity, clock=clock),
+            announcer=announcer,
         )
+        self.children[PODS].when_gone(self.audit.pod_gone)
         self.starts = Starts(self.queue.add)
         self._reconciler = Reconciler(
             options=options,
@@ -117,6 +124,7 @@ class Operator:
             starts=self.starts,
             clock=clock,
             hurried=lambda: self.queue.hurried,
+            on_decided=self.audit.decided,
         )
         self.scaling = Scaling(
             client, options=options, indexes=self.indexes, children=self.children
@@ -173,10 +181,12 @@ class Operator:
                 if self.options.leader_election:
                     await self._elector.acquire()
                     group.create_task(self._elector.hold())
+                self.audit.lead()
                 group.create_task(self.queue.run())
                 group.create_task(self.scaling.run())
                 group.create_task(self.starts.run())
         finally:
+            await self.audit.close()
             await self.book.close()
             await self._elector.release()
             if server is not None:

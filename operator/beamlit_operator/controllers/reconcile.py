@@ -29,12 +29,16 @@ from beamlit_operator.kube import (
     HORIZONTAL_POD_AUTOSCALERS,
     PODS,
     SERVICES,
+    Json,
     ObjectKey,
     Resource,
 )
 from beamlit_operator.origins import OriginError
 from beamlit_operator.policy import built_in
 from beamlit_operator.workloads.native import Settings
+
+OnDecided = Callable[[ObjectKey, Json | None, Plan], None]
+"""Takes a deployment's key, how it was (None: it is gone) and its plan."""
 
 STATUS_LAG = 0.5
 """Seconds by which the status may lag behind an eviction while others wait for theirs."""
@@ -57,8 +61,11 @@ class Reconciler:
         starts: Starts,
         monotonic: Callable[[], float] = time.monotonic,
         hurried: Callable[[], bool] = lambda: False,
+        on_decided: OnDecided = lambda *_: None,
     ) -> None:
-        """``hurried`` says whether other deployments with pods wait to be looked at."""
+        """``hurried`` says whether other deployments with pods wait to be looked at; ``on_decided``
+        hears of every deployment that was brought to its plan, or is gone."""
+        self._on_decided = on_decided
         self._options = options
         self._indexes = indexes
         self._children = children
@@ -101,8 +108,9 @@ class Reconciler:
             self._starts.forget(key)
             if key.kind is Kind.MODEL_DEPLOYMENT:
                 self._unused_since.pop(ObjectKey(key.workspace, key.name), None)
+                self._on_decided(ObjectKey(key.workspace, key.name), None, Plan())
             return None
-        plan = self._decide(key)
+        plan = decided = self._decide(key)
         if self._hurried() and any(each.resource is PODS for each in plan.delete):
             # Others may have pods to remove too. What is told about this can wait: the end of its
             # pods brings it back, and at the latest the clock does.
@@ -113,6 +121,8 @@ class Reconciler:
             await self._tell_refusal(key, refusal)
             raise RetryError(str(refusal)) from refusal
         self._start_draining(key)
+        if key.kind is Kind.MODEL_DEPLOYMENT:
+            self._on_decided(ObjectKey(key.workspace, key.name), found.raw, decided)
         if key.kind is Kind.MODEL_DEPLOYMENT and self._waits_for_nodes(key):
             return min(NODE_GRACE, plan.requeue_after or NODE_GRACE)
         return plan.requeue_after
