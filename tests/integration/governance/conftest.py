@@ -60,14 +60,17 @@ class GovernedStack(Stack):
         lines = (self.folder / "operator.log").read_text().splitlines()
         return [json.loads(line) for line in lines if line.startswith("{")]
 
-    async def until_log(self, message: str, **fields: object) -> Json:
-        """Waits for a line of the operator's log."""
+    async def until_log_of(
+        self, workspace: Workspace, kind: str, name: str, **fields: object
+    ) -> Json:
+        """Waits for a line of the operator's log about an object."""
+        wanted = {"workspace": workspace.name, "kind": kind, "object": name, **fields}
         deadline = time.monotonic() + 40
         while True:
             for line in self.operator_log():
-                if line["message"] == message and fields.items() <= line.items():
+                if all(line.get(field) == value for field, value in wanted.items()):
                     return line
-            assert time.monotonic() < deadline, f"no {message} {fields}:{self.logs()}"
+            assert time.monotonic() < deadline, f"no line with {wanted}:{self.logs()}"
             await asyncio.sleep(0.1)
 
 
