@@ -54,7 +54,10 @@ _actors: OrderedDict[tuple[str, int], str] = OrderedDict()
 
 
 def note_actor(uid: str, generation: int, user: str) -> None:
-    """Who made this generation of an object. To be called on admission, before it is stored."""
+    """Who made this generation of an object; generation 0: who deleted it.
+
+    To be called on admission, before it is stored.
+    """
     _actors.pop((uid, generation), None)
     _actors[(uid, generation)] = user
     while len(_actors) > REMEMBERED:
@@ -164,7 +167,7 @@ class Audit:
         generation = int(metadata.get("generation") or 0)
         observed = (about.get("status") or {}).get("observedGeneration")
         action = "deleted" if after is None else "changed" if before or observed else "created"
-        actor = _actors.pop((str(metadata.get("uid")), generation), "") if after else ""
+        actor = _actors.pop((str(metadata.get("uid")), generation if after else 0), "")
         manager = last_manager(about) if after else ""
         what = difference(_spec(before), _spec(after))
         who = f" by {actor}" if actor else f" with {manager}" if manager else ""

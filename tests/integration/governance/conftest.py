@@ -17,8 +17,9 @@ import aiohttp
 import pytest
 import yaml
 from tests.integration.system.conftest import Workspace
-from tests.support.stack import ROOT, Stack, running_stack
+from tests.support.stack import ROOT, Stack, free_port, running_stack
 
+from beamlit_operator.controllers.admission.configuration import by_url, configuration
 from beamlit_operator.kube import NAMESPACES, Json, connect
 
 RBAC = ROOT / "manifests" / "rbac"
@@ -33,12 +34,23 @@ class GovernedStack(Stack):
         super().__init__(folder)
         self.access_log = folder / "access.jsonl"
         self.cluster_flags = ("--authorization", "RBAC", "--access-log", str(self.access_log))
-        self.operator_flags = ("--log-format", "json", "--identity", "operator-0")
+        self.webhook = f"127.0.0.1:{free_port()}"
+        self.operator_flags = (
+            *("--log-format", "json", "--identity", "operator-0"),
+            *("--webhook-listen", self.webhook),
+        )
 
     def prepare(self) -> None:
         self.kubectl("apply", "-k", str(RBAC))
+        self.install_webhook()
         self.operator_kubeconfig = self.kubeconfig_of("beamlit-operator", SYSTEM)
         self.gateway_kubeconfig = self.kubeconfig_of("beamlit-gateway", SYSTEM)
+
+    def install_webhook(self) -> None:
+        """Lets the API server ask the operator, as the one that installs the operator does."""
+        body = json.dumps(configuration(by_url(self.webhook)))
+        flags = ("--server-side", "--field-manager=installer", "-f", "-")
+        self.kubectl("apply", *flags, stdin=body)
 
     def kubeconfig_of(self, account: str, namespace: str) -> Path:
         """A kubeconfig with nothing but a token of the ServiceAccount."""

@@ -170,6 +170,7 @@ async def test_a_flavor_that_is_allowed_no_more_ends_its_pods_and_is_told(worksp
     line = await stack.until_log_of(workspace, "Policy", "hardware", audit="settled", generation=2)
     assert (line["touched"], line["names"], line["evicted"]) == (1, ["tiny"], 1)
     assert line["complete"] is True
+    assert line["actor"], "the webhook told who it was"
     assert 0 < line["seconds"] < 2 * RULE_8
     events = stack.kubectl("get", "events", "-n", workspace.name, "-o", "jsonpath={..message}")
     assert "flavors: gpu:t4 -> cpu:x86" in events

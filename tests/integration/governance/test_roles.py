@@ -10,6 +10,8 @@ import pytest
 import yaml
 from tests.integration.governance.conftest import RBAC, SYSTEM
 
+from beamlit_operator.kube import ApiError
+
 pytestmark = pytest.mark.xdist_group("governance")
 
 AU = {"type": "location", "locations": [{"type": "country", "name": "au"}]}
@@ -24,6 +26,13 @@ NOT_SEEN: frozenset[Right] = frozenset(
         # A server-side apply that creates is checked for this inside the PATCH.
         ("apps", "deployments", "create"),
         ("", "services", "create"),
+        ("autoscaling", "horizontalpodautoscalers", "create"),
+        # The refusal below rests on a ModelDeployment; others rest on these.
+        ("beamlit.com", "models", "get"),
+        ("beamlit.com", "environments", "get"),
+        ("beamlit.com", "policies", "get"),
+        # The webhook's certificate is written anew before it expires.
+        ("", "secrets", "update"),
     }
 )
 
@@ -42,7 +51,9 @@ async def quickstart(workspace) -> None:
     await workspace.quickstart()
     await workspace.apply("Secret", "integration", stringData={"token": "t"}, type="Opaque")
     assert (await workspace.call())[0] == 200
-    await workspace.deployment(envs={"VERSION": "2"})
+    await workspace.deployment(
+        envs={"VERSION": "2"}, serverlessConfig={"metric": "cpu", "minNumReplicas": 1}
+    )
     deadline = time.monotonic() + 40
     while (await workspace.call())[1].get("version") != "2":
         assert time.monotonic() < deadline, workspace.stack.logs()
@@ -54,6 +65,9 @@ async def quickstart(workspace) -> None:
         await asyncio.sleep(0.1)
     # The old revision is removed some time after it lost the traffic.
     await workspace.until(lambda md: len(md["status"]["revisions"]) == 1, within=90)
+    second = {"model": "tiny", "environment": "production"}
+    with pytest.raises(ApiError, match="tiny"):
+        await workspace.apply("ModelDeployment", "second", second)
     await workspace.deployment(enabled=False)
     await workspace.until(lambda md: md["status"]["replicas"] == 0)
 

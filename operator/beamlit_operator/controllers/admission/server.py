@@ -32,6 +32,7 @@ from beamlit_operator.controllers.admission.picture import Picture
 from beamlit_operator.controllers.admission.review import review
 from beamlit_operator.controllers.admission.tlscontext import server_context
 from beamlit_operator.controllers.admission.wire import MalformedError, Request, answer, parse
+from beamlit_operator.controllers.audit import AUDITED, note_actor
 from beamlit_operator.controllers.keys import Key
 from beamlit_operator.kube import NAMESPACES, ApiError, KubeClient, ObjectKey
 
@@ -129,6 +130,8 @@ class Webhook:
         decision = await self.decide(asked)
         self._seconds.observe(time.perf_counter() - started)
         self._count(asked, decision)
+        if decision.allowed and not asked.dry_run:
+            _note_actor(asked)
         return web.json_response(answer(asked.uid, decision))
 
     async def decide(self, asked: Request) -> Decision:
@@ -188,6 +191,15 @@ class Webhook:
         self._reviews.labels(kind, operation, word).inc()
         if not decision.allowed:
             log.info("refused: %s", decision.message, extra=_fields(asked))
+
+
+def _note_actor(asked: Request) -> None:
+    """The audit trail learns who it was: the object itself does not tell."""
+    metadata = (asked.new or asked.old or {}).get("metadata")
+    if asked.kind not in AUDITED or not isinstance(metadata, dict):
+        return
+    generation = 0 if asked.operation == "DELETE" else int(metadata.get("generation") or 0)
+    note_actor(str(metadata.get("uid") or ""), generation, asked.user)
 
 
 _OPERATIONS: Final = frozenset({"CREATE", "UPDATE", "DELETE"})
