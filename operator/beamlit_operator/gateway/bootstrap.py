@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from beamlit_operator.gateway import names
+from beamlit_operator.gateway import names, telemetry
 from beamlit_operator.gateway.clusters import (
     BUFFER_LIMIT,
     CONNECT_TIMEOUT,
@@ -21,7 +21,7 @@ from beamlit_operator.gateway.protos import (
     message_to_dict,
     packed,
 )
-from beamlit_operator.gateway.settings import GatewaySettings
+from beamlit_operator.gateway.settings import Address, GatewaySettings
 
 _AGENT: dict[str, Any] = {
     "envoy_grpc": {
@@ -56,26 +56,17 @@ def bootstrap(settings: GatewaySettings) -> dict[str, Any]:
                 "grpc_services": [{"envoy_grpc": {"cluster_name": names.AGENT_CLUSTER}}],
             }
         },
-        "static_resources": {
-            "clusters": [
-                _json(cluster)
-                for cluster in (
-                    _agent_cluster(settings),
-                    _pod_cluster(names.POD_CLUSTER),
-                    _pod_cluster(names.POD_CLUSTER_H2C, h2c=True),
-                    _cold_cluster(names.COLD_CLUSTER),
-                    _cold_cluster(names.COLD_CLUSTER_H2C, h2c=True),
-                )
-            ]
-        },
+        "static_resources": {"clusters": [_json(each) for each in _static_clusters(settings)]},
         "stats_config": {
+            "histogram_bucket_settings": telemetry.histogram_buckets(),
             # Thousands of clusters with a hundred statistics each are most of Envoy's memory. What
-            # is needed by revision comes in load reports, which count apart from statistics.
+            # is needed by revision comes in load reports and from the access log, which count apart
+            # from statistics of clusters.
             "stats_matcher": {
                 "exclusion_list": {
                     "patterns": [{"safe_regex": {"regex": "cluster\\.[^.]+/.*"}}],
                 }
-            }
+            },
         },
         "overload_manager": {
             "resource_monitors": [
@@ -101,6 +92,37 @@ def bootstrap(settings: GatewaySettings) -> dict[str, Any]:
             }
         ],
     }
+
+
+def _static_clusters(settings: GatewaySettings) -> list[Message]:
+    collector = [_collector_cluster(settings)] if telemetry.needs_collector(settings) else []
+    return [
+        _agent_cluster(settings),
+        _pod_cluster(names.POD_CLUSTER),
+        _pod_cluster(names.POD_CLUSTER_H2C, h2c=True),
+        _cold_cluster(names.COLD_CLUSTER),
+        _cold_cluster(names.COLD_CLUSTER_H2C, h2c=True),
+        *collector,
+    ]
+
+
+def _collector_cluster(settings: GatewaySettings) -> Message:
+    """Where spans go; nowhere, if no collector is named."""
+    endpoints = []
+    if settings.otlp_endpoint:
+        address = socket_address(Address.parse(settings.otlp_endpoint))
+        endpoints = [{"lb_endpoints": [{"endpoint": {"address": address}}]}]
+    return Cluster(
+        name=names.COLLECTOR_CLUSTER,
+        type="STRICT_DNS",
+        connect_timeout={"seconds": 1},
+        typed_extension_protocol_options={
+            HTTP_PROTOCOL_OPTIONS: packed(
+                HttpProtocolOptions(explicit_http_config={"http2_protocol_options": {}})
+            )
+        },
+        load_assignment={"cluster_name": names.COLLECTOR_CLUSTER, "endpoints": endpoints},
+    )
 
 
 def _agent_cluster(settings: GatewaySettings) -> Message:

@@ -18,7 +18,13 @@ from beamlit_operator.api import labels
 from beamlit_operator.api.reasons import Reason
 from beamlit_operator.api.runtime import H2C
 from beamlit_operator.gateway.balancing import Balancing, parse_balancing
-from beamlit_operator.gateway.names import DeploymentKey, RevisionKey, RevisionName, Workspace
+from beamlit_operator.gateway.names import (
+    DeploymentKey,
+    Endpoint,
+    RevisionKey,
+    RevisionName,
+    Workspace,
+)
 
 Json = dict[str, Any]
 
@@ -92,6 +98,11 @@ class Deployment:
     problem: Problem | None
     wake_replicas: int
     balancing: Balancing
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """What callers know it by."""
+        return Endpoint(self.model, self.environment)
 
     @property
     def duplicate(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from beamlit_operator.gateway import names
+from beamlit_operator.gateway import names, telemetry
 from beamlit_operator.gateway.balancing import prefix_filter
 from beamlit_operator.gateway.clusters import BUFFER_LIMIT
 from beamlit_operator.gateway.openai import OPENAI_PATH, body_filters
@@ -64,7 +64,8 @@ def main_listener(settings: GatewaySettings) -> Message:
         internal_address_config={
             "cidr_ranges": [{"address_prefix": "255.255.255.255", "prefix_len": {"value": 32}}]
         },
-        # Nothing about a request's id or its trace is ours to change.
+        # A caller's request id goes through, cut to a sane length; who sent none gets one.
+        early_header_mutation_extensions=telemetry.request_id_mutation(),
         preserve_external_request_id=True,
         request_id_extension={
             "typed_config": packed(RequestIds(pack_trace_reason={"value": False}))
@@ -78,7 +79,17 @@ def main_listener(settings: GatewaySettings) -> Message:
             "max_headers_count": {"value": settings.max_headers},
             "idle_timeout": duration(settings.connection_idle_timeout),
         },
-        **_common(settings, filters=[_retry_after_reset(), *body_filters(), prefix_filter()]),
+        access_log=telemetry.access_logs(settings),
+        **telemetry.tracing(settings),
+        **_common(
+            settings,
+            filters=[
+                *telemetry.cold_facts(settings),
+                _retry_after_reset(),
+                *body_filters(),
+                prefix_filter(),
+            ],
+        ),
     )
     return _listener(names.MAIN_LISTENER, manager, address=socket_address(settings.listen))
 

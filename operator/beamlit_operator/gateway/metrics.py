@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, generate_la
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from beamlit_operator.gateway.names import DeploymentKey, RevisionKey
+from beamlit_operator.gateway.names import DeploymentKey, Endpoint, RevisionKey
 from beamlit_operator.gateway.protos import Message
 from beamlit_operator.gateway.replies import Reply
 from beamlit_operator.gateway.resources import ResourceType
@@ -23,13 +23,6 @@ _START_BUCKETS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 600)
 
 # From an event loop's turn to a large model's load.
 _PHASE_BUCKETS = (0.001, 0.005, 0.025, 0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
-
-
-class Endpoint(NamedTuple):
-    """What callers know a deployment by."""
-
-    model: str
-    environment: str
 
 
 Describe = Callable[[DeploymentKey], Endpoint | None]

@@ -21,6 +21,13 @@ class DeploymentKey(NamedTuple):
         return f"{self.workspace}/{self.name}"
 
 
+class Endpoint(NamedTuple):
+    """What callers know a ModelDeployment by, in its workspace."""
+
+    model: str
+    environment: str
+
+
 class RevisionKey(NamedTuple):
     """One revision of a ModelDeployment: what one Envoy cluster stands for."""
 
@@ -83,6 +90,17 @@ routed to, by which the cold listener knows what to wake."""
 
 RETRY_HEADER = "x-beamlit-retry"
 """On an answer of the cold listener: the request did not reach a model server, send it again."""
+
+METADATA = "beamlit"
+"""The namespace of what we attach to clusters and requests, for the access log."""
+
+HELD_HEADER = "x-beamlit-held-ms"
+POD_HEADER = "x-beamlit-pod"
+"""On an answer from the cold listener: how long the request was held, and where it went. Taken into
+the access log and off the answer by the main listener."""
+
+COLLECTOR_CLUSTER = "beamlit_collector"
+"""The static cluster of the trace collector; empty without one."""
 
 POD_LOCALITY = "pods"
 COLD_LOCALITY = "cold"

@@ -122,9 +122,12 @@ class EnvoyProcess:
                 "--log-level",
                 "warning",
             ),
-            # These two warn of every end, and of what the agent logs itself.
-            *("--component-log-level", "main:error,config:error"),
+            # These warn of every end, of what the agent logs itself, and of fields that have a
+            # successor.
+            *("--component-log-level", "main:error,config:error,misc:error"),
             *("--concurrency", str(self._settings.concurrency or os.cpu_count() or 1)),
+            # Lines of the access log are written at least this often; the default is 10 seconds.
+            *("--file-flush-interval-msec", "1000"),
             *("--drain-time-s", str(max(1, int(self._settings.drain_time)))),
             stdin=asyncio.subprocess.DEVNULL,
         )

@@ -71,6 +71,23 @@ UpstreamCodec = _type(
 )
 AggregateCluster = _type("envoy.extensions.clusters.aggregate.v3.cluster_pb2", "ClusterConfig")
 RequestIds = _type("envoy.extensions.request_id.uuid.v3.uuid_pb2", "UuidRequestIdConfig")
+EarlyHeaderMutation = _type(
+    "envoy.extensions.http.early_header_mutation.header_mutation.v3.header_mutation_pb2",
+    "HeaderMutation",
+)
+HeaderToMetadata = _type(
+    "envoy.extensions.filters.http.header_to_metadata.v3.header_to_metadata_pb2", "Config"
+)
+StatsAccessLog = _type("envoy.extensions.access_loggers.stats.v3.stats_pb2", "Config")
+FileAccessLog = _type("envoy.extensions.access_loggers.file.v3.file_pb2", "FileAccessLog")
+StdoutAccessLog = _type("envoy.extensions.access_loggers.stream.v3.stream_pb2", "StdoutAccessLog")
+OpenTelemetry = _type("envoy.config.trace.v3.opentelemetry_pb2", "OpenTelemetryConfig")
+_SAMPLERS = "envoy.extensions.tracers.opentelemetry.samplers.v3"
+ParentBasedSampler = _type(f"{_SAMPLERS}.parent_based_sampler_pb2", "ParentBasedSamplerConfig")
+TraceRatio = _type(
+    f"{_SAMPLERS}.trace_id_ratio_based_sampler_pb2", "TraceIdRatioBasedSamplerConfig"
+)
+Struct = _type("google.protobuf.struct_pb2", "Struct")
 PreviousHosts = _type(
     "envoy.extensions.retry.host.previous_hosts.v3.previous_hosts_pb2", "PreviousHostsPredicate"
 )

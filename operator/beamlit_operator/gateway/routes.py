@@ -211,7 +211,10 @@ def not_found(reason: ErrorReason, message: str) -> Reply:
 
 def reply_route(match: dict[str, Any], reply: Reply) -> Message:
     """Requests that match get this answer from Envoy itself."""
-    return direct(match, reply.status, body=reply.body, headers=reply.headers)
+    route = direct(match, reply.status, body=reply.body, headers=reply.headers)
+    # By this name the error is counted and logged.
+    route.name = reply.reason
+    return route
 
 
 JSON_HEADERS = {"content-type": "application/json"}

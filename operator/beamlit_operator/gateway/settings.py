@@ -121,6 +121,20 @@ class GatewaySettings:
     max_connections: int = 50_000
     """Connections from callers at once, so that a flood ends in refusals and not in memory."""
 
+    access_log: str = "off"
+    """Where Envoy writes a JSON line for each request: ``off``, ``stdout`` or a file's path. Off on
+    a laptop, where it would bury what people look for; in a cluster stdout is where logs belong."""
+
+    tracing: bool = False
+    """Whether callers that sent no ``traceparent`` get one, and spans are made. What a caller sent
+    goes through in any case. Off: it costs a quarter of the throughput of small requests."""
+
+    otlp_endpoint: str = ""
+    """HOST:PORT of a collector that takes spans by OTLP over gRPC; empty: spans go nowhere."""
+
+    trace_sampling: float = 100.0
+    """Of requests without a ``traceparent``, the percentage whose spans are sent."""
+
     concurrency: int = 0
     """Envoy's worker threads; 0 is one for each processor."""
 

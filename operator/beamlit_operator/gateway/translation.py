@@ -19,6 +19,7 @@ from beamlit_operator.gateway.resources import Delta, Resource, ResourceType
 from beamlit_operator.gateway.routes import refusal_of
 from beamlit_operator.gateway.routetable import RouteTable
 from beamlit_operator.gateway.settings import GatewaySettings
+from beamlit_operator.gateway.telemetry import labelled
 from beamlit_operator.gateway.trial import RouteTrial
 
 
@@ -34,9 +35,9 @@ def full_state(catalog: Catalog, *, settings: GatewaySettings) -> Delta:
     routes.take({deployment.key: _routing_view(deployment) for deployment in catalog})
     return {
         ResourceType.CLUSTER: {
-            name: Resource.of(cluster)
+            name: cluster
             for key, shape in routed
-            for name, cluster in shape.clusters(key).items()
+            for name, cluster in _clusters(key, shape, catalog=catalog, settings=settings).items()
         },
         ResourceType.ENDPOINTS: {
             name: Resource.of(endpoints)
@@ -45,6 +46,20 @@ def full_state(catalog: Catalog, *, settings: GatewaySettings) -> Delta:
         },
         ResourceType.LISTENER: _listeners(settings),
         ResourceType.ROUTES: {names.ROUTES: _table(routes)},
+    }
+
+
+def _clusters(
+    key: RevisionKey, shape: Shape, *, catalog: Catalog, settings: GatewaySettings
+) -> dict[str, Resource]:
+    deployment = catalog.get(key.deployment_key)
+    return {
+        name: Resource.of(
+            cluster
+            if deployment is None
+            else labelled(cluster, key, endpoint=deployment.endpoint, settings=settings)
+        )
+        for name, cluster in shape.clusters(key).items()
     }
 
 
@@ -144,7 +159,9 @@ class Translator:
                 touched.add(revision)
                 for name in known.names(revision) if known is not None else ():
                     clusters[name] = endpoints[name] = None
-                clusters |= {n: Resource.of(c) for n, c in shape.clusters(revision).items()}
+                clusters |= _clusters(
+                    revision, shape, catalog=self._catalog, settings=self._settings
+                )
         for revision in touched:
             current_shape = self._shape(revision)
             if current_shape is not None:
