@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -99,6 +99,9 @@ class AdsStream:
         self._nonces = itertools.count(1)
         self._warm: set[str] = set()
         self._given_up: set[str] = set()
+        self._warming: set[str] = set()
+        """Clusters that Envoy was sent, but has no endpoints for: it does not use them yet. Kept
+        from change to change, as looking for them would take longer the more clusters there are."""
         self._leftovers: set[str] = set()
 
     @property
@@ -119,6 +122,8 @@ class AdsStream:
             subscription = self._types[type_]
             if subscription.started:
                 subscription.dirty |= {name for name in changed if subscription.wants(name)}
+        for type_ in (ResourceType.CLUSTER, ResourceType.ENDPOINTS):
+            self._find_warming(names.get(type_, ()))
 
     def receive(self, request: Message) -> Settled | None:
         """Takes a request in; answers what became of a response, if it is about one."""
@@ -148,10 +153,13 @@ class AdsStream:
             subscription.refusals.update(dict.fromkeys(names, refused))
             if type_ in (ResourceType.CLUSTER, ResourceType.ENDPOINTS):
                 self._given_up |= names & self._store[ResourceType.CLUSTER].keys()
+                self._warming -= names
         elif type_ is ResourceType.ENDPOINTS:
             # Of what was removed nothing is kept: revisions come and go for as long as Envoy runs.
-            self._warm |= names & self._store[type_].keys()
-            self._warm -= names - self._store[type_].keys()
+            there = names & self._store[type_].keys()
+            self._warm |= there
+            self._warm -= names - there
+            self._warming -= names
         return settled
 
     def _subscribe(self, type_: ResourceType, to: _Subscription, request: Message) -> None:
@@ -166,6 +174,9 @@ class AdsStream:
             to.names |= asked - {"*"}
             if type_ is ResourceType.ENDPOINTS:
                 self._warm |= to.sent.keys()
+                self._warming -= self._warm
+            if type_ is ResourceType.CLUSTER:
+                self._find_warming(to.sent)
             if to.wildcard:
                 to.unanswered = True
                 to.dirty |= set(self._store[type_])
@@ -224,24 +235,30 @@ class AdsStream:
     @property
     def waits_for_warming(self) -> bool:
         """Whether routes are held back until clusters are there."""
-        return bool(self._types[ResourceType.ROUTES].dirty and self._warming())
+        return bool(self._types[ResourceType.ROUTES].dirty and self._warming)
 
     def give_up_warming(self) -> None:
         """Routes go out though some clusters are not there."""
-        self._given_up |= self._warming()
+        self._given_up |= self._warming
+        self._warming = set()
 
-    def _warming(self) -> set[str]:
-        """Clusters that Envoy was sent, but has no endpoints for: it does not use them yet."""
-        sent = self._types[ResourceType.CLUSTER].sent.keys() & self._store[ResourceType.CLUSTER]
+    def _find_warming(self, clusters: Iterable[str]) -> None:
+        sent, known = self._types[ResourceType.CLUSTER].sent, self._store[ResourceType.CLUSTER]
         # An aggregate of other clusters has no endpoints of its own.
-        return (sent & self._store[ResourceType.ENDPOINTS].keys()) - self._warm - self._given_up
+        with_endpoints = self._store[ResourceType.ENDPOINTS]
+        for name in clusters:
+            used = name in self._warm or name in self._given_up
+            if name in sent and name in known and name in with_endpoints and not used:
+                self._warming.add(name)
+            else:
+                self._warming.discard(name)
 
     def next_responses(self) -> list[Message]:
         """What to send now, in order."""
         clusters, routes = self._types[ResourceType.CLUSTER], self._types[ResourceType.ROUTES]
         added = self._dirty(ResourceType.CLUSTER, present=True)
         # A cluster that is new to Envoy, even if it had one of this name before, warms again.
-        self._warm -= added - clusters.sent.keys()
+        self._warm -= {name for name in added if name not in clusters.sent}
         self._resend_endpoints(added)
         responses = [
             *(self._respond(type_, names) for type_, names in self._take_suspects()),
@@ -251,7 +268,10 @@ class AdsStream:
             ),
             self._respond(ResourceType.LISTENER, self._types[ResourceType.LISTENER].dirty),
         ]
-        if routes.dirty and not clusters.in_flight and not self._warming():
+        self._find_warming(added)
+        # One table at a time: while Envoy works on one, what changes is kept for the next.
+        may_go = not clusters.in_flight and not routes.in_flight and not self._warming
+        if routes.dirty and may_go:
             responses.append(self._respond(ResourceType.ROUTES, routes.dirty))
         if not routes.dirty and not routes.in_flight:
             responses += [
@@ -279,8 +299,8 @@ class AdsStream:
         them only if it had none under this name."""
         known, sent = self._store[ResourceType.CLUSTER], self._types[ResourceType.CLUSTER].sent
         endpoints = self._types[ResourceType.ENDPOINTS]
-        for name in clusters & sent.keys() & endpoints.names:
-            if sent[name] != known[name].version:
+        for name in clusters & endpoints.names:
+            if name in sent and sent[name] != known[name].version:
                 endpoints.sent.pop(name, None)
                 endpoints.dirty.add(name)
 
@@ -301,8 +321,8 @@ class AdsStream:
             if resource is None:
                 # Envoy is told so even of a name it never had: it may be waiting for it.
                 if type_ is ResourceType.CLUSTER:
-                    self._warm.discard(name)
-                    self._given_up.discard(name)
+                    for known_of in (self._warm, self._given_up, self._warming):
+                        known_of.discard(name)
                 subscription.refusals.pop(name, None)
                 versions[name] = ""
                 if name in subscription.sent or name in subscription.names:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Any
@@ -207,6 +207,7 @@ class Catalog:
     def __init__(self) -> None:
         self._deployments: dict[DeploymentKey, Deployment] = {}
         self._slices: dict[tuple[str, str], tuple[RevisionKey, tuple[Pod, ...]]] = {}
+        self._awake: set[RevisionKey] = set()
         self._by_revision: dict[RevisionKey, dict[tuple[str, str], tuple[Pod, ...]]] = defaultdict(
             dict
         )
@@ -225,9 +226,9 @@ class Catalog:
             return ()
         return tuple(sorted({pod for pods in slices.values() for pod in pods}))
 
-    def awake(self) -> Iterator[RevisionKey]:
+    def awake(self) -> Set[RevisionKey]:
         """The revisions with a ready pod."""
-        return (key for key, slices in self._by_revision.items() if any(slices.values()))
+        return self._awake
 
     def put_deployment(self, namespace: str, name: str, obj: Json | None) -> DeploymentKey | None:
         """Takes a new state of a ModelDeployment; answers its key if something moved."""
@@ -258,4 +259,10 @@ class Catalog:
                 del self._by_revision[old[0]]
         if new is not None:
             self._by_revision[new[0]][identity] = new[1]
-        return {side[0] for side in (old, new) if side is not None}
+        moved = {side[0] for side in (old, new) if side is not None}
+        for key in moved:
+            if any(self._by_revision.get(key, {}).values()):
+                self._awake.add(key)
+            else:
+                self._awake.discard(key)
+        return moved

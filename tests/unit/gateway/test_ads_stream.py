@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from beamlit_operator.gateway.ads import AdsStream
 from beamlit_operator.gateway.protos import Cluster, DeltaRequest
@@ -244,3 +246,48 @@ def test_a_name_that_is_asked_for_again_is_sent_again(envoy: Envoy) -> None:
 def test_a_name_that_does_not_exist_is_said_not_to(envoy: Envoy) -> None:
     envoy.ask(ENDPOINTS, "nobody")
     assert envoy.sent() == [("ENDPOINTS", [], ["nobody"])]
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 5)), max_size=40))
+def test_which_clusters_are_warming_is_known_without_looking_at_all(
+    steps: list[tuple[str, int]],
+) -> None:
+    """Kept from change to change; here it is computed anew after each."""
+    store = ResourceStore()
+    envoy = Envoy(store)
+    for type_ in (CLUSTER, LISTENER):
+        envoy.ask(type_)
+    envoy.ask(ROUTES, "routes")
+    unanswered: list[Any] = []
+    for turn, (name, step) in enumerate(steps):
+        if step == 0:
+            store.apply({CLUSTER: {name: resource(name)}, ENDPOINTS: {name: resource(name)}})
+        elif step == 1 and name in store[CLUSTER]:
+            store.apply({CLUSTER: {name: None}, ENDPOINTS: {name: None}})
+        elif step == 2:
+            store.apply({ROUTES: {"routes": resource(str(turn))}})
+            envoy.sent()
+            unanswered += envoy.responses
+        elif step == 3 and unanswered:
+            envoy.answer(unanswered.pop(0))
+        elif step == 4 and unanswered:
+            envoy.answer(unanswered.pop(0), refuse="no")
+        else:
+            envoy.ask(ENDPOINTS, name)
+            envoy.sent()
+            unanswered += envoy.responses
+        sent = envoy.stream._types[CLUSTER].sent.keys() & store[CLUSTER].keys()
+        sent &= store[ENDPOINTS].keys()
+        assert envoy.stream._warming == sent - envoy.stream.remembered
+
+
+def test_one_route_table_at_a_time_and_then_the_newest(envoy: Envoy, store: ResourceStore) -> None:
+    store.apply({ROUTES: {"routes": resource("2")}})
+    assert envoy.sent() == [("ROUTES", ["routes"], [])]
+    first = envoy.responses[0]
+    for version in ("3", "4"):
+        store.apply({ROUTES: {"routes": resource(version)}})
+        assert envoy.sent() == []
+    envoy.answer(first)
+    assert envoy.sent() == [("ROUTES", ["routes"], [])]
+    assert envoy.responses[0].resources[0].version == resource("4").version
