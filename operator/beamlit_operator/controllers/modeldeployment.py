@@ -360,8 +360,14 @@ def _up_to_date(pods: Iterable[Json], built: Workload) -> Iterator[Json]:
     for pod in pods:
         spec = pod.get("spec") or {}
         mine = (pod["metadata"].get("labels") or {}).get(labels.REVISION) == built.revision
-        if not mine or spec.get("nodeName") or (spec.get("affinity") or None) == affinity:
+        if not (mine and _unplaced(pod)) or (spec.get("affinity") or None) == affinity:
             yield pod
+
+
+def _unplaced(pod: Json) -> bool:
+    """Whether the scheduler has said that no node takes it."""
+    conditions = (pod.get("status") or {}).get("conditions") or ()
+    return any(c.get("type") == "PodScheduled" and c.get("status") == "False" for c in conditions)
 
 
 def _pods_of(snapshot: Snapshot, revision: str) -> list[Json]:
