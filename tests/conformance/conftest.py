@@ -94,6 +94,7 @@ def cluster_kubeconfig(
         return
     home = tmp_path_factory.mktemp("cluster")
     command = [sys.executable, "-m", "beamlit_operator.devcluster", "--data-dir", str(home)]
+    command += ["--autoscaler-sync", "1"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:

@@ -31,6 +31,7 @@ from beamlit_operator.workloads import (
     s3_credentials,
     workload,
 )
+from beamlit_operator.workloads.autoscaler import horizontal_pod_autoscaler, scales_by_resource
 
 
 async def render_command(files: tuple[Path, ...], namespace: str | None) -> int:
@@ -67,7 +68,10 @@ async def render_command(files: tuple[Path, ...], namespace: str | None) -> int:
                 f"beamlit: ModelDeployment {name}: {made.reason}: {made.message}", file=sys.stderr
             )
             continue
-        for item in (endpoint_service(deployment, settings), *made.objects):
+        objects = [endpoint_service(deployment, settings), *made.objects]
+        if scales_by_resource(deployment):
+            objects.append(horizontal_pod_autoscaler(deployment, made.deployment))
+        for item in objects:
             print(_written(item), end="")
     return FAILED if refusals else 0
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from beamlit_operator.devcluster.apiserver.authorization import MODES
 from beamlit_operator.devcluster.cluster import DevCluster, Options
+from beamlit_operator.devcluster.controllers.horizontal_loop import SYNC_SECONDS
 from beamlit_operator.devcluster.images.table import TableError
 from beamlit_operator.devcluster.kubelet import nodes
 
@@ -39,6 +40,13 @@ def parse(arguments: list[str] | None = None) -> tuple[Options, str]:
     parser.add_argument(
         "--images", type=Path, action="append", default=[], help="YAML file of images (repeatable)"
     )
+    parser.add_argument(
+        "--autoscaler-sync",
+        type=float,
+        default=SYNC_SECONDS,
+        metavar="SECONDS",
+        help="how often HorizontalPodAutoscalers look at their metrics (default: %(default)g)",
+    )
     parser.add_argument("--log-level", default="warning", choices=("debug", "info", "warning"))
     found = parser.parse_args(arguments)
     options = Options(
@@ -49,6 +57,7 @@ def parse(arguments: list[str] | None = None) -> tuple[Options, str]:
         tuple(found.images),
         authorization=found.authorization,
         access_log=found.access_log,
+        autoscaler_sync=found.autoscaler_sync,
     )
     return options, found.log_level
 

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from beamlit_operator.devcluster.apiserver import ApiServer
 from beamlit_operator.devcluster.apiserver.authorization import Mode
 from beamlit_operator.devcluster.controllers import Controllers
+from beamlit_operator.devcluster.controllers.horizontal_loop import SYNC_SECONDS
 from beamlit_operator.devcluster.images import ImageStore, ImageTable
 from beamlit_operator.devcluster.images.store import cache_directory
 from beamlit_operator.devcluster.informers import Informers
@@ -39,6 +40,8 @@ class Options:
     """Image tables that come before the built-in one."""
     image_cache: Path = field(default_factory=cache_directory)
     kubelet: Settings = field(default_factory=Settings)
+    autoscaler_sync: float = SYNC_SECONDS
+    """Seconds between two looks of a HorizontalPodAutoscaler."""
     authorization: Mode = "AlwaysAllow"
     """RBAC: roles say who may do what, also to those without a token."""
     access_log: Path | None = None
@@ -58,7 +61,6 @@ class Workloads:
         self._client = client
         self._nodes = nodes.load(options.nodes)
         self._informers = Informers(client)
-        self._controllers = Controllers(self._informers)
         self._scheduler = Scheduler(self._informers)
         self.kubelet = Kubelet(
             self._informers,
@@ -66,6 +68,9 @@ class Workloads:
             table=ImageTable(*options.images),
             store=ImageStore(options.image_cache),
             settings=options.kubelet,
+        )
+        self._controllers = Controllers(
+            self._informers, usage=self.kubelet.usage, autoscaler_sync=options.autoscaler_sync
         )
 
     async def register_nodes(self) -> None:
@@ -117,6 +122,7 @@ class DevCluster:
         try:
             workloads = self.workloads
             self._api.set_log_provider(workloads.kubelet.logs)
+            self._api.set_usage_provider(workloads.kubelet.usage)
             server = urlsplit(self._api.url)
             workloads.kubelet.announce(server.hostname or "", server.port or 0)
             await workloads.register_nodes()

@@ -138,6 +138,38 @@ def _slice_ports(item: Json) -> str:
     return ",".join(str(p.get("port", "")) for p in item.get("ports") or ()) or "<unset>"
 
 
+def _scale_target(hpa: Json) -> str:
+    target = _get(hpa, "spec", "scaleTargetRef") or {}
+    return f"{target.get('kind', '')}/{target.get('name', '')}"
+
+
+def _metric_targets(hpa: Json) -> str:
+    """``cpu: 70%/50%``, as kubectl's printer writes metrics of resources."""
+    now = {
+        metric["resource"]["name"]: metric["resource"].get("current") or {}
+        for metric in _get(hpa, "status", "currentMetrics") or ()
+        if metric.get("type") == "Resource"
+    }
+    shown = []
+    for metric in _get(hpa, "spec", "metrics") or ():
+        if metric.get("type") != "Resource":
+            shown.append(f"<{metric.get('type', '').lower()} metric>")
+            continue
+        name, target = metric["resource"]["name"], metric["resource"].get("target") or {}
+        field, unit = (
+            ("averageValue", "")
+            if "averageValue" in target
+            else (
+                "averageUtilization",
+                "%",
+            )
+        )
+        current = now.get(name, {}).get(field)
+        left = "<unknown>" if current is None else f"{current}{unit}"
+        shown.append(f"{name}: {left}/{target.get(field)}{unit}")
+    return ", ".join(shown) or "<none>"
+
+
 def _c(name: str, value: Any, kind: str = "string", priority: int = 0) -> Column:
     return Column(name, kind, value, priority)
 
@@ -215,6 +247,14 @@ COLUMNS: Final[dict[str, tuple[Column, ...]]] = {
         _c("AddressType", ".addressType"),
         _c("Ports", _slice_ports),
         _c("Endpoints", _addresses),
+        AGE,
+    ),
+    "horizontalpodautoscalers": (
+        _c("Reference", _scale_target),
+        _c("Targets", _metric_targets),
+        _c("MinPods", lambda h: str(_get(h, "spec", "minReplicas") or "<unset>")),
+        _c("MaxPods", ".spec.maxReplicas", "integer"),
+        _c("Replicas", _number("status", "currentReplicas"), "integer"),
         AGE,
     ),
     "leases": (_c("Holder", ".spec.holderIdentity"), AGE),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Final
 
 from beamlit_operator.devcluster.apiserver.schemas import KUBERNETES_VERSION
@@ -33,6 +34,10 @@ _CREATED: Final[dict[str, dict[str, tuple[str, str, str]]]] = {
     "serviceaccounts": {"token": ("authentication.k8s.io", "v1", "TokenRequest")},
 }
 """Subresources that are only ever created: group, version and kind of what is sent."""
+
+
+_ASKED: Final = ("create",)
+_MEASURED: Final = ("get", "list")
 
 
 def version() -> Json:
@@ -90,7 +95,7 @@ def _groups(registry: Registry) -> dict[str, list[str]]:
     for served in registry:
         versions = found.setdefault(served.group, {})
         versions[served.version] = min(versions.get(served.version, 99), served.priority)
-    for group, name in REVIEWS:
+    for group, name in (*REVIEWS, *registry.measured):
         found.setdefault(group, {}).setdefault(name, 0)
     return {g: sorted(v, key=lambda name, v=v: v[name]) for g, v in found.items()}  # type: ignore[misc]
 
@@ -101,14 +106,14 @@ def resource_list(registry: Registry, group: str, version_name: str) -> Json | N
     for served in registry:
         if (served.group, served.version) == (group, version_name):
             resources += _legacy(served)
-    for plural, (kind, namespaced) in REVIEWS.get((group, version_name), {}).items():
+    for plural, kind, namespaced, verbs in _not_stored(registry, group, version_name):
         resources.append(
             {
                 "name": plural,
-                "singularName": kind.lower(),
+                "singularName": kind.lower() if verbs == _ASKED else "",
                 "namespaced": namespaced,
                 "kind": kind,
-                "verbs": ["create"],
+                "verbs": list(verbs),
             }
         )
     if not resources:
@@ -119,6 +124,16 @@ def resource_list(registry: Registry, group: str, version_name: str) -> Json | N
         "groupVersion": f"{group}/{version_name}" if group else version_name,
         "resources": resources,
     }
+
+
+def _not_stored(
+    registry: Registry, group: str, version_name: str
+) -> Iterator[tuple[str, str, bool, tuple[str, ...]]]:
+    """(plural, kind, namespaced, verbs) of what is asked or measured."""
+    for plural, (kind, namespaced) in REVIEWS.get((group, version_name), {}).items():
+        yield plural, kind, namespaced, _ASKED
+    for plural, (kind, namespaced) in registry.measured.get((group, version_name), {}).items():
+        yield plural, kind, namespaced, _MEASURED
 
 
 def _legacy(served: Served) -> list[Json]:
@@ -216,14 +231,14 @@ def _aggregated_resources(registry: Registry, group: str, version_name: str) -> 
                 for name, what in _CREATED.get(served.resource, {}).items()
             ]
         found.append(entry)
-    for plural, (kind, namespaced) in REVIEWS.get((group, version_name), {}).items():
+    for plural, kind, namespaced, verbs in _not_stored(registry, group, version_name):
         found.append(
             {
                 "resource": plural,
                 "responseKind": _kind(group, version_name, kind),
                 "scope": "Namespaced" if namespaced else "Cluster",
-                "singularResource": kind.lower(),
-                "verbs": ["create"],
+                "singularResource": kind.lower() if verbs == _ASKED else "",
+                "verbs": list(verbs),
             }
         )
     return found

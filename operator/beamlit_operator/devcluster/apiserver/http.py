@@ -28,6 +28,7 @@ from beamlit_operator.devcluster.apiserver.errors import (
 )
 from beamlit_operator.devcluster.apiserver.listing import page
 from beamlit_operator.devcluster.apiserver.logs import LogProvider, stream_log
+from beamlit_operator.devcluster.apiserver.metrics import GROUP_VERSION, MetricsApi
 from beamlit_operator.devcluster.apiserver.paths import Target, as_query, segments_of, target_of
 from beamlit_operator.devcluster.apiserver.removing import Deletion
 from beamlit_operator.devcluster.apiserver.requests import (
@@ -74,6 +75,7 @@ class Frontend:
         self._access = access
         self._documents = Documents(api.registry, access)
         self.log_provider: LogProvider | None = None
+        self.metrics: MetricsApi | None = None
         self._watches: set[Watch] = set()
 
     def end_watches(self) -> None:
@@ -134,6 +136,8 @@ class Frontend:
     async def _resource(self, request: web.Request, target: Target) -> web.StreamResponse:
         if (target.group, target.version) in discovery.REVIEWS:
             return await self._review(request, target)
+        if self.metrics is not None and (target.group, target.version) == GROUP_VERSION:
+            return await self.metrics.answer(request, target)
         served = self._api.registry.find(target.group, target.version, target.plural)
         if target.subresource in _UNSUPPORTED:
             raise not_implemented(f"the subresource {served.plural}/{target.subresource}")

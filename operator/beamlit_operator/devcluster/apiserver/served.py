@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from beamlit_operator.devcluster.apiserver.errors import (
@@ -143,6 +143,8 @@ class Registry:
     def __init__(self) -> None:
         self._by_path: dict[tuple[str, str, str], Served] = {}
         self._by_kind: dict[tuple[str, str], Served] = {}
+        self.measured: dict[tuple[str, str], Mapping[str, tuple[str, bool]]] = {}
+        """What is only read and never stored: group and version → plural → (kind, namespaced)."""
         self.generation = 0
         """Moves with every change; for caches of discovery documents."""
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from aiohttp import web
 
+from beamlit_operator.devcluster.apiserver import metrics
 from beamlit_operator.devcluster.apiserver.access import Access
 from beamlit_operator.devcluster.apiserver.accesslog import AccessLog
 from beamlit_operator.devcluster.apiserver.accounts import PodAccounts
@@ -23,6 +24,7 @@ from beamlit_operator.devcluster.apiserver.limitranges import LimitRanges
 from beamlit_operator.devcluster.apiserver.local import LocalClient
 from beamlit_operator.devcluster.apiserver.logs import LogProvider
 from beamlit_operator.devcluster.apiserver.metadata import now_text
+from beamlit_operator.devcluster.apiserver.metrics import MetricsApi
 from beamlit_operator.devcluster.apiserver.namespaces import NamespaceLifecycle
 from beamlit_operator.devcluster.apiserver.preparing import Options
 from beamlit_operator.devcluster.apiserver.quota import Quotas
@@ -32,6 +34,7 @@ from beamlit_operator.devcluster.apiserver.served import Registry
 from beamlit_operator.devcluster.apiserver.store import Key, Store
 from beamlit_operator.devcluster.apiserver.tls import Identity, load_or_make
 from beamlit_operator.devcluster.apiserver.webhooks import Webhooks
+from beamlit_operator.devcluster.usage import UsageProvider
 from beamlit_operator.kube import Json
 
 FIRST_NAMESPACES = ("default", "kube-system", "kube-public", "kube-node-lease")
@@ -70,6 +73,7 @@ class ApiServer:
         self._runner: web.AppRunner | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._log_provider: LogProvider | None = None
+        self._metrics: MetricsApi | None = None
         self.url = ""
         """Where the server listens, once started."""
         self.client = LocalClient(self._api)
@@ -81,6 +85,14 @@ class ApiServer:
         self._log_provider = provider
         if self._frontend is not None:
             self._frontend.log_provider = provider
+
+    def set_usage_provider(self, provider: UsageProvider) -> None:
+        """From now on ``metrics.k8s.io`` is served, with what ``provider`` measures."""
+        self._registry.measured[metrics.GROUP_VERSION] = metrics.RESOURCES
+        self._registry.generation += 1
+        self._metrics = MetricsApi(self._api, provider)
+        if self._frontend is not None:
+            self._frontend.metrics = self._metrics
 
     async def start(self, host: str = "127.0.0.1", port: int = 0) -> None:
         """Loads the state and listens; port 0 takes a free one.
@@ -129,6 +141,7 @@ class ApiServer:
         self._webhooks.load()
         self._frontend = Frontend(self._api, access)
         self._frontend.log_provider = self._log_provider
+        self._frontend.metrics = self._metrics
         self._runner = web.AppRunner(
             self._frontend.application(), access_log=None, shutdown_timeout=1.0
         )

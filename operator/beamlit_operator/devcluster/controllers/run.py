@@ -6,20 +6,30 @@ import asyncio
 
 from beamlit_operator.devcluster.controllers.deployment_loop import DeploymentController
 from beamlit_operator.devcluster.controllers.endpointslice_loop import EndpointSliceController
+from beamlit_operator.devcluster.controllers.horizontal_loop import (
+    SYNC_SECONDS,
+    HorizontalController,
+)
 from beamlit_operator.devcluster.controllers.replicaset_loop import ReplicaSetController
 from beamlit_operator.devcluster.controllers.serviceaccount import ServiceAccountController
 from beamlit_operator.devcluster.informers import Informers
+from beamlit_operator.devcluster.usage import UsageProvider
 
 
 class Controllers:
     """What kube-controller-manager is to a real cluster, as far as workloads need it."""
 
-    def __init__(self, informers: Informers) -> None:
+    def __init__(
+        self, informers: Informers, *, usage: UsageProvider, autoscaler_sync: float = SYNC_SECONDS
+    ) -> None:
+        """``usage`` tells what pods use; ``autoscaler_sync`` is how often, in seconds, it is
+        compared with what HorizontalPodAutoscalers want."""
         self._all = (
             DeploymentController(informers),
             ReplicaSetController(informers),
             EndpointSliceController(informers),
             ServiceAccountController(informers),
+            HorizontalController(informers, usage=usage, sync_seconds=autoscaler_sync),
         )
 
     async def run(self) -> None:

@@ -65,6 +65,11 @@ class Container:
         self._launch: Launch | None = None
         self.log: ContainerLog | None = None
 
+    @property
+    def pid(self) -> int | None:
+        """The program's process, while it runs."""
+        return self._process.pid if self._process is not None else None
+
     async def run(self) -> None:
         """Until it needs no further start, or is stopped."""
         loop = asyncio.get_running_loop()

@@ -22,6 +22,7 @@ from beamlit_operator.devcluster.kubelet.guard_program import MARK
 from beamlit_operator.devcluster.kubelet.machine import Machine, Settings
 from beamlit_operator.devcluster.kubelet.nodes import fill_in, is_pretend
 from beamlit_operator.devcluster.kubelet.podworker import PodWorker
+from beamlit_operator.devcluster.kubelet.usage import Pids, UsageMeter
 from beamlit_operator.devcluster.loop import KeyLoop
 from beamlit_operator.kube import NODES, PODS, ApiError, Change, Json, KubeClient, ObjectKey
 
@@ -56,6 +57,7 @@ class Kubelet:
         self._workers: dict[str, PodWorker] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._machine: Machine | None = None
+        self.usage = UsageMeter(self._pids)
         self._events = EventRecorder(informers.client, "kubelet")
         self._orphans = KeyLoop("pod-gc", self._remove_orphan)
         self._fresh_nodes = KeyLoop("node-status", self._complete_node)
@@ -126,6 +128,20 @@ class Kubelet:
     def _allocatable(self, node: str) -> dict[str, str]:
         found = self._nodes.get(ObjectKey("", node)) or {}
         return dict((found.get("status") or {}).get("allocatable") or {})
+
+    def _pids(self) -> Pids:
+        """The containers that run, without the init containers that end by themselves."""
+        found = {}
+        for worker in self._workers.values():
+            running = {
+                name: container.pid
+                for name, container in worker.containers.items()
+                if container.pid is not None and container.record.role != "init"
+            }
+            mains = {item["name"] for item in worker.pod["spec"]["containers"]}
+            if mains <= running.keys():
+                found[_key_of(worker.pod)] = running
+        return found
 
     def _node_changed(self, change: Change) -> None:
         for pod in list(self._pods.values()):
