@@ -18,6 +18,7 @@ READY = "Ready"
 RECONCILING = "Reconciling"
 STALLED = "Stalled"
 POLICY_OVERRIDDEN = "PolicyOverridden"
+PROGRAMMED = "Programmed"
 SCALING_BLOCKED = "ScalingBlocked"
 
 ConditionStatus = Literal["True", "False", "Unknown"]

@@ -94,6 +94,11 @@ class Reason(StrEnum):
         "The HorizontalPodAutoscaler gets no metrics; the message has its words.",
     )
 
+    GATEWAY_REFUSED = (
+        "GatewayRefused",
+        "A gateway's Envoy does not take a part of its configuration; the last good one stays.",
+    )
+
     # Policies.
     POLICY_COLLISION = (
         "PolicyCollision",

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, NewType
 
 DeploymentKey = NewType("DeploymentKey", str)
@@ -44,10 +44,12 @@ class DeploymentLoad:
 
 @dataclass(frozen=True, slots=True)
 class GatewayLoad:
-    """What one gateway reports. ``gateway`` changes when it restarts."""
+    """What one gateway reports. ``gateway`` changes when it restarts; ``refused`` is what its Envoy
+    does not take of its configuration, by deployment."""
 
     gateway: str
     deployments: Mapping[DeploymentKey, DeploymentLoad]
+    refused: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +100,8 @@ def parse_load(document: Any) -> GatewayLoad:
                 )
                 for key, entry in document["deployments"].items()
             },
+            # A gateway of an earlier version does not tell.
+            {str(key): str(words) for key, words in (document.get("refused") or {}).items()},
         )
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise LoadError(f"not a load report: {type(error).__name__}: {error}") from None

@@ -10,7 +10,7 @@ from datetime import datetime
 from beamlit_operator.api import labels
 from beamlit_operator.controllers.keys import Key
 from beamlit_operator.controllers.plan import Announcement
-from beamlit_operator.kube import EVENTS, ApiError, Json, KubeClient
+from beamlit_operator.kube import EVENTS, ApiError, Json, KubeClient, ObjectKey
 
 log = logging.getLogger(__name__)
 
@@ -26,8 +26,9 @@ class Announcer:
         self._identity = identity
         self._clock = clock
 
-    async def announce(self, key: Key, about: Json, event: Announcement) -> None:
-        """Writes one Event about an object."""
+    async def announce(self, key: Key | ObjectKey, about: Json, event: Announcement) -> None:
+        """Writes one Event about an object, in a namespace that is its own or named by the key."""
+        workspace = key.namespace if isinstance(key, ObjectKey) else key.workspace
         now = self._clock()
         stamp = now.strftime("%Y-%m-%dT%H:%M:%SZ")
         metadata = about["metadata"]
@@ -37,12 +38,12 @@ class Announcer:
         body: Json = {
             "apiVersion": "v1",
             "kind": "Event",
-            "metadata": {"name": f"{key.name[:200]}.{unique}", "namespace": key.workspace},
+            "metadata": {"name": f"{key.name[:200]}.{unique}", "namespace": workspace},
             "involvedObject": {
                 "apiVersion": about["apiVersion"],
                 "kind": about["kind"],
                 "name": key.name,
-                "namespace": key.workspace,
+                "namespace": workspace,
                 "uid": metadata.get("uid", ""),
                 "resourceVersion": metadata.get("resourceVersion", ""),
             },
@@ -57,6 +58,6 @@ class Announcer:
             "count": 1,
         }
         try:
-            await self._client.create(EVENTS, body, key.workspace)
+            await self._client.create(EVENTS, body, workspace)
         except ApiError as error:
             log.warning("%s: the Event %s could not be written: %s", key, event.reason, error)

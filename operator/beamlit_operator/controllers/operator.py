@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
+from beamlit_operator.api import Reason
 from beamlit_operator.controllers.admission.picture import Picture
 from beamlit_operator.controllers.audit import Audit
 from beamlit_operator.controllers.children import CHILD_RESOURCES, Children, Nodes
@@ -22,13 +23,15 @@ from beamlit_operator.controllers.credentials import Integrations
 from beamlit_operator.controllers.drive import drive
 from beamlit_operator.controllers.events import Announcer
 from beamlit_operator.controllers.indexes import Indexes
-from beamlit_operator.controllers.keys import Key, Kind
+from beamlit_operator.controllers.keys import Key, Kind, Workspace
 from beamlit_operator.controllers.leader import Elector
 from beamlit_operator.controllers.observe import Metrics, application
 from beamlit_operator.controllers.options import Options
 from beamlit_operator.controllers.originbook import OriginBook, Resolve
+from beamlit_operator.controllers.plan import Announcement
 from beamlit_operator.controllers.queue import WorkQueue
 from beamlit_operator.controllers.reconcile import Reconciler
+from beamlit_operator.controllers.refusals import GatewayRefusals
 from beamlit_operator.controllers.scaling import Scaling
 from beamlit_operator.controllers.starts import Starts
 from beamlit_operator.controllers.writer import Writer
@@ -113,6 +116,15 @@ class Operator:
         )
         self.children[PODS].when_gone(self.audit.pod_gone)
         self.starts = Starts(self.queue.add)
+        self._announcer = announcer
+        self._telling: set[asyncio.Task[None]] = set()
+        self.refusals = GatewayRefusals(
+            asked=bool(options.gateway_load),
+            on_change=lambda place: self.queue.add(
+                Key(Kind.MODEL_DEPLOYMENT, Workspace(place.namespace), place.name)
+            ),
+            on_gateway=self._gateway_refused,
+        )
         self._reconciler = Reconciler(
             options=options,
             indexes=self.indexes,
@@ -125,9 +137,14 @@ class Operator:
             clock=clock,
             hurried=lambda: self.queue.hurried,
             on_decided=self.audit.decided,
+            refused=self.refusals.of,
         )
         self.scaling = Scaling(
-            client, options=options, indexes=self.indexes, children=self.children
+            client,
+            options=options,
+            indexes=self.indexes,
+            children=self.children,
+            on_reports=self.refusals.note,
         )
         self._elector = Elector(
             client, namespace=options.operator_namespace, identity=options.identity
@@ -191,6 +208,19 @@ class Operator:
             await self._elector.release()
             if server is not None:
                 await server.cleanup()
+
+    def _gateway_refused(self, message: str) -> None:
+        """What concerns no single deployment is told on the gateways' own namespace."""
+        if not message:
+            return
+        space = self.options.operator_namespace
+        about = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": space}}
+        event = Announcement("Warning", Reason.GATEWAY_REFUSED, message)
+        told = asyncio.create_task(
+            self._announcer.announce(ObjectKey(space, space), about, event), name="tell a refusal"
+        )
+        self._telling.add(told)
+        told.add_done_callback(self._telling.discard)
 
     # Events in.
 

@@ -62,9 +62,12 @@ class Reconciler:
         monotonic: Callable[[], float] = time.monotonic,
         hurried: Callable[[], bool] = lambda: False,
         on_decided: OnDecided = lambda *_: None,
+        refused: Callable[[ObjectKey], str | None] = lambda _: "",
     ) -> None:
         """``hurried`` says whether other deployments with pods wait to be looked at; ``on_decided``
-        hears of every deployment that was brought to its plan, or is gone."""
+        hears of every deployment that was brought to its plan, or is gone; ``refused`` says what a
+        gateway does not take of a deployment."""
+        self._refused = refused
         self._on_decided = on_decided
         self._options = options
         self._indexes = indexes
@@ -257,6 +260,7 @@ class Reconciler:
                 *self._children[HORIZONTAL_POD_AUTOSCALERS].of(place),
             ),
             pods=pods,
+            refused=self._refused(place),
             unused_for=self._unused_for(deployment, {w["metadata"]["name"] for w in workloads}),
             node_kinds=tuple(self._nodes.kinds()),
             node_labels=self._whereabouts.of(nodes - {""}),
@@ -286,12 +290,19 @@ class Reconciler:
         verdict = Verdict(State.STALLED, Reason.APPLY_FAILED, str(refusal))
         generation = held.metadata.generation
         kept = [(overridden.type, overridden.reason, overridden.message)] if overridden else []
+        refused = conditions.find(old, conditions.PROGRAMMED)
+        lacking = [(refused.type, refused.reason, refused.message)] if refused else []
         status = {
             **(held.raw.get("status") or {}),
             "observedGeneration": generation,
             "phase": "Failed",
             "conditions": conditions_of(
-                verdict, old=old, generation=generation, now=self._clock(), more=kept
+                verdict,
+                old=old,
+                generation=generation,
+                now=self._clock(),
+                more=kept,
+                lacking=lacking,
             ),
         }
         events: tuple[Announcement, ...] = ()

@@ -115,6 +115,7 @@ def status(
     more = [(conditions.POLICY_OVERRIDDEN, *overridden)] if overridden is not None else []
     if scaling_blocked is not None:
         more.append((conditions.SCALING_BLOCKED, *scaling_blocked))
+    refused = _refused(snapshot)
     there = revisions(snapshot)
     if expected is not None and all(each.name != expected.name for each in there):
         # Told in the same write instead of in another one right after.
@@ -123,7 +124,7 @@ def status(
     body: Json = {
         "observedGeneration": generation,
         "conditions": conditions_of(
-            verdict, old=old.conditions, generation=generation, now=now, more=more
+            verdict, old=old.conditions, generation=generation, now=now, more=more, lacking=refused
         ),
         "phase": phase,
         "url": url(snapshot),
@@ -138,6 +139,7 @@ def status(
         body["progress"] = _progress(progress, old.progress, now)
     return body, (
         *_events(old, verdict, overridden),
+        *_refused_now(old, refused),
         *_blocked_now(old, scaling_blocked),
         *_next_phase(progress, old.progress),
     )
@@ -228,6 +230,26 @@ def _blocked_now(
         before = conditions.find(old.conditions, conditions.SCALING_BLOCKED)
         if before is None or before.reason != blocked[0]:
             yield Announcement("Warning", *blocked)
+
+
+def _refused(snapshot: Snapshot) -> list[tuple[str, str, str]]:
+    """`Programmed`, as it is while False: what a gateway does not take."""
+    if snapshot.refused is None:
+        # No gateway was heard yet: what is written holds until one is.
+        before = conditions.find(snapshot.deployment.status.conditions, conditions.PROGRAMMED)
+        return [(before.type, before.reason, before.message)] if before is not None else []
+    if not snapshot.refused:
+        return []
+    return [(conditions.PROGRAMMED, str(Reason.GATEWAY_REFUSED), snapshot.refused)]
+
+
+def _refused_now(
+    old: ModelDeploymentStatus, refused: list[tuple[str, str, str]]
+) -> Iterable[Announcement]:
+    before = conditions.find(old.conditions, conditions.PROGRAMMED)
+    for _, reason, message in refused:
+        if before is None or before.message != message:
+            yield Announcement("Warning", reason, message)
 
 
 def _events(

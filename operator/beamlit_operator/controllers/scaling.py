@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 
 import aiohttp
 
 from beamlit_operator.api import conditions, labels
-from beamlit_operator.autoscaling import Autoscaler, GatewayLoads, Target, scaling_config
+from beamlit_operator.autoscaling import (
+    Autoscaler,
+    GatewayLoad,
+    GatewayLoads,
+    Target,
+    scaling_config,
+)
 from beamlit_operator.autoscaling.kpa import ScalingConfig
 from beamlit_operator.controllers.children import Children
 from beamlit_operator.controllers.diagnosis import why_not_started
@@ -29,7 +35,10 @@ class Scaling:
         options: Options,
         indexes: Indexes,
         children: dict[Resource, Children],
+        on_reports: Callable[[Mapping[str, GatewayLoad]], None] = lambda _: None,
     ) -> None:
+        """``on_reports`` gets what the gateways said, by address, whenever they were asked."""
+        self._on_reports = on_reports
         self._client = client
         self._urls = options.gateway_load
         self._indexes = indexes
@@ -41,9 +50,16 @@ class Scaling:
         if not self._urls:
             await asyncio.Event().wait()
         async with aiohttp.ClientSession() as session:
+            ask = GatewayLoads(self._urls, session)
+
+            async def fetch() -> Mapping[str, GatewayLoad]:
+                reports = await ask()
+                self._on_reports(reports)
+                return reports
+
             loop = Autoscaler(
                 read_targets=self.targets,
-                fetch_loads=GatewayLoads(self._urls, session),
+                fetch_loads=fetch,
                 scale=self.scale,
             )
             await loop.run()

@@ -55,6 +55,8 @@ class Snapshot:
     """The labels of the nodes its pods run on, by the node's name."""
     progress: Mapping[str, Progress] = field(default_factory=dict)
     """How far each revision's start is, for those of which there is something to tell."""
+    refused: str | None = ""
+    """What a gateway refuses of its configuration; None while that is not known."""
     tell_again: float | None = None
     """Seconds after which there may be more to tell of a start."""
 

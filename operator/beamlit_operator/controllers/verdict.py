@@ -60,9 +60,11 @@ def conditions_of(
     generation: int,
     now: datetime,
     more: Iterable[tuple[str, str, str]] = (),
+    lacking: Iterable[tuple[str, str, str]] = (),
 ) -> list[Json]:
-    """The conditions on the wire: those of the verdict, and ``more`` as (type, reason, message)
-    that are True. Transition times are kept where the status is as in ``old``.
+    """The conditions on the wire: those of the verdict, and as (type, reason, message) ``more``
+    that are True and ``lacking`` that are False. Transition times are kept where the status is as
+    in ``old``.
     """
 
     def make(type_: str, status: bool, reason: str, message: str) -> Condition:
@@ -76,6 +78,7 @@ def conditions_of(
     if verdict.state in (State.STALLED, State.HELD_UP):
         fresh.append(make(conditions.STALLED, True, verdict.reason, verdict.message))
     fresh.extend(make(type_, True, reason, message) for type_, reason, message in more)
+    fresh.extend(make(type_, False, reason, message) for type_, reason, message in lacking)
     return [condition.to_wire() for condition in conditions.merge(old, fresh)]
 
 
