@@ -17,7 +17,7 @@ WITH_TOOLS := exec env PATH="$$PATH:$(CURDIR)/$(BIN)"
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo dev test lint format crds plots lock bench-laptop bench-devcluster bench-gateway \
-    bench-coldstart clean
+    bench-coldstart soak clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -96,6 +96,9 @@ bench-gateway: $(READY) ## warm requests beside other proxies (needs wrk); about
 
 bench-coldstart: $(READY) ## what the gateway adds to a cold start, at 5,000 deployments; a minute
 	@$(WITH_TOOLS) $(BIN)/python -m tests.bench.coldstart
+
+soak: $(READY) ## 20 minutes of traffic, rollouts and kills: nothing lost, nothing grows
+	@$(WITH_TOOLS) $(BIN)/python -m tests.bench.soak
 
 clean: ## remove what was set up and built
 	rm -rf $(VENV) build dist .beamlit .pytest_cache .mypy_cache .ruff_cache

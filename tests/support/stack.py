@@ -93,9 +93,11 @@ class Stack:
             if process.poll() is None
             for pid in (process.pid, *descendants(process.pid))
         }
-        for name in ("operator", "gateway", "cluster"):
-            process = self._processes.get(name)
-            if process is not None and process.poll() is None:
+        # The operator first, so that it does not report what ends; what pods run in last.
+        order = {"operator": 0, "cluster": 2}
+        for name in sorted(self._processes, key=lambda name: order.get(name, 1)):
+            process = self._processes[name]
+            if process.poll() is None:
                 process.terminate()
                 try:
                     process.wait(30)
@@ -187,9 +189,13 @@ class Stack:
         )
 
     def _spawn(self, name: str, module: str, *arguments: str) -> None:
+        self.spawn(name, sys.executable, "-m", f"beamlit_operator.{module}", *arguments)
+
+    def spawn(self, name: str, *command: str) -> None:
+        """Starts a part, which ends with this process."""
         with (self.folder / f"{name}.log").open("ab") as log:
             self._processes[name] = subprocess.Popen(
-                [sys.executable, "-m", f"beamlit_operator.{module}", *arguments],
+                command,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,

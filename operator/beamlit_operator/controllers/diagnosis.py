@@ -21,6 +21,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from beamlit_operator.api import labels
+from beamlit_operator.controllers.redaction import redacted
 from beamlit_operator.kube import Json
 from beamlit_operator.workloads.pods import FETCHING
 
@@ -144,6 +145,6 @@ def _logs_hint(pod: Json) -> str:
 
 
 def _text(value: object) -> str:
-    """The end of a container's words, in one line."""
-    line = " ".join(str(value or "").split())
+    """The end of a container's words, in one line, without what looks like a secret."""
+    line = redacted(" ".join(str(value or "").split()))
     return line if len(line) <= MAX_TEXT else "..." + line[-MAX_TEXT:]

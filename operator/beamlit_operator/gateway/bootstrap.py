@@ -9,6 +9,7 @@ from beamlit_operator.gateway.clusters import (
     BUFFER_LIMIT,
     CONNECT_TIMEOUT,
     HTTP_PROTOCOL_OPTIONS,
+    SIGNS_OF_LIFE,
     UNLIMITED,
     cold_locality,
     upstream,
@@ -153,6 +154,7 @@ def _pod_cluster(name: str, *, h2c: bool = False) -> Message:
         type="ORIGINAL_DST",
         lb_policy="CLUSTER_PROVIDED",
         connect_timeout=CONNECT_TIMEOUT,
+        upstream_connection_options=SIGNS_OF_LIFE,
         per_connection_buffer_limit_bytes=BUFFER_LIMIT,
         circuit_breakers=UNLIMITED,
         original_dst_lb_config={

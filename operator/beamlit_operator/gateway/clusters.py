@@ -65,6 +65,17 @@ BUFFER_LIMIT = {"value": 32_768}
 the memory of a held upload. Envoy's own 1 MiB came to 2.1 MB for each; its guide for edge proxies
 says 32 KiB (envoyproxy.io, "Configuring Envoy as an edge proxy")."""
 
+SIGNS_OF_LIFE: dict[str, Any] = {
+    "tcp_keepalive": {
+        "keepalive_time": {"value": 15},
+        "keepalive_interval": {"value": 5},
+        "keepalive_probes": {"value": 3},
+    }
+}
+"""A pod whose node went without a word never answers, and requests have no timeout: 30 s after the
+last sign of life the connection is given up. Not by TCP_USER_TIMEOUT, which would also end uploads
+to a server that is too busy to read."""
+
 HTTP_PROTOCOL_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
 _EJECTION: dict[str, Any] = {
@@ -192,6 +203,7 @@ def _pods(name: str, shape: Shape, *, limits: dict[str, Any]) -> Message:
         },
         circuit_breakers=limits,
         outlier_detection=_EJECTION,
+        upstream_connection_options=SIGNS_OF_LIFE,
         per_connection_buffer_limit_bytes=BUFFER_LIMIT,
         typed_extension_protocol_options=upstream(
             h2c=shape.h2c,

@@ -114,3 +114,30 @@ async def test_a_woken_pod_that_breaks_off_is_asked_again_only_if_that_is_harmle
         if status == 502:
             error = (await answer.json())["error"]
             assert (error["code"], error["reason"]) == (502, "UpstreamReset")
+
+
+async def test_the_kernel_watches_for_pods_whose_node_is_gone(
+    gateway: Gateway, server: ModelServer
+) -> None:
+    revision = await sleeping(gateway)
+    await gateway.cluster.ready(revision, server)
+    url = f"{gateway.url}/demo/models/iris?wait"
+    caller = asyncio.create_task(gateway.http.get(url))
+    await until(lambda: bool(server.requests), what="the request is with its pod")
+    # Of the two ends, Envoy's is the one whose remote address is the server's.
+    await until(lambda: _timers_to(server) == {"keepalive"}, what="its timer is set")
+    server.release.set()
+    assert (await caller).status == 200
+
+
+def _timers_to(server: ModelServer) -> set[str]:
+    """Which timers run on connections to a server: proc(5), ``tr`` of /proc/net/tcp."""
+    address = bytes(map(int, server.host.split(".")))[::-1].hex().upper()
+    remote = f"{address}:{server.port:04X}"
+    names = {"00": "none", "01": "retransmit", "02": "keepalive"}
+    found = set()
+    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        fields = line.split()
+        if fields[2] == remote and fields[3] == "01":
+            found.add(names.get(fields[5].partition(":")[0], fields[5]))
+    return found
