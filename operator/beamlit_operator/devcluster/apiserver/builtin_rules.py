@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
+from beamlit_operator.devcluster.apiserver import admission_rules
 from beamlit_operator.devcluster.apiserver.errors import (
     Cause,
     bad_value,
@@ -393,6 +394,12 @@ _RULES: Final[dict[str, Callable[[Json, Json | None], Iterator[Cause]]]] = {
     "clusterroles.rbac.authorization.k8s.io": lambda item, old: role_causes(item),
     "leases.coordination.k8s.io": _lease_causes,
     "endpointslices.discovery.k8s.io": _slice_causes,
+    "validatingadmissionpolicies.admissionregistration.k8s.io": lambda item, old: (
+        admission_rules.policy_causes(item)
+    ),
+    "validatingadmissionpolicybindings.admissionregistration.k8s.io": lambda item, old: (
+        admission_rules.binding_causes(item)
+    ),
     "rolebindings.rbac.authorization.k8s.io": _role_binding_causes,
     "clusterrolebindings.rbac.authorization.k8s.io": _role_binding_causes,
 }

@@ -49,6 +49,10 @@ admissionregistration.k8s.io/v1 mutatingwebhookconfigurations MutatingWebhookCon
 admissionregistration.v1 - cg
 admissionregistration.k8s.io/v1 validatingwebhookconfigurations ValidatingWebhookConfiguration \
 admissionregistration.v1 - cg
+admissionregistration.k8s.io/v1 validatingadmissionpolicies ValidatingAdmissionPolicy \
+admissionregistration.v1 - csg
+admissionregistration.k8s.io/v1 validatingadmissionpolicybindings \
+ValidatingAdmissionPolicyBinding admissionregistration.v1 - cg
 apiextensions.k8s.io/v1 customresourcedefinitions CustomResourceDefinition \
 apiextensions-apiserver.pkg.apis.apiextensions.v1 crd,crds csg
 """

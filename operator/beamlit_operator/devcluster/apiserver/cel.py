@@ -206,8 +206,13 @@ def _escapes_below(node: Node) -> bool:
 
 def evaluate_condition(program: Program, variables: Json) -> bool:
     """Whether an admission ``matchCondition`` holds for these variables."""
+    return evaluate(program, variables) is True
+
+
+def evaluate(program: Program, variables: Json) -> Any:
+    """The value of an expression for these variables."""
     _variables.update(variables)
     try:
-        return program.program.execute(_CONTEXT) is True
+        return program.program.execute(_CONTEXT)
     finally:
         _variables.clear()

@@ -13,6 +13,7 @@ from beamlit_operator.devcluster.apiserver.access import Access
 from beamlit_operator.devcluster.apiserver.accesslog import AccessLog
 from beamlit_operator.devcluster.apiserver.accounts import PodAccounts
 from beamlit_operator.devcluster.apiserver.admission import Steps
+from beamlit_operator.devcluster.apiserver.admission_policies import AdmissionPolicies
 from beamlit_operator.devcluster.apiserver.api import Api
 from beamlit_operator.devcluster.apiserver.authorization import Mode
 from beamlit_operator.devcluster.apiserver.builtin_types import builtin_types
@@ -61,6 +62,7 @@ class ApiServer:
         self._store = Store(self._journal)
         self._registry = Registry()
         self._webhooks = Webhooks(self._store, self._registry)
+        self._policies = AdmissionPolicies(self._store, self._registry)
         self._admissions = Steps()
         self._api = Api(self._store, self._registry, self._admissions)
         self._quotas = Quotas(self._api)
@@ -118,6 +120,7 @@ class ApiServer:
         self._admissions.set(
             PodAccounts(self._api),
             LimitRanges(self._store),
+            self._policies,
             self._webhooks,
             *([Escalation(access.rbac)] if self._authorization == "RBAC" else []),
             self._quotas,
@@ -127,6 +130,7 @@ class ApiServer:
             self._collector.observe,
             self._lifecycle.observe,
             self._webhooks.observe,
+            self._policies.observe,
             access.rbac.observe,
             self._aggregation.observe,
             self._quotas.observe,
@@ -139,6 +143,7 @@ class ApiServer:
         self._quotas.load()
         await self._first_objects()
         self._webhooks.load()
+        self._policies.load()
         self._frontend = Frontend(self._api, access)
         self._frontend.log_provider = self._log_provider
         self._frontend.metrics = self._metrics

@@ -18,12 +18,16 @@ from urllib.parse import quote
 
 import aiohttp
 
+from beamlit_operator.devcluster.apiserver.admission_matching import (
+    admission_request,
+    rule_matches,
+    selected,
+)
 from beamlit_operator.devcluster.apiserver.admission_review import Review
 from beamlit_operator.devcluster.apiserver.cel import RuleError, compiled, evaluate_condition
 from beamlit_operator.devcluster.apiserver.patches import JSON_PATCH, patched
-from beamlit_operator.devcluster.apiserver.selectors import matches_selector
 from beamlit_operator.devcluster.apiserver.served import Registry
-from beamlit_operator.devcluster.apiserver.store import Event, Key, Store, duplicate
+from beamlit_operator.devcluster.apiserver.store import Event, Store, duplicate
 from beamlit_operator.kube import ApiError, Json
 
 _GROUP: Final = "admissionregistration.k8s.io"
@@ -127,31 +131,21 @@ class Webhooks:
                 raise answer
 
     def _applies(self, hook: Hook, review: Review) -> bool:
-        spec, served = hook.spec, review.served
-        if not any(_rule_matches(rule, review) for rule in spec.get("rules") or ()):
-            return False
-        chosen = spec.get("namespaceSelector")
-        if chosen:
-            labels = self._namespace_labels(review)
-            if labels is not None and not matches_selector(chosen, labels):
-                return False
-        chosen = spec.get("objectSelector")
-        if chosen:
-            items = [item for item in (review.new, review.old) if item is not None]
-            if not any(
-                matches_selector(chosen, item["metadata"].get("labels") or {}) for item in items
-            ):
-                return False
-        return all(
-            self._condition(hook, condition, review)
-            for condition in spec.get("matchConditions") or ()
-        ) and bool(served)
+        spec = hook.spec
+        return (
+            any(rule_matches(rule, review) for rule in spec.get("rules") or ())
+            and selected(spec, review, self._store)
+            and all(
+                self._condition(hook, condition, review)
+                for condition in spec.get("matchConditions") or ()
+            )
+        )
 
     def _condition(self, hook: Hook, condition: Json, review: Review) -> bool:
         variables = {
             "object": review.new,
             "oldObject": review.old,
-            "request": _request(review, "")["request"],
+            "request": admission_request(review, "")["request"],
         }
         try:
             return evaluate_condition(compiled(condition["expression"]), variables)
@@ -159,16 +153,6 @@ class Webhooks:
             if hook.spec.get("failurePolicy") == "Ignore":
                 return False
             raise _internal(hook, f"matchCondition {condition.get('name')}: {error}") from error
-
-    def _namespace_labels(self, review: Review) -> dict[str, str] | None:
-        """The labels of the namespace (for a namespace, its own); None when cluster-scoped."""
-        if review.served.resource == "namespaces":
-            item = review.new or review.old or {}
-            return dict(item.get("metadata", {}).get("labels") or {})
-        if not review.key.namespace:
-            return None
-        home = self._store.collection("namespaces").objects.get(Key("", review.key.namespace))
-        return dict(home.obj["metadata"].get("labels") or {}) if home is not None else {}
 
     async def _ask(self, hook: Hook, review: Review) -> Json | None:
         """The webhook's response; None when it failed and that is to be ignored.
@@ -184,7 +168,7 @@ class Webhooks:
             )
         uid = str(uuid.uuid4())
         try:
-            response = await self._call(hook, _request(review, uid), uid)
+            response = await self._call(hook, admission_request(review, uid), uid)
         except (TimeoutError, aiohttp.ClientError, OSError, ValueError) as error:
             if hook.spec.get("failurePolicy") == "Ignore":
                 return None
@@ -252,57 +236,6 @@ def _context(bundle: str) -> ssl.SSLContext:
     if not bundle:
         return ssl.create_default_context()
     return ssl.create_default_context(cadata=base64.b64decode(bundle).decode())
-
-
-def _rule_matches(rule: Json, review: Review) -> bool:
-    served = review.served
-
-    def has(name: str, value: str) -> bool:
-        values = rule.get(name) or ()
-        return "*" in values or value in values
-
-    wanted = f"{served.plural}/{review.subresource}" if review.subresource else served.plural
-    resources = rule.get("resources") or ()
-    named = any(
-        r in (wanted, "*/*")
-        or (r == "*" and not review.subresource)
-        or (r == f"{served.plural}/*")
-        or (r == f"*/{review.subresource}" and bool(review.subresource))
-        for r in resources
-    )
-    scope = rule.get("scope", "*")
-    fits = scope == "*" or (scope == "Namespaced") is served.namespaced
-    return (
-        named
-        and fits
-        and has("operations", review.verb)
-        and has("apiGroups", served.group)
-        and has("apiVersions", served.version)
-    )
-
-
-def _request(review: Review, uid: str) -> Json:
-    served = review.served
-    kind = {"group": served.group, "version": served.version, "kind": served.kind}
-    resource = {"group": served.group, "version": served.version, "resource": served.plural}
-    request: Json = {
-        "uid": uid,
-        "kind": kind,
-        "resource": resource,
-        "requestKind": kind,
-        "requestResource": resource,
-        "name": review.key.name,
-        "operation": review.verb,
-        "userInfo": review.options.user.info(),
-        "object": review.new,
-        "oldObject": review.old,
-        "dryRun": review.options.dry_run,
-    }
-    if review.key.namespace:
-        request["namespace"] = review.key.namespace
-    if review.subresource:
-        request["subResource"] = request["requestSubResource"] = review.subresource
-    return {"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": request}
 
 
 def _internal(hook: Hook, why: str) -> ApiError:
