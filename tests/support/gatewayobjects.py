@@ -22,6 +22,8 @@ def model_deployment(
     since: str = CREATED,
     generation: int = 1,
     created: str = CREATED,
+    endpoint: Json | None = None,
+    app_protocol: str | None = None,
 ) -> Json:
     """A ModelDeployment; ``problem`` is the reason and message of ``Ready=False``."""
     ready: Json = {"type": "Ready", "status": "True", "reason": "Idle", "message": ""}
@@ -35,11 +37,22 @@ def model_deployment(
             "generation": generation,
             "creationTimestamp": created,
         },
-        "spec": {"model": model, "environment": environment, "enabled": enabled},
+        "spec": {
+            "model": model,
+            "environment": environment,
+            "enabled": enabled,
+            **({"endpoint": endpoint} if endpoint is not None else {}),
+        },
         "status": {
             "conditions": [ready],
             "revisions": [
-                {"name": revision, "version": "v1", "replicas": replicas, "traffic": share}
+                {
+                    "name": revision,
+                    "version": "v1",
+                    "replicas": replicas,
+                    "traffic": share,
+                    **({"appProtocol": app_protocol} if app_protocol else {}),
+                }
                 for revision, share in (traffic or {}).items()
             ],
         },

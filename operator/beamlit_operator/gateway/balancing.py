@@ -6,12 +6,14 @@ value that Envoy refuses would keep the whole route table from changing.
 =====================  ========================  =================================================
 ``maxConcurrency``     ``loadBalancing``         a request goes to
 =====================  ========================  =================================================
-unset or 0             ``LeastRequest``          the less busy of two ready pods
+unset or 0             ``LeastRequest``          the less busy of two ready pods taken at random
 unset or 0             ``PromptPrefix``          the pod that the prompt's beginning hashes to;
-                                                 the next one on the ring while that pod has more
-                                                 than 125 % of the average in progress
-set                    either                    the same; it waits for a place at that pod while
-                                                 the pod has ``maxConcurrency`` in progress
+                                                 another one while that pod has more than 125 %
+                                                 of the average in progress
+set                    ``LeastRequest``          the least busy of all ready pods
+set                    ``PromptPrefix``          as without a limit
+...and that pod has    either                    the same; it waits there for a place
+``maxConcurrency``
 set, all places and    either                    429 ``Overloaded``
 ``maxQueued`` taken
 any                    ``PromptPrefix``, and no  any ready pod
@@ -29,6 +31,7 @@ from typing import Any
 from beamlit_operator.api.endpoint import DEFAULT_MAX_QUEUED, DEFAULT_PREFIX_LENGTH
 from beamlit_operator.gateway.protos import (
     HeaderMutation,
+    LeastRequest,
     Lua,
     LuaPerRoute,
     UpstreamCodec,
@@ -47,6 +50,12 @@ whole body meanwhile, and would answer 413 to one above its buffer (1 MiB). 256 
 BALANCE_FACTOR = 125
 """Percent of the average load up to which a pod keeps its prompts: bounded loads (Mirrokni,
 Thorup, Zadimoghaddam 2018), with the factor that KubeAI uses."""
+
+TABLE_SIZE = 16_381
+"""Places in a cluster's table of pods (Maglev; a prime). When one of three pods goes, one in 200
+of the others' prompts moves too; with Envoy's ring, whose points for each pod grow as pods go, it
+would be one in eight. Four times as many places move half as many and take four times as long to
+lay."""
 
 _LARGEST = 100_000
 
@@ -107,15 +116,19 @@ def hash_policy(balancing: Balancing) -> dict[str, Any]:
     return {"hash_policy": [{"header": {"header_name": PREFIX_HEADER}}]}
 
 
-def ring(balancing: Balancing) -> dict[str, Any]:
+def policy(balancing: Balancing) -> dict[str, Any]:
     """How a cluster chooses among its pods."""
     if not balancing.prefix_length:
+        # With a limit all pods are looked at: of two taken at random both may be busy, and the
+        # request would wait for one of them while a third is free.
+        if balancing.limited:
+            scan = {
+                "name": "envoy.load_balancing_policies.least_request",
+                "typed_config": packed(LeastRequest(selection_method="FULL_SCAN")),
+            }
+            return {"load_balancing_policy": {"policies": [{"typed_extension_config": scan}]}}
         return {"lb_policy": "LEAST_REQUEST"}
-    return {
-        "lb_policy": "RING_HASH",
-        # For equal shares of a few pods; Envoy's default of 1024 leaves them a tenth apart.
-        "ring_hash_lb_config": {"minimum_ring_size": {"value": 4096}},
-    }
+    return {"lb_policy": "MAGLEV", "maglev_lb_config": {"table_size": {"value": TABLE_SIZE}}}
 
 
 def bounded_loads(balancing: Balancing) -> dict[str, Any]:

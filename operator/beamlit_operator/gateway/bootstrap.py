@@ -35,6 +35,11 @@ _AGENT: dict[str, Any] = {
 }
 
 
+_KEPT = "_rq_active"
+_NOT_ACTIVE = "|".join(f"[^{kept}]{_KEPT[i + 1 :]}" for i, kept in enumerate(_KEPT))
+"""What does not end in that: RE2 has no negative look-ahead."""
+
+
 def bootstrap(settings: GatewaySettings) -> dict[str, Any]:
     """The bootstrap document, ready to be written as JSON."""
     ads: dict[str, Any] = {"ads": {}, "resource_api_version": "V3"}
@@ -62,10 +67,11 @@ def bootstrap(settings: GatewaySettings) -> dict[str, Any]:
             "histogram_bucket_settings": telemetry.histogram_buckets(),
             # Thousands of clusters with a hundred statistics each are most of Envoy's memory. What
             # is needed by revision comes in load reports and from the access log, which count apart
-            # from statistics of clusters.
+            # from statistics of clusters; but bounded loads compare a pod's requests in progress
+            # with those of its cluster.
             "stats_matcher": {
                 "exclusion_list": {
-                    "patterns": [{"safe_regex": {"regex": "cluster\\.[^.]+/.*"}}],
+                    "patterns": [{"safe_regex": {"regex": f"cluster\\.[^.]+/.*({_NOT_ACTIVE})"}}],
                 }
             },
         },

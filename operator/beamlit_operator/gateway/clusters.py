@@ -33,7 +33,7 @@ from beamlit_operator.gateway import names
 from beamlit_operator.gateway.balancing import (
     Balancing,
     bounded_loads,
-    ring,
+    policy,
     upstream_filters,
 )
 from beamlit_operator.gateway.catalog import Deployment, Pod
@@ -210,7 +210,7 @@ def _pods(name: str, shape: Shape, *, limits: dict[str, Any]) -> Message:
             streams=1 if shape.balancing.limited else 0,
             filters=upstream_filters(shape.balancing),
         ),
-        **ring(shape.balancing),
+        **policy(shape.balancing),
     )
 
 

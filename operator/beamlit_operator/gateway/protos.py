@@ -64,6 +64,9 @@ SkipFilter = _type(
 HeaderMutation = _type(
     "envoy.extensions.filters.http.header_mutation.v3.header_mutation_pb2", "HeaderMutation"
 )
+LeastRequest = _type(
+    "envoy.extensions.load_balancing_policies.least_request.v3.least_request_pb2", "LeastRequest"
+)
 Lua = _type("envoy.extensions.filters.http.lua.v3.lua_pb2", "Lua")
 LuaPerRoute = _type("envoy.extensions.filters.http.lua.v3.lua_pb2", "LuaPerRoute")
 UpstreamCodec = _type(

@@ -54,9 +54,19 @@ class ModelServer:
     requests: list[str] = field(default_factory=list)
     cancelled: int = 0
     release: asyncio.Event = field(default_factory=asyncio.Event)
+    running: int = 0
+    peak: int = 0
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         self.requests.append(request.raw_path)
+        self.running += 1
+        self.peak = max(self.peak, self.running)
+        try:
+            return await self._answer(request)
+        finally:
+            self.running -= 1
+
+    async def _answer(self, request: web.Request) -> web.StreamResponse:
         if request.headers.get("upgrade") == "websocket":
             return await self._echo(request)
         if "wait" in request.query:
@@ -89,8 +99,12 @@ _addresses = itertools.count(2)
 
 
 @contextlib.asynccontextmanager
-async def model_server(name: str = "model") -> AsyncIterator[ModelServer]:
-    server = ModelServer(f"127.77.{free_port() % 250}.{next(_addresses) % 250 + 2}", 8080, name)
+async def model_server(
+    name: str = "model", *, at: ModelServer | None = None
+) -> AsyncIterator[ModelServer]:
+    """``at`` names the server to run, for one that was there before."""
+    address = f"127.77.{free_port() % 250}.{next(_addresses) % 250 + 2}"
+    server = at or ModelServer(address, 8080, name)
     app = web.Application()
     app.router.add_route("*", "/{rest:.*}", server.answer)
     runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.1)
