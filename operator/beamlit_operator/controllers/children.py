@@ -175,6 +175,12 @@ class Nodes:
         self._kinds: Counter[frozenset[tuple[str, str]]] = Counter()
         self.reflector = Reflector(client, NODES, on_change=self._changed)
 
+    def use(self, catalogue: Catalogue) -> None:
+        """From now on looks at the labels that this catalogue names."""
+        self._relevant = relevant_labels(catalogue)
+        self._labels = {key.name: self._seen(node) for key, node in self.reflector.items()}
+        self._kinds = Counter(self._labels.values())
+
     def labels_of(self, name: str) -> Mapping[str, str] | None:
         """The labels of a node that policies look at; None when the node is not known."""
         found = self._labels.get(name)
@@ -189,9 +195,7 @@ class Nodes:
         old = self._labels.pop(name, None)
         new = None
         if change.new is not None:
-            labels: dict[str, str] = change.new["metadata"].get("labels") or {}
-            new = frozenset((k, v) for k, v in labels.items() if k in self._relevant)
-            self._labels[name] = new
+            new = self._labels[name] = self._seen(change.new)
         if old == new:
             return
         self._on_node(name)
@@ -204,6 +208,10 @@ class Nodes:
             self._kinds[new] += 1
         if set(self._kinds) != before:
             self._on_change()
+
+    def _seen(self, node: Json) -> frozenset[tuple[str, str]]:
+        labels: dict[str, str] = node["metadata"].get("labels") or {}
+        return frozenset((k, v) for k, v in labels.items() if k in self._relevant)
 
 
 def _key(item: Json) -> ObjectKey:

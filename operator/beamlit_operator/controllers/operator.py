@@ -18,6 +18,7 @@ from aiohttp import web
 from beamlit_operator.api import Reason
 from beamlit_operator.controllers.admission.picture import Picture
 from beamlit_operator.controllers.audit import Audit
+from beamlit_operator.controllers.cataloguing import Cataloguing
 from beamlit_operator.controllers.children import CHILD_RESOURCES, Children, Nodes
 from beamlit_operator.controllers.credentials import Integrations
 from beamlit_operator.controllers.drive import drive
@@ -37,7 +38,7 @@ from beamlit_operator.controllers.starts import Starts
 from beamlit_operator.controllers.writer import Writer
 from beamlit_operator.kube import PODS, ApiError, Json, KubeClient, ObjectKey
 from beamlit_operator.origins import resolve
-from beamlit_operator.policy import built_in
+from beamlit_operator.policy import Catalogue, built_in
 
 if TYPE_CHECKING:
     from beamlit_operator.controllers.admission.server import Webhook
@@ -109,9 +110,13 @@ class Operator:
             client, on_answer=self.queue.add, resync=options.origin_resync, look=look
         )
         self.writer = Writer(
+            client, indexes=self.indexes, children=self.children, announcer=announcer
+        )
+        self.cataloguing = Cataloguing(
             client,
-            indexes=self.indexes,
-            children=self.children,
+            namespace=options.operator_namespace,
+            name=options.catalogue,
+            on_change=self._catalogue_changed,
             announcer=announcer,
         )
         self.children[PODS].when_gone(self.audit.pod_gone)
@@ -202,6 +207,7 @@ class Operator:
                 group.create_task(self.queue.run())
                 group.create_task(self.scaling.run())
                 group.create_task(self.starts.run())
+                group.create_task(self.cataloguing.tell())
         finally:
             await self.audit.close()
             await self.book.close()
@@ -242,6 +248,16 @@ class Operator:
 
     def _integration_changed(self, workspace: str, integration: str) -> None:
         self.indexes.integration_changed(workspace, integration)
+
+    def _catalogue_changed(self, catalogue: Catalogue) -> None:
+        """Countries contain other places, flavors show by other labels: all is judged anew."""
+        self.nodes.use(catalogue)
+        self._reconciler.use(catalogue)
+        if self.webhook is not None:
+            self.webhook.use(self._reconciler.settings)
+        for key in self.indexes.all_keys():
+            if key.kind in (Kind.MODEL_DEPLOYMENT, Kind.POLICY):
+                self.queue.add(key)
 
     def _is_urgent(self, key: Key) -> bool:
         """Deployments with pods go first: one of them may run where it must not any more."""
@@ -318,6 +334,7 @@ class Operator:
         return [
             *(r for each in self.children.values() for r in each.reflectors),
             self.nodes.reflector,
+            self.cataloguing.reflector,
             *self.integrations.reflectors,
         ]
 

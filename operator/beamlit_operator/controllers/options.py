@@ -11,6 +11,7 @@ from importlib.metadata import version as package_version
 from typing import Literal
 
 from beamlit_operator.controllers.admission.configuration import NAME, SERVICE
+from beamlit_operator.policy.extending import CONFIG_MAP
 
 IMAGE_REPOSITORY = "ghcr.io/beamlit/beamlit-operator"
 
@@ -41,6 +42,8 @@ class Options:
     """This project's image, which fetches model files."""
     engine: Literal["native", "knative"] = "native"
     """What runs the workloads."""
+    catalogue: str = CONFIG_MAP
+    """The ConfigMap, in the operator's namespace, that adds to the catalogue."""
     listen: str = "127.0.0.1:8081"
     """Where `/healthz`, `/readyz` and `/metrics` answer; empty: nowhere."""
     webhook_listen: str = ""
@@ -115,6 +118,12 @@ def parse(
     )
     parser.add_argument("--image", default=env("IMAGE", default_image()))
     parser.add_argument("--engine", choices=("native", "knative"), default=env("ENGINE", "native"))
+    parser.add_argument(
+        "--catalogue",
+        default=env("CATALOGUE", usual.catalogue),
+        metavar="CONFIGMAP",
+        help="the ConfigMap in the operator's namespace with the cluster's own regions and flavors",
+    )
     parser.add_argument("--listen", default=env("LISTEN", usual.listen), metavar="HOST:PORT")
     parser.add_argument(
         "--webhook-listen",
@@ -175,6 +184,7 @@ def parse(
         operator_namespace=given.operator_namespace,
         image=given.image,
         engine=given.engine,
+        catalogue=given.catalogue,
         listen=given.listen,
         webhook_listen=given.webhook_listen,
         webhook_service=given.webhook_service,

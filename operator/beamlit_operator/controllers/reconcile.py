@@ -34,7 +34,7 @@ from beamlit_operator.kube import (
     Resource,
 )
 from beamlit_operator.origins import OriginError
-from beamlit_operator.policy import built_in
+from beamlit_operator.policy import Catalogue, built_in
 from beamlit_operator.workloads.native import Settings
 
 OnDecided = Callable[[ObjectKey, Json | None, Plan], None]
@@ -94,6 +94,10 @@ class Reconciler:
     def settings(self) -> Settings:
         """What workloads are made with."""
         return self._settings
+
+    def use(self, catalogue: Catalogue) -> None:
+        """From now on decides by this catalogue."""
+        self._settings = replace(self._settings, catalogue=catalogue)
 
     def exists(self, key: Key) -> bool:
         """Whether the object is there."""

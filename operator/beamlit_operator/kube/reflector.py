@@ -54,6 +54,7 @@ class Reflector(Mapping[ObjectKey, Json]):
         *,
         namespace: str | None = None,
         label_selector: str | None = None,
+        field_selector: str | None = None,
         on_change: Callable[[Change], None] | None = None,
     ) -> None:
         """``on_change`` is called on the event loop for every difference, and must not block."""
@@ -61,6 +62,7 @@ class Reflector(Mapping[ObjectKey, Json]):
         self._resource = resource
         self._namespace = namespace
         self._label_selector = label_selector
+        self._field_selector = field_selector
         self._on_change = on_change
         self._objects: dict[ObjectKey, Json] = {}
         self._synced = asyncio.Event()
@@ -111,7 +113,10 @@ class Reflector(Mapping[ObjectKey, Json]):
 
     async def _relist(self) -> str:
         result = await self._client.list(
-            self._resource, self._namespace, label_selector=self._label_selector
+            self._resource,
+            self._namespace,
+            label_selector=self._label_selector,
+            field_selector=self._field_selector,
         )
         fresh = {_key_of(item): item for item in result.items}
         for key in [key for key in self._objects if key not in fresh]:
@@ -129,6 +134,7 @@ class Reflector(Mapping[ObjectKey, Json]):
             self._namespace,
             resource_version=version,
             label_selector=self._label_selector,
+            field_selector=self._field_selector,
         ):
             # Kept per event: a lost connection resumes after the last one seen, not before it.
             self._version = _version_of(event.object)

@@ -36,10 +36,14 @@ def devices_of(pod: Mapping[str, Any]) -> frozenset[str]:
 
 
 def is_gpu(resource: str) -> bool:
-    """Whether a resource is a GPU or a share of one, such as `nvidia.com/mig-1g.5gb`."""
+    """Whether a resource is a GPU, another accelerator, or a share of one (`nvidia.com/mig-..`)."""
     domain, slash, name = resource.partition("/")
     return bool(slash) and (
-        name == "gpu" or name.startswith(("gpu.", "mig-", "gpu-")) or domain == "gpu.intel.com"
+        name == "gpu"
+        or name.startswith(("gpu.", "mig-", "gpu-"))
+        or domain in ("gpu.intel.com", "habana.ai")
+        or resource == "google.com/tpu"
+        or resource.startswith("aws.amazon.com/neuron")
     )
 
 

@@ -141,7 +141,7 @@ def workload(
         catalogue=settings.catalogue,
     )
     placement = place(placed_for, requested=requested, catalogue=settings.catalogue)
-    pod = placing.placed(pod, placement, container=SERVING)
+    pod = placing.settled(placing.placed(pod, placement, container=SERVING), found)
     pod = _with_running_fetcher(pod, found, settings.image)
     labels = names.revision_labels(deployment, revision, version=files.revision)
     metadata = {

@@ -6,6 +6,10 @@ annotations on its Deployment. While it has replicas, the template stays for tha
 
 1. everything it allows is still allowed (a policy was loosened, or nothing changed), and
 2. its placement is what that set gives: a template that somebody else changed is put right.
+
+The same sets may give another affinity after the catalogue changed (a region more, a cloud's new
+label for a GPU). While there are replicas, the affinity in the template stays as long as each of
+its terms is within one of the new terms (`settled`): it lets in no node that may not be used.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -138,6 +142,63 @@ def policy_to_place(
 
 
 _PLACING: Iterable[str] = ("affinity", "tolerations")
+
+_REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
+
+
+def settled(pod: Json, live: Mapping[str, Any] | None) -> Json:
+    """The placed pod, with the affinity of the live Deployment where that is as strict."""
+    if live is None or not has_replicas(live):
+        return pod
+    mine = pod.get("affinity") or {}
+    found = live["spec"]["template"]["spec"].get("affinity") or {}
+    strict = _terms(found)
+    if found == mine or not strict or _without_terms(found) != _without_terms(mine):
+        return pod
+    if all(any(_implies(one, other) for other in _terms(mine)) for one in strict):
+        return {**pod, "affinity": found}
+    return pod
+
+
+def _terms(affinity: Mapping[str, Any]) -> list[Json]:
+    required = (affinity.get("nodeAffinity") or {}).get(_REQUIRED) or {}
+    return list(required.get("nodeSelectorTerms") or ())
+
+
+def _without_terms(affinity: Mapping[str, Any]) -> Json:
+    node = {k: v for k, v in (affinity.get("nodeAffinity") or {}).items() if k != _REQUIRED}
+    return {**affinity, "nodeAffinity": node}
+
+
+def _implies(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether each node that meets the one term surely meets the other."""
+    if one.get("matchFields") != other.get("matchFields"):
+        return False
+    given = one.get("matchExpressions") or ()
+    return all(
+        any(_surely(has, asked) for has in given) for asked in other.get("matchExpressions") or ()
+    )
+
+
+def _surely(has: Mapping[str, Any], asked: Mapping[str, Any]) -> bool:
+    if has == asked:
+        return True
+    if has["key"] != asked["key"]:
+        return False
+    values, wanted = set(has.get("values") or ()), set(asked.get("values") or ())
+    match has["operator"], asked["operator"]:
+        case "In", "In":
+            return values <= wanted
+        case "NotIn", "NotIn":
+            return values >= wanted
+        case "In", "NotIn":
+            return not values & wanted
+        case "In", "Exists":
+            return True
+        case "DoesNotExist", "NotIn":
+            return True
+        case _:
+            return False
 
 
 def has_replicas(deployment: Mapping[str, Any]) -> bool:

@@ -1,5 +1,6 @@
 """The objects of a revision: what they say, what changes them, and what never does."""
 
+from dataclasses import replace
 from typing import Any
 
 import kubernetes_validate
@@ -7,6 +8,7 @@ import pytest
 
 from beamlit_operator.api import Model, ModelDeployment
 from beamlit_operator.policy import Aspect, EffectivePolicy, Unresolved, Value
+from beamlit_operator.policy.extending import extended
 from beamlit_operator.workloads import (
     ModelFiles,
     Refusal,
@@ -314,6 +316,33 @@ def test_a_tightened_policy_changes_the_template_at_once() -> None:
     before = made(policy=held_to("continent:na"))
     after = made(policy=held_to("country:us"), live=running(before))
     assert after.deployment == made(policy=held_to("country:us")).deployment
+
+
+def test_an_addition_to_the_catalogue_does_not_touch_the_template_of_running_pods() -> None:
+    policy = held_to("country:us", flavors=("gpu:t4",))
+    before = made(policy=policy)
+    texts = {
+        "regions.yaml": "clouds: {own: {regions: boston-1 us Boston}}",
+        "flavors.yaml": "gpu: {t4: {labels: {acme/gpu: [t4]}}}",
+    }
+    more = replace(SETTINGS, catalogue=extended(texts).catalogue)
+    after = made(policy=policy, settings=more)
+    assert after.deployment != before.deployment
+    assert made(policy=policy, settings=more, live=running(before)).deployment == before.deployment
+    # Loosened besides: still as strict as it need be.
+    loose = made(policy=held_to("continent:na"), settings=more, live=running(before))
+    assert pod(loose)["affinity"] == pod(before)["affinity"]
+    idle = made(policy=policy, settings=more, live=running(before, replicas=0))
+    assert idle.deployment == after.deployment
+
+
+def test_a_region_that_the_catalogue_takes_out_of_a_country_changes_the_template_at_once() -> None:
+    before = made(policy=held_to("country:us"))
+    moved = {"regions.yaml": "clouds: {own: {regions: us-east-1 ca moved}}"}
+    less = replace(SETTINGS, catalogue=extended(moved).catalogue)
+    after = made(policy=held_to("country:us"), settings=less, live=running(before))
+    assert after.deployment == made(policy=held_to("country:us"), settings=less).deployment
+    assert pod(after)["affinity"] != pod(before)["affinity"]
 
 
 def test_a_placement_that_somebody_else_loosened_is_put_right() -> None:

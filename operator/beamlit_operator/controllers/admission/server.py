@@ -20,6 +20,7 @@ import json
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Final
 
 from aiohttp import web
@@ -35,6 +36,7 @@ from beamlit_operator.controllers.admission.wire import MalformedError, Request,
 from beamlit_operator.controllers.audit import AUDITED, note_actor
 from beamlit_operator.controllers.keys import Key
 from beamlit_operator.kube import NAMESPACES, ApiError, KubeClient, ObjectKey
+from beamlit_operator.workloads.native import Settings
 
 log = logging.getLogger(__name__)
 
@@ -88,6 +90,10 @@ class Webhook:
             buckets=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1, 2),
             registry=registry,
         )
+
+    def use(self, settings: Settings) -> None:
+        """From now on reviews by these settings."""
+        self._picture = replace(self._picture, settings=settings)
 
     async def run(self) -> None:
         """Serves until cancelled."""
