@@ -1,7 +1,7 @@
 """A small model server: it answers who and where it is. Lies in the test store as a model's file.
 
 Environment: START_SECONDS before it listens, CRASH (a sentence) to fail at start, VERSION, NODE.
-``?seconds=N`` makes an answer take that long.
+``?seconds=N`` makes an answer take that long, ``?work=N`` so many seconds of cpu.
 """
 
 import json
@@ -24,6 +24,7 @@ class Handler(BaseHTTPRequestHandler):
         target = urlsplit(self.path)
         seconds = float(parse_qs(target.query).get("seconds", ["0"])[0])
         time.sleep(seconds)
+        work(float(parse_qs(target.query).get("work", ["0"])[0]))
         body = json.dumps(
             {
                 "path": self.path,
@@ -43,6 +44,12 @@ class Handler(BaseHTTPRequestHandler):
     do_POST = do_GET  # noqa: N815
 
     def log_message(self, *_):
+        pass
+
+
+def work(seconds):
+    until = time.thread_time() + seconds
+    while time.thread_time() < until:
         pass
 
 

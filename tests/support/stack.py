@@ -74,7 +74,8 @@ class Stack:
         self.s3().upload_file(str(SERVER), "models", "tiny/server.py")
         self.hub.__enter__()
         data = str(self.folder / "cluster")
-        self._spawn("cluster", "devcluster", "--data-dir", data, *self.cluster_flags)
+        quick = ("--autoscaler-sync", "1")
+        self._spawn("cluster", "devcluster", "--data-dir", data, *quick, *self.cluster_flags)
         self.until(self.kubeconfig.exists, "the API server")
         for crd in sorted((ROOT / "crds").glob("*.yaml")):
             self.kubectl("apply", "-f", str(crd))
@@ -129,6 +130,7 @@ class Stack:
             *("--kubeconfig", str(self.operator_kubeconfig), "--gateway-url", self.gateway),
             *("--gateway-load", f"http://127.0.0.1:{self._admin_port}/load"),
             *("--listen", f"127.0.0.1:{self._operator_port}", *self.operator_flags),
+            *("--scale-to-zero-grace", "2"),
             *("--hub-endpoint", self.hub.endpoint),
         )
         self.until(

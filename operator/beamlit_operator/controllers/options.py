@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from importlib.metadata import version as package_version
 from typing import Literal
 
+from beamlit_operator.autoscaling.config import DEFAULT_GRACE_SECONDS
 from beamlit_operator.controllers.admission.configuration import NAME, SERVICE
 from beamlit_operator.policy.extending import CONFIG_MAP
 
@@ -36,6 +37,8 @@ class Options:
     """Where consumers reach the gateway: the start of every `status.url`."""
     gateway_load: tuple[str, ...] = ()
     """URLs of the gateways' load reports, for the autoscaler."""
+    scale_to_zero_grace: float = DEFAULT_GRACE_SECONDS
+    """Seconds that the last replica stays after it was found idle for its stable window."""
     operator_namespace: str = "beamlit-system"
     """The namespace of the operator, of its Lease and of the gateway's Service."""
     image: str = ""
@@ -114,6 +117,13 @@ def parse(
     parser.add_argument("--gateway-url", default=env("GATEWAY_URL", usual.gateway_url))
     parser.add_argument("--gateway-load", action="append", default=None, metavar="URL")
     parser.add_argument(
+        "--scale-to-zero-grace",
+        type=_seconds,
+        default=float(env("SCALE_TO_ZERO_GRACE", str(usual.scale_to_zero_grace))),
+        metavar="SECONDS",
+        help="how long the last replica stays after an idle stable window",
+    )
+    parser.add_argument(
         "--operator-namespace", default=env("OPERATOR_NAMESPACE", usual.operator_namespace)
     )
     parser.add_argument("--image", default=env("IMAGE", default_image()))
@@ -181,6 +191,7 @@ def parse(
         namespaces=tuple(given.namespace or env_list("NAMESPACES")),
         gateway_url=given.gateway_url.rstrip("/"),
         gateway_load=tuple(given.gateway_load or env_list("GATEWAY_LOAD")),
+        scale_to_zero_grace=given.scale_to_zero_grace,
         operator_namespace=given.operator_namespace,
         image=given.image,
         engine=given.engine,

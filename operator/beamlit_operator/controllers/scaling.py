@@ -41,6 +41,7 @@ class Scaling:
         self._on_reports = on_reports
         self._client = client
         self._urls = options.gateway_load
+        self._grace_seconds = options.scale_to_zero_grace
         self._indexes = indexes
         self._workloads = children[DEPLOYMENTS]
         self._pods = children[PODS]
@@ -75,7 +76,9 @@ class Scaling:
                 continue
             spec = deployment.spec
             limit = spec.endpoint.max_concurrency if spec.endpoint is not None else None
-            scaling = scaling_config(spec.serverless_config, max_concurrency=limit)
+            scaling = scaling_config(
+                spec.serverless_config, max_concurrency=limit, grace_seconds=self._grace_seconds
+            )
             for revision in deployment.status.revisions:
                 live = self._workloads.get(ObjectKey(held.key.namespace, revision.name))
                 if live is None or not revision.traffic:

@@ -120,6 +120,8 @@ def test_options_come_from_flags_then_from_the_environment_then_from_defaults() 
     assert options.namespaces == ("a", "b")
     assert options.identity == "p"
     assert options.origin_resync == Options().origin_resync
+    assert options.scale_to_zero_grace == 30.0
+    assert parse(["--scale-to-zero-grace", "5"], environ).scale_to_zero_grace == 5.0
     assert options.image.startswith("ghcr.io/beamlit/beamlit-operator:")
 
 
