@@ -190,7 +190,8 @@ def gateway(
     command = [sys.executable, "-m", "beamlit_operator.gateway", "--kubeconfig", str(kubeconfig)]
     for name, port in ports.items():
         command += [f"--{name}", f"127.0.0.1:{port}"]
-    command += ["--concurrency", "1", "--drain-time", "1", "--log-level", "error"]
+    command += ["--concurrency", "1", "--drain-time", "1", "--drain-delay", "0"]
+    command += ["--log-level", "error"]
     started = time.monotonic()
     with process(command) as running:
         agent = f"http://127.0.0.1:{ports['admin']}"

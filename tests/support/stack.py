@@ -119,7 +119,7 @@ class Stack:
             *("--admin", f"127.0.0.1:{self._admin_port}"),
             *("--xds-listen", f"127.0.0.1:{self._xds_port}"),
             *("--envoy-admin", f"127.0.0.1:{self._envoy_port}"),
-            *("--drain-time", "1", "--start-deadline", "60"),
+            *("--drain-time", "1", "--drain-delay", "0", "--start-deadline", "60"),
         )
         self.until(lambda: answers(f"http://127.0.0.1:{self._admin_port}/readyz"), "the gateway")
 

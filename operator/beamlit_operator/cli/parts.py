@@ -181,7 +181,7 @@ async def _start_rooms(
                 *("--xds-listen", f"{LOOPBACK}:{xds}"),
                 *("--envoy-admin", f"{LOOPBACK}:{envoy_admin}"),
                 # Whoever presses Ctrl-C does not want to wait for a stream to end.
-                *("--drain-time", "2"),
+                *("--drain-time", "2", "--drain-delay", "0"),
             ),
         )
     )

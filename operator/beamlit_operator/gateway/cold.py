@@ -18,6 +18,7 @@ else                                       held; the first one wakes the deploym
 ... and the API server refuses the scale   503 ``WakeRefused`` with what it said; back-off grows
 ... and the start deadline passes          504, ``Retry-After``
 ... and the caller hangs up                forgotten
+... and the gateway ends                   503 ``Draining``, ``Retry-After``
 =========================================  ====================================================
 
 Needs the API server to wake, nothing else: the operator may be down.
@@ -66,6 +67,10 @@ class Released:
 
 Outcome = Released | Reply
 
+
+_ENDS = Reply(
+    503, ErrorReason.DRAINING, "this gateway ends; the model still starts, try again", 1.0
+)
 
 HELD_BASE, HELD_BODY = 110 * 1024, 320 * 1024
 """Bytes of Envoy's memory for a held request, and for its body at most, as measured (1,000 uploads
@@ -125,6 +130,7 @@ class ColdStarts:
         self._setbacks = Setbacks(first=settings.first_backoff, last=settings.last_backoff)
         self._asking: dict[RevisionKey, asyncio.Task[None]] = {}
         self._held = 0
+        self._draining = False
         self._held_bytes = 0
         self._turn = itertools.count()
 
@@ -139,6 +145,12 @@ class ColdStarts:
     def waiting(self) -> dict[RevisionKey, int]:
         """Requests held now, by the revision they wait for."""
         return {key: len(start.holders) for key, start in self._starts.items()}
+
+    def drain(self) -> None:
+        """Answers what is held, and what would be: this gateway ends, another one can wait."""
+        self._draining = True
+        for start in list(self._starts.values()):
+            self._settle(start, [_ENDS], "abandoned")
 
     def close(self) -> None:
         """Ends every start; what is held is Envoy's to end."""
@@ -156,7 +168,7 @@ class ColdStarts:
         """
         outcome = self._at_once(asked, size)
         if outcome is None:
-            outcome = await self._hold(asked, size)
+            outcome = _ENDS if self._draining else await self._hold(asked, size)
         if isinstance(outcome, Reply):
             self._metrics.refused(outcome)
         return outcome

@@ -145,27 +145,50 @@ class EnvoyProcess:
             await process.wait()
 
 
+_TIMEOUT = aiohttp.ClientTimeout(total=5)
+
+
 class EnvoyAdmin:
     """The few things the agent asks of Envoy's administration interface."""
 
     def __init__(self, settings: GatewaySettings) -> None:
         self._root = f"http://{settings.envoy_admin}"
 
-    async def drain(self, limit: float) -> None:
-        """Takes no new connections, and returns once no request is in flight or ``limit`` seconds
-        passed."""
-        deadline = asyncio.get_running_loop().time() + limit
-        timeout = aiohttp.ClientTimeout(total=5)
-        with contextlib.suppress(aiohttp.ClientError, TimeoutError):
-            async with aiohttp.ClientSession(timeout=timeout) as session:
+    async def drain(self, limit: float, *, delay: float) -> bool:
+        """Asks callers to go elsewhere, and waits until they have.
+
+        From now on every answer says ``Connection: close`` (GOAWAY in HTTP/2). Connections are
+        still taken: whoever distributes callers learns only now that this gateway is not ready.
+
+        Args:
+            limit: seconds to wait at most for requests in flight.
+            delay: seconds to wait at least.
+
+        Returns:
+            Whether no request is in flight any more.
+        """
+        with contextlib.suppress(aiohttp.ClientError, TimeoutError, OSError):
+            async with aiohttp.ClientSession(timeout=_TIMEOUT) as session:
                 async with session.post(f"{self._root}/healthcheck/fail"):
                     pass
                 async with session.post(f"{self._root}/drain_listeners?graceful&skip_exit"):
                     pass
-                while asyncio.get_running_loop().time() < deadline:
-                    if await self._in_flight(session) == 0:
-                        return
+        await asyncio.sleep(min(delay, limit))
+        return await self.quiet(limit - delay)
+
+    async def quiet(self, limit: float) -> bool:
+        """Waits until no request is in flight, for at most so many seconds; whether that is so."""
+        deadline = asyncio.get_running_loop().time() + limit
+        try:
+            async with aiohttp.ClientSession(timeout=_TIMEOUT) as session:
+                while await self._in_flight(session):
+                    if asyncio.get_running_loop().time() >= deadline:
+                        return False
                     await asyncio.sleep(0.1)
+        except (aiohttp.ClientError, TimeoutError, OSError):
+            # An Envoy that is gone has no request.
+            return True
+        return True
 
     async def _in_flight(self, session: aiohttp.ClientSession) -> int:
         url = f"{self._root}/stats?filter=^http.main.downstream_rq_active$"

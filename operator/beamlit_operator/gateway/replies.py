@@ -35,6 +35,7 @@ class ErrorReason(StrEnum):
     PAYLOAD_TOO_LARGE = "PayloadTooLarge"
     HEADERS_TOO_LARGE = "HeadersTooLarge"
     REQUEST_TIMEOUT = "RequestTimeout"
+    DRAINING = "Draining"
     GATEWAY_ERROR = "GatewayError"
 
 

@@ -86,7 +86,11 @@ class GatewaySettings:
     request. Never below the start deadline, or held requests would be cut."""
 
     drain_time: float = 30.0
-    """At SIGTERM, how long requests in flight may take to finish."""
+    """At SIGTERM, how long requests in flight may take to finish. What is held then gets a 503."""
+
+    drain_delay: float = 5.0
+    """At SIGTERM, how long callers are still served in any case. So long it may take until nobody
+    sends callers here any more: a Service's endpoints follow readiness with a delay."""
 
     debounce: float = 0.005
     """Changes that arrive within this time go to Envoy together."""

@@ -68,7 +68,7 @@ class Program:
             *("--kubeconfig", str(self._kubeconfig), "--listen", f"127.0.0.1:{self.listen}"),
             *("--admin", f"127.0.0.1:{self.admin}", "--xds-listen", f"127.0.0.1:{self.xds}"),
             *("--envoy-admin", f"127.0.0.1:{self.envoy_admin}", "--concurrency", "1"),
-            *("--drain-time", "10"),
+            *("--drain-time", "10", "--drain-delay", "0"),
             *arguments,
             stderr=asyncio.subprocess.PIPE,
         )
