@@ -260,6 +260,15 @@ def _status(code: int) -> dict[str, Any]:
     return {"status_code_filter": {"comparison": {"op": "EQ", "value": value}}}
 
 
+def _path_of_a_model() -> dict[str, Any]:
+    regex = f"/[^/]+(/models/|{OPENAI_PATH}models/).*"
+    return {
+        "header_filter": {
+            "header": {"name": ":path", "string_match": {"safe_regex": {"regex": regex}}}
+        }
+    }
+
+
 def _malformed() -> dict[str, Any]:
     """A 400 that is not a direct response of the routes that read bodies."""
     elsewhere = {
@@ -306,6 +315,14 @@ def _local_replies(settings: GatewaySettings) -> dict[str, Any]:
                 # Not HTTP as RFC 9112 has it: a path, a host, a length that cannot be.
                 "filter": {"or_filter": {"filters": [_malformed(), _status(426)]}},
                 "body_format_override": _error_format(ErrorReason.BAD_REQUEST),
+            },
+            {
+                # A name that begins like that of a model, and goes on.
+                "filter": {"and_filter": {"filters": [_flagged(["NR"]), _path_of_a_model()]}},
+                "body_format_override": _error_format(
+                    ErrorReason.UNKNOWN_MODEL,
+                    "there is no model of this name in this workspace: %REQ(:PATH):200%",
+                ),
             },
             {
                 "filter": _flagged(["NR"]),

@@ -15,7 +15,7 @@ a body above the limit                            413 ``PayloadTooLarge`` (Envoy
 a content type that is not JSON                   415 ``UnsupportedMediaType``
 another method than ``POST``                      405 ``MethodNotAllowed``
 ``GET /{ws}/openai/v1/models``                    what the workspace serves, as OpenAI lists models
-``GET /{ws}/openai/v1/models/{id}``               one of them; by ``name@production`` too
+``GET /{ws}/openai/v1/models/{id}``               one of them
 ================================================  ==================================================
 
 How a body becomes a route: the first look at the route table finds no model yet and ends at the
@@ -187,20 +187,15 @@ def _epoch(created: str) -> int:
 
 
 def single(workspace: str, model: str, group: Sequence[Deployment]) -> bytes:
-    """The branch of one model under ``GET .../models/``."""
-    prefix = f"/{workspace}{OPENAI_PATH}models/{model}"
-    found: list[Message] = []
-    for deployment in group:
-        if refusal_of(deployment) is None:
-            answer = _entry(deployment)
-            ids = dict.fromkeys((_id(deployment), _full_id(deployment)))
-            found += [
-                direct({"path": f"/{workspace}{OPENAI_PATH}models/{name}"}, 200, body=answer)
-                for name in ids
-            ]
-    if not found:
-        return b""
-    return trees.branch(prefix, trees.routes([*found, _unknown_model(workspace)]))
+    """The branch of one model under ``GET .../models/``. A longer name finds no route in it, and
+    gets Envoy's own 404 (:mod:`.listeners`)."""
+    prefix = f"/{workspace}{OPENAI_PATH}models/"
+    found = [
+        direct({"path": prefix + _id(deployment)}, 200, body=_entry(deployment))
+        for deployment in group
+        if refusal_of(deployment) is None
+    ]
+    return trees.branch(prefix + model, trees.routes(found)) if found else b""
 
 
 def workspace_branches(
@@ -221,7 +216,7 @@ def workspace_branches(
     ]
     getting = trees.by_path(
         trees.branch(models, trees.routes(listing)) + singles,
-        otherwise=trees.routes([_unknown_model(workspace)]),
+        otherwise=trees.routes([_error({"prefix": "/"}, _unknown(workspace))]),
     )
     by_method = trees.by_method(
         trees.branch("GET", trees.nested(getting)),
@@ -301,10 +296,6 @@ def _unknown(workspace: str) -> Reply:
         f"workspace {workspace!r} serves no such model; "
         f"GET /{workspace}{OPENAI_PATH}models lists those it has",
     )
-
-
-def _unknown_model(workspace: str) -> Message:
-    return _error({"prefix": "/"}, _unknown(workspace))
 
 
 def _error(match: dict[str, Any], reply: Reply) -> Message:

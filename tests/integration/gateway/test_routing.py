@@ -63,7 +63,7 @@ async def test_every_kind_of_wrong_address_gets_a_404_that_says_which(gateway: G
     for path, reason, mentions in [
         ("/nowhere/models/iris", "UnknownWorkspace", "workspace"),
         ("/demo/models/rose", "UnknownModel", "'demo'"),
-        ("/demo/models/irises/v2", "UnknownModel", "'demo'"),
+        ("/demo/models/irises/v2", "UnknownModel", "/demo/models/irises/v2"),
         ("/demo/models/iris?environment=dev", "UnknownEnvironment", "production"),
         ("/demo/models/mnist", "UnknownEnvironment", "staging"),
         ("/demo/models/off", "Deactivated", "'off'"),
