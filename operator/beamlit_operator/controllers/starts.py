@@ -208,7 +208,7 @@ async def _answer(session: aiohttp.ClientSession, url: str) -> Fetched | None:
             if response.status != 200:
                 return None
             body = json.loads(await response.content.read(MAX_ANSWER))
-    except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+    except (aiohttp.ClientError, TimeoutError, OSError, ValueError, RecursionError) as error:
         log.debug("%s says nothing about its progress: %s", url, error)
         return None
     return _fetched(body)

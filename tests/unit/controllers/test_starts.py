@@ -50,6 +50,8 @@ class World:
 
     async def handle(self, request: web.Request) -> web.Response:
         self.asked += 1
+        if isinstance(self.answer, str):
+            return web.Response(text=self.answer)
         return web.json_response(self.answer)
 
     async def until(self, condition: Callable[[], object]) -> None:
@@ -103,7 +105,14 @@ async def test_a_pod_that_fetches_for_long_is_asked_and_its_bytes_are_told() -> 
 async def test_answers_that_cannot_be_believed_change_nothing() -> None:
     async with world() as w:
         for number, nonsense in enumerate(
-            ([1], {"fetchedBytes": 5, "totalBytes": 1}, {"fetchedBytes": True, "totalBytes": 2}), 1
+            (
+                [1],
+                "[" * 10_000,
+                "not JSON",
+                {"fetchedBytes": 5, "totalBytes": 1},
+                {"fetchedBytes": True, "totalBytes": 2},
+            ),
+            1,
         ):
             w.answer = nonsense
             w.look(w.pod())
