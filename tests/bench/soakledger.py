@@ -4,7 +4,8 @@
 |-----------------------------------------------------------------|--------------------------------|
 | 200, of the right deployment, complete                          | good                           |
 | 200, of another one, or not what was to be sent                 | wrong                          |
-| 502 ``UpstreamReset`` to a POST whose pod was killed meanwhile  | told: it cannot be repeated    |
+| 502 ``UpstreamReset`` to a POST whose pod was killed meanwhile  | told: it may not be repeated   |
+| 503 ``Unavailable`` to a POST of that kind, with a large body   | told: it cannot be repeated    |
 | a body that breaks off with an error, pod killed meanwhile      | told: the caller knows         |
 | a connection that broke or was refused while Envoy was away     | sent again by the caller       |
 | anything else                                                   | lost                           |
@@ -15,6 +16,8 @@ from __future__ import annotations
 import time
 from collections import Counter
 from dataclasses import dataclass, field
+
+TOLD = ("UpstreamReset", "Unavailable")
 
 BEFORE = 1.0
 """Seconds around a kill that belong to it: who kills and who calls do not share a clock's tick."""
@@ -62,7 +65,7 @@ class Ledger:
 
     def sends_again(self, result: Result) -> bool:
         """Whether a caller has to, for Envoy was away; counts it."""
-        if result.status or not any(
+        if (result.status and not result.broke_off) or not any(
             result.began <= until + BEFORE and result.ended >= since - BEFORE
             for since, until in self._envoy_away
         ):
@@ -79,7 +82,7 @@ class Ledger:
         elif result.status == 200 and not result.broke_off:
             self._bad("wrong", result)
         elif self._pod_was_killed(result) and (
-            result.broke_off or (result.kind.startswith("POST") and result.status == 502)
+            result.broke_off or (result.kind.startswith("POST") and result.reason in TOLD)
         ):
             self.counts["told: the pod was killed"] += 1
         else:

@@ -235,12 +235,14 @@ def _flagged(flags: list[str]) -> dict[str, Any]:
     return {"response_flag_filter": {"flags": flags}}
 
 
+_RETRY_AFTER = {
+    "header": {"key": "retry-after", "value": "1"},
+    "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
+}
+
+
 def _overloaded() -> dict[str, Any]:
     """Every place at the pods and in the queue is taken. Only clusters with a limit overflow."""
-    retry = {
-        "header": {"key": "retry-after", "value": "1"},
-        "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
-    }
     error = {
         "code": 429,
         "reason": ErrorReason.OVERLOADED,
@@ -250,7 +252,7 @@ def _overloaded() -> dict[str, Any]:
     return {
         "filter": _flagged(["UO"]),
         "status_code": {"value": 429},
-        "headers_to_add": [retry],
+        "headers_to_add": [_RETRY_AFTER],
         "body_format_override": {"json_format": {"error": error}},
     }
 
@@ -335,7 +337,19 @@ def _local_replies(settings: GatewaySettings) -> dict[str, Any]:
                 "body_format_override": _error_format(ErrorReason.UPSTREAM_RESET),
             },
             {
+                # Envoy's 507: the pod was lost before it answered, and the body is too large to be
+                # kept for another one (`routes`).
+                "filter": _status(507),
+                "status_code": {"value": 503},
+                "headers_to_add": [_RETRY_AFTER],
+                "body_format_override": _error_format(
+                    ErrorReason.UNAVAILABLE,
+                    "the replica went away while the body was sent; send it again",
+                ),
+            },
+            {
                 "filter": _flagged(["UH", "UF", "URX", "NC"]),
+                "headers_to_add": [_RETRY_AFTER],
                 "body_format_override": _error_format(ErrorReason.UNAVAILABLE),
             },
             {
@@ -393,8 +407,11 @@ def _send_again() -> dict[str, Any]:
             {
                 "filter": _status(UNANSWERED),
                 "status_code": {"value": 503},
-                "headers_to_add": [mark],
-                "body_format_override": _error_format(ErrorReason.GATEWAY_ERROR),
+                "headers_to_add": [mark, _RETRY_AFTER],
+                "body_format_override": _error_format(
+                    ErrorReason.GATEWAY_ERROR,
+                    "this gateway's agent, which starts what sleeps, does not answer; try again",
+                ),
             },
         ]
     }

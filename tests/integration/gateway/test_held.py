@@ -141,3 +141,15 @@ def _timers_to(server: ModelServer) -> set[str]:
         if fields[2] == remote and fields[3] == "01":
             found.add(names.get(fields[5].partition(":")[0], fields[5]))
     return found
+
+
+async def test_a_large_upload_to_a_pod_that_is_gone_is_told_to_come_again(gateway: Gateway) -> None:
+    revision = await sleeping(gateway)
+    gone = Moody("127.66.0.4", free_port())
+    await gateway.cluster.ready(revision, gone)  # type: ignore[arg-type]
+    # Larger than what Envoy keeps to send again.
+    url = f"{gateway.url}/demo/models/iris"
+    async with gateway.http.post(url, data=b"x" * 4 * 2**20) as response:
+        error = (await response.json())["error"]
+        assert (response.status, error["reason"]) == (503, "Unavailable")
+        assert int(response.headers["retry-after"]) >= 1
