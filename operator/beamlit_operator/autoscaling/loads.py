@@ -5,7 +5,7 @@ A gateway answers ``GET /load`` with::
     {"gateway": "<id>",
      "deployments": {"<workspace>/<name>": {"concurrency": 1.5, "requestsTotal": 42, "held": 0}}}
 
-and lists only deployments with recent requests; ``requestsTotal`` counts from when it is listed.
+and lists only deployments with recent requests; ``requestsTotal`` goes on while one is not listed.
 Held requests are in it as soon as they arrive. No I/O here; times are monotonic seconds.
 """
 
@@ -33,7 +33,7 @@ class DeploymentLoad:
 
     Attributes:
         concurrency: requests in progress at the replicas.
-        requests_total: requests since the gateway lists it.
+        requests_total: requests since the gateway started.
         held: requests that wait for a replica.
     """
 
@@ -124,7 +124,8 @@ class LoadMerger:
     |-----------------------------|---------------------------------------------------|
     | answered                    | its report; rate = difference to the one before   |
     | answered for the first time | its report; rate 0, as there is nothing to compare|
-    | lists a deployment anew     | its report; that deployment's rate from 0         |
+    | lists a deployment for the  | its report; of an unknown number of requests only |
+    | first time                  | those in progress or held are known to be new     |
     | restarted (id or counter)   | its report; rate from 0                           |
     | does not answer             | for ``keep_seconds`` the sum is at least what it  |
     |                             | was when all answered                             |
@@ -150,7 +151,7 @@ class LoadMerger:
         for key, deployment in load.deployments.items():
             rate = 0.0
             if before is not None and now_seconds > before.reported_seconds:
-                earlier = 0 if restarted else before.totals.get(key, 0)
+                earlier = 0 if restarted else before.totals.get(key)
                 rate = _rate(earlier, deployment, now_seconds - before.reported_seconds)
             samples[key] = LoadSample(deployment.concurrency, deployment.held, rate)
         # A quiet deployment leaves the report, not the counter: its total is kept until forgotten.
@@ -208,8 +209,12 @@ class LoadMerger:
                 del self._sources[source]
 
 
-def _rate(earlier: int, now: DeploymentLoad, seconds: float) -> float:
+def _rate(earlier: int | None, now: DeploymentLoad, seconds: float) -> float:
     """Requests per second since the report before."""
+    if earlier is None:
+        # Its counter may be as old as the gateway. But it was not listed before, so nothing of it
+        # was in progress then.
+        return min(now.requests_total, now.held + math.floor(now.concurrency)) / seconds
     if now.requests_total < earlier:
         earlier = 0  # the gateway restarted under the same id
     return (now.requests_total - earlier) / seconds

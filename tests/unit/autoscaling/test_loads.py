@@ -106,11 +106,17 @@ def test_what_was_held_and_is_in_progress_now_does_not_count_twice() -> None:
     assert sample.concurrency + sample.held == 5
 
 
-def test_a_deployment_that_a_gateway_lists_anew_counts_from_zero() -> None:
+@pytest.mark.parametrize(
+    ("total", "concurrency", "held", "rate"),
+    [(30, 0.0, 30, 15.0), (10_001, 0.0, 0, 0.0), (10_001, 2.5, 4, 3.0), (1, 3.0, 0, 0.5)],
+)
+def test_of_a_deployment_that_is_new_to_us_only_what_is_there_counts_as_a_rate(
+    total: int, concurrency: float, held: int, rate: float
+) -> None:
     merger = LoadMerger()
     merger.record("a", GatewayLoad("gw-1", {}), now_seconds=0)
-    merger.record("a", report(30, held=30), now_seconds=2)
-    assert merger.samples(now_seconds=2)[KEY].requests_per_second == 15
+    merger.record("a", report(total, concurrency=concurrency, held=held), now_seconds=2)
+    assert merger.samples(now_seconds=2)[KEY].requests_per_second == rate
 
 
 def test_deleted_deployments_are_forgotten() -> None:
