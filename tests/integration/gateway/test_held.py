@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -149,7 +150,7 @@ async def test_a_large_upload_to_a_pod_that_is_gone_is_told_to_come_again(gatewa
     await gateway.cluster.ready(revision, gone)  # type: ignore[arg-type]
     # Larger than what Envoy keeps to send again.
     url = f"{gateway.url}/demo/models/iris"
-    async with gateway.http.post(url, data=b"x" * 4 * 2**20) as response:
+    async with gateway.http.post(url, data=io.BytesIO(b"x" * 4 * 2**20)) as response:
         error = (await response.json())["error"]
         assert (response.status, error["reason"]) == (503, "Unavailable")
         assert int(response.headers["retry-after"]) >= 1
