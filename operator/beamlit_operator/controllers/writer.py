@@ -5,8 +5,10 @@ nothing the second time. Answers go into the indexes at once.
 
 The replicas of our Deployments belong to the autoscaler. Server-side apply never sets them, except
 in the very first apply, which must: without a value the API server would start one replica. That
-first apply makes our manager own the field, and an apply without it would then remove it, so before
-any later apply the field is handed to the autoscaler's manager with the value it has.
+first apply makes our manager own the field, and an apply without it would then remove it. Scaling
+takes the field from us. Until then an apply to an idle Deployment repeats the zero, for exactly the
+version that was read; before one to a Deployment with pods, the field is handed to the autoscaler's
+manager with the value it has.
 """
 
 from __future__ import annotations
@@ -36,6 +38,7 @@ from beamlit_operator.kube import (
     Resource,
     resource_of,
 )
+from beamlit_operator.workloads.placing import has_replicas
 
 log = logging.getLogger(__name__)
 
@@ -151,8 +154,9 @@ class Writer:
         undone = undoing(wanted, live) if live is not None else {}
         if live is not None and not undone and self._settled.same(body, live):
             return
-        # What is reflected may be stale, or miss an object that has lost its labels.
-        live = await self._fresh(resource, place)
+        if live is None:
+            # An object that has lost its labels is not followed.
+            live = await self._fresh(resource, place)
         if live is not None and not ours(wanted, live):
             raise RefusedError(
                 wanted["kind"],
@@ -166,6 +170,7 @@ class Writer:
                     resource, place.name, undone, place.namespace, field_manager=names.FIELD_MANAGER
                 )
                 log.info("%s %s: undid %s", wanted["kind"], place.name, undone)
+                live = await self._fresh(resource, place)
             if resource is DEPLOYMENTS:
                 body = await self._with_replicas(body, live, first_replicas)
             self.writes += 1
@@ -189,7 +194,14 @@ class Writer:
         """The body, with replicas if the Deployment is not there yet; else they are handed over."""
         if live is None:
             return {**body, "spec": {**body["spec"], "replicas": first or 0}}
+        # The uid, so that one that was deleted meanwhile is not made anew with one replica.
+        body = {**body, "metadata": {**body["metadata"], "uid": live["metadata"].get("uid", "")}}
         if _owns_replicas(live, names.FIELD_MANAGER):
+            if not has_replicas(live):
+                # Nobody has scaled it yet: it keeps the number it has, unless that changes now.
+                version = live["metadata"].get("resourceVersion", "")
+                metadata = {**body["metadata"], "resourceVersion": version}
+                return {**body, "metadata": metadata, "spec": {**body["spec"], "replicas": 0}}
             await self._hand_over_replicas(live)
         return body
 

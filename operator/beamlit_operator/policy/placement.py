@@ -19,6 +19,7 @@ are allowed. Terms of location and of hardware are multiplied, since both must h
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from beamlit_operator.api import labels as names
@@ -156,6 +157,7 @@ def why_no_node(
     )
 
 
+@lru_cache(maxsize=1024)
 def _location_terms(allowed: ValueSet | None, catalogue: Catalogue) -> list[Term] | None:
     if allowed is None:
         return None
