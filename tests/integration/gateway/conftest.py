@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import os
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field, replace
@@ -95,7 +96,13 @@ class ModelServer:
         return connection
 
 
-_addresses = itertools.count(2)
+_addresses = itertools.count()
+
+
+def fresh_address() -> str:
+    """A loopback address that no other server of the suite uses, in this process or in another."""
+    number = next(_addresses)
+    return f"127.{64 + os.getpid() % 64}.{number // 250 % 250}.{number % 250 + 2}"
 
 
 @contextlib.asynccontextmanager
@@ -103,8 +110,7 @@ async def model_server(
     name: str = "model", *, at: ModelServer | None = None
 ) -> AsyncIterator[ModelServer]:
     """``at`` names the server to run, for one that was there before."""
-    address = f"127.77.{free_port() % 250}.{next(_addresses) % 250 + 2}"
-    server = at or ModelServer(address, 8080, name)
+    server = at or ModelServer(fresh_address(), 8080, name)
     app = web.Application()
     app.router.add_route("*", "/{rest:.*}", server.answer)
     runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.1)

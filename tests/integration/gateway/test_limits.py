@@ -6,7 +6,13 @@ import asyncio
 from collections import Counter
 from typing import Any
 
-from tests.integration.gateway.conftest import Gateway, ModelServer, model_server, until
+from tests.integration.gateway.conftest import (
+    Gateway,
+    ModelServer,
+    fresh_address,
+    model_server,
+    until,
+)
 from tests.integration.gateway.test_cold import sleeping
 
 PATH = "/demo/models/iris"
@@ -130,9 +136,8 @@ async def test_a_pod_that_cannot_be_reached_is_left_out_and_a_busy_one_is_not(
         await writer.drain()
         writer.close()
 
-    network = server.host.rpartition(".")[0]
-    gone = ModelServer(f"{network}.254", server.port, "gone")
-    busy = ModelServer(f"{network}.253", server.port, "busy")
+    gone = ModelServer(fresh_address(), server.port, "gone")
+    busy = ModelServer(fresh_address(), server.port, "busy")
 
     async def health() -> str:
         async with gateway.http.get(f"http://{gateway.settings.envoy_admin}/clusters") as response:
