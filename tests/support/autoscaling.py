@@ -50,6 +50,7 @@ class Row:
     needed: float
     """The demand in replicas: what a perfect autoscaler would run."""
     held: float
+    """Requests that wait at the gateways, for the first pod or for a place at one."""
     desired: int
     replicas: int
     ready: int
@@ -71,6 +72,8 @@ class Simulation:
     """From the scale call to a pod that serves."""
     replicas: int = 0
     """Pods that serve at the beginning."""
+    max_concurrency: int = 0
+    """What a gateway gives one pod at most; the rest waits there, and no report tells of it."""
     restarts: tuple[int, ...] = ()
     """When the autoscaler is replaced by a new one, which remembers nothing."""
 
@@ -144,8 +147,9 @@ class _World:
         rps = self._plan.scaling.metric == "rps"
         if share and not self._ready_at:
             self._set(max(self._plan.scaling.activation_replicas, 1))
+        limit = self._plan.max_concurrency * self._ready
         if self._ready:
-            self._waiting = 0.0
+            self._waiting = sum(alive) * max(share - limit, 0.0) if limit else 0.0
         else:
             self._waiting = self._waiting + share * sum(alive) if rps else share * sum(alive)
         figures = []
@@ -155,8 +159,10 @@ class _World:
             carried = share * REQUEST_SECONDS if rps else share
             figures.append(
                 _Figures(
-                    concurrency=carried if there and self._ready else 0.0,
-                    held=self._waiting / sum(alive) if there else 0.0,
+                    concurrency=(min(carried, limit) if limit else carried)
+                    if there and self._ready
+                    else 0.0,
+                    held=self._waiting / sum(alive) if there and not self._ready else 0.0,
                     total=self._totals[index],
                 )
             )

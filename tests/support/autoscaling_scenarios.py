@@ -45,6 +45,11 @@ def idle(second: int) -> float:
     return 35.0 if second < 60 else 0.0
 
 
+def queue(second: int) -> float:
+    """5, and 100 from half a minute on."""
+    return 5.0 if second < 30 else 100.0
+
+
 def rate(second: int) -> float:
     """Requests per second: 30, a minute of 120, 30 again."""
     return 120.0 if 60 <= second < 120 else 30.0
@@ -71,6 +76,16 @@ SCENARIOS = {
     "two-gateways": Scenario(
         "The burst, through two gateways",
         Simulation(burst, 300, gateways=(Gateway(), Gateway(late=2))),
+    ),
+    "limited": Scenario(
+        "100 requests in progress on one replica that takes 10 at a time",
+        Simulation(
+            queue,
+            300,
+            scaling=ScalingConfig(target=10.0, max_concurrency=10, max_replicas=100),
+            max_concurrency=10,
+            replicas=1,
+        ),
     ),
     "rps": Scenario(
         "Requests per second (`metric: rps`, `target: 10`)",

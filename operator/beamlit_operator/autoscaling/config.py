@@ -42,6 +42,7 @@ def scaling_config(
         target=target,
         min_replicas=given.min_num_replicas,
         max_replicas=given.max_num_replicas,
+        max_concurrency=max_concurrency or 0,
         activation_replicas=given.scale_up_minimum or 1,
         stable_window_seconds=max(_seconds(given.stable_window, 60.0), 1.0),
         scale_down_delay_seconds=_seconds(given.scale_down_delay, 0.0),

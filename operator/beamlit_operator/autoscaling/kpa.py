@@ -38,6 +38,8 @@ class ScalingConfig:
         target_utilization: the part of ``target`` that is aimed at.
         min_replicas: never fewer.
         max_replicas: never more; 0 is no limit.
+        max_concurrency: what a gateway gives one replica at most, requests beyond wait there; 0 is
+            no limit.
         activation_replicas: never fewer while there is demand (``scaleUpMinimum``).
         stable_window_seconds: averages over this decide in quiet times.
         panic_window_fraction: of the stable window; averages over this detect bursts.
@@ -55,6 +57,7 @@ class ScalingConfig:
     target_utilization: float = 0.7
     min_replicas: int = 0
     max_replicas: int = 10
+    max_concurrency: int = 0
     activation_replicas: int = 1
     stable_window_seconds: float = 60.0
     panic_window_fraction: float = 0.1

@@ -54,16 +54,21 @@ class GatewayLoad:
 
 @dataclass(frozen=True, slots=True)
 class LoadSample:
-    """One deployment at all gateways: requests in progress, held, and per second."""
+    """One deployment at all gateways: requests in progress, held, and per second; and in progress
+    at the gateway that has most."""
 
     concurrency: float = 0.0
     held: float = 0.0
     requests_per_second: float = 0.0
+    busiest: float = 0.0
 
     def scaled(self, part: float) -> LoadSample:
         """The part of it that goes to one of several revisions."""
         return LoadSample(
-            self.concurrency * part, self.held * part, self.requests_per_second * part
+            self.concurrency * part,
+            self.held * part,
+            self.requests_per_second * part,
+            self.busiest * part,
         )
 
     def at_least(self, other: LoadSample) -> LoadSample:
@@ -73,13 +78,14 @@ class LoadSample:
         """
         busier = max(self, other, key=lambda it: it.concurrency + it.held)
         rate = max(self.requests_per_second, other.requests_per_second)
-        return replace(busier, requests_per_second=rate)
+        return replace(busier, requests_per_second=rate, busiest=max(self.busiest, other.busiest))
 
     def __add__(self, other: LoadSample) -> LoadSample:
         return LoadSample(
             self.concurrency + other.concurrency,
             self.held + other.held,
             self.requests_per_second + other.requests_per_second,
+            max(self.busiest, other.busiest),
         )
 
 
@@ -153,7 +159,8 @@ class LoadMerger:
             if before is not None and now_seconds > before.reported_seconds:
                 earlier = 0 if restarted else before.totals.get(key)
                 rate = _rate(earlier, deployment, now_seconds - before.reported_seconds)
-            samples[key] = LoadSample(deployment.concurrency, deployment.held, rate)
+            busiest = deployment.concurrency
+            samples[key] = LoadSample(deployment.concurrency, deployment.held, rate, busiest)
         # A quiet deployment leaves the report, not the counter: its total is kept until forgotten.
         totals: dict[DeploymentKey, int] = (
             {} if before is None or restarted else dict(before.totals)

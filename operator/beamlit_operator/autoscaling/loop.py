@@ -23,7 +23,6 @@ from dataclasses import dataclass
 from beamlit_operator.autoscaling.awake import decide_awake
 from beamlit_operator.autoscaling.kpa import (
     Decision,
-    Metric,
     Observation,
     ScalingConfig,
     State,
@@ -43,6 +42,9 @@ TICK_SECONDS = 2.0
 
 _SCALE_TIMEOUT_SECONDS = 10.0
 _SCALES_AT_ONCE = 16
+
+# Of the most that replicas may have: samples are a little below it while requests come and go.
+_FULL = 0.9
 
 # So long the caller's view may lag behind a change just made; the same change is not made twice.
 _SETTLE_SECONDS = 10.0
@@ -213,7 +215,7 @@ def _decide_one(
     config = target.scaling
     if watched.window.length_seconds != config.stable_window_seconds:
         watched.window = watched.window.resized(config.stable_window_seconds)
-    watched.window.add(_carried(sample, config.metric), now_seconds=now)
+    watched.window.add(_demand(sample, target), now_seconds=now)
     seen = Observation(
         stable=watched.window.average(config.stable_window_seconds, now_seconds=now),
         panic=watched.window.average(config.panic_window_seconds, now_seconds=now),
@@ -228,13 +230,23 @@ def _decide_one(
     return watched.decision
 
 
-def _carried(sample: LoadSample, metric: Metric) -> float:
-    """What of a sample is averaged."""
-    if metric == "rps":
-        return sample.requests_per_second  # what is held was counted when it arrived
-    # What is held is in progress as soon as a replica is there.
-    in_progress = sample.concurrency + sample.held
-    return in_progress + sample.requests_per_second if metric == "resource" else in_progress
+def _demand(sample: LoadSample, target: Target) -> float:
+    """What of a sample is averaged.
+
+    What waits at a gateway because all replicas are at their ``maxConcurrency`` is in no report:
+    Envoy counts a request when it gives it to a replica. So the load of replicas that are full is
+    taken for twice what it is, which is panic: they double until they are not.
+    """
+    config = target.scaling
+    if config.metric == "rps":
+        demand = sample.requests_per_second  # what is held was counted when it arrived
+    else:
+        # What is held is in progress as soon as a replica is there.
+        demand = sample.concurrency + sample.held
+    if config.metric == "resource":
+        return demand + sample.requests_per_second
+    full = config.max_concurrency * target.ready_replicas
+    return 2 * demand if full and sample.busiest >= _FULL * full else demand
 
 
 def _is_asked(watched: _Watched, target: Target, now: float) -> bool:

@@ -61,6 +61,7 @@ def test_a_replica_is_never_expected_to_carry_more_than_its_limit(
     target: str | None, limit: int | None, aimed_at: float
 ) -> None:
     config = scaling_config(ServerlessConfig(target=target), max_concurrency=limit)
+    assert config.max_concurrency == (limit or 0)
     assert config is not None
     assert config.target == aimed_at
 

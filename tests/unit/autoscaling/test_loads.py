@@ -35,7 +35,7 @@ def test_gateways_are_added_up() -> None:
     merger = LoadMerger()
     merger.record("a", report(concurrency=1.5, held=1), now_seconds=0)
     merger.record("b", report(concurrency=2.0, held=2, gateway="gw-2"), now_seconds=0)
-    assert merger.samples(now_seconds=0) == {KEY: LoadSample(3.5, 3, 0.0)}
+    assert merger.samples(now_seconds=0) == {KEY: LoadSample(3.5, 3, 0.0, busiest=2.0)}
 
 
 def test_a_rate_is_the_difference_of_two_reports() -> None:
@@ -136,7 +136,7 @@ def test_one_that_was_disabled_for_a_moment_does_not_count_its_past_as_a_burst()
 
 
 def test_the_part_of_a_revision_is_its_part_of_everything() -> None:
-    assert LoadSample(4, 2, 10).scaled(0.25) == LoadSample(1, 0.5, 2.5)
+    assert LoadSample(4, 2, 10, 4).scaled(0.25) == LoadSample(1, 0.5, 2.5, 1)
 
 
 _ENTRY = {"concurrency": 1, "requestsTotal": 1, "held": 0}

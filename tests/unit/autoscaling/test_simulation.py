@@ -100,6 +100,36 @@ def test_two_gateways_are_one_load() -> None:
     assert two[-1].desired == one[-1].desired
 
 
+def test_replicas_that_are_full_double_until_nobody_waits() -> None:
+    rows = rows_of("limited")
+    waited = [row.second for row in rows if row.held]
+    assert (waited[0], waited[-1]) == (30, 52)
+    assert max(row.desired for row in rows) <= 2 * 15
+    assert rows[-1].desired == 15
+    unaware = replace(SCENARIOS["limited"].simulation, scaling=CONFIG)
+    assert [row.second for row in unaware.run() if row.held][-1] >= 75
+
+
+def test_replicas_that_are_busy_but_not_full_count_once() -> None:
+    limited = replace(CONFIG, max_concurrency=10)
+    plan = Simulation(steady, 200, scaling=limited, max_concurrency=10, replicas=5)
+    assert {row.desired for row in plan.run()} == {5}
+
+
+def test_one_full_gateway_is_enough() -> None:
+    plan = Simulation(
+        lambda second: 5.0 if second < 30 else 40.0,
+        120,
+        scaling=replace(CONFIG, max_concurrency=10),
+        max_concurrency=10,
+        replicas=1,
+        gateways=(Gateway(), Gateway(gone=(30, 120))),
+    )
+    rows = plan.run()
+    assert at(rows, 40).panicking
+    assert not any(row.held for row in rows if row.second >= 60)
+
+
 def test_a_rate_is_followed_up_and_down() -> None:
     rows = rows_of("rps")
     assert at(rows, 56).desired == 5
