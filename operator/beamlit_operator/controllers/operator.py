@@ -35,6 +35,7 @@ from beamlit_operator.controllers.reconcile import Reconciler
 from beamlit_operator.controllers.refusals import GatewayRefusals
 from beamlit_operator.controllers.scaling import Scaling
 from beamlit_operator.controllers.starts import Starts
+from beamlit_operator.controllers.usage import Usage
 from beamlit_operator.controllers.writer import Writer
 from beamlit_operator.kube import PODS, ApiError, Json, KubeClient, ObjectKey
 from beamlit_operator.origins import resolve
@@ -93,7 +94,7 @@ class Operator:
                 client,
                 resource,
                 namespaces=self._scopes,
-                on_change=self.indexes.child_changed,
+                on_change=self._pod_changed if resource is PODS else self.indexes.child_changed,
             )
             for resource in CHILD_RESOURCES
         }
@@ -120,6 +121,15 @@ class Operator:
             announcer=announcer,
         )
         self.children[PODS].when_gone(self.audit.pod_gone)
+        self.usage = Usage(
+            self.metrics.registry,
+            node_labels=self.nodes.labels_of,
+            catalogue=lambda: self._reconciler.settings.catalogue,
+            exists=lambda place: place in self.indexes.deployments,
+            leading=self._leads,
+            now=clock,
+        )
+        self.children[PODS].when_gone(self.usage.gone)
         self.starts = Starts(self.queue.add)
         self._announcer = announcer
         self._telling: set[asyncio.Task[None]] = set()
@@ -159,7 +169,7 @@ class Operator:
         self.metrics.watch(
             self.queue,
             writes=lambda: self.writer.writes,
-            leading=lambda: not options.leader_election or self._elector.leading,
+            leading=self._leads,
         )
 
     @property
@@ -241,6 +251,16 @@ class Operator:
             self.queue.add_after(key, after)
         else:
             self.queue.add(key)
+
+    def _leads(self) -> bool:
+        return not self.options.leader_election or self._elector.leading
+
+    def _pod_changed(self, pod: Json) -> None:
+        metadata = pod["metadata"]
+        key = ObjectKey(metadata.get("namespace", ""), metadata["name"])
+        if self.children[PODS].get(key) is not None:
+            self.usage.seen(pod)
+        self.indexes.child_changed(pod)
 
     def _node_changed(self, node: str) -> None:
         for pod in self.children[PODS].on(node):
