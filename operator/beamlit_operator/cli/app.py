@@ -38,6 +38,10 @@ Files = Annotated[
     list[Path] | None,
     typer.Option("--filename", "-f", help="Manifests or folders of them, or - for stdin."),
 ]
+CatalogueFile = Annotated[
+    Path | None,
+    typer.Option("--catalogue", help="The ConfigMap with the cluster's own regions and flavors."),
+]
 DataDir = Annotated[Path, typer.Option("--data-dir", help="Where the cluster keeps its files.")]
 
 
@@ -200,6 +204,7 @@ def policy_explain(
     namespace: Namespace = None,
     files: Files = None,
     output: Annotated[Literal["table", "json"], typer.Option("--output", "-o")] = "table",
+    catalogue: CatalogueFile = None,
     kubeconfig: Kubeconfig = None,
 ) -> None:
     """Say where and on what a deployment may run, and what became of each policy.
@@ -212,7 +217,11 @@ def policy_explain(
 
     _complete(
         explain_command(
-            name, Target(kubeconfig, namespace), files=tuple(files or ()), output=output
+            name,
+            Target(kubeconfig, namespace),
+            files=tuple(files or ()),
+            output=output,
+            catalogue=catalogue,
         )
     )
 
@@ -224,11 +233,15 @@ def render(
         typer.Option("--filename", "-f", help="Manifests or folders of them, or - for stdin."),
     ],
     namespace: Annotated[str | None, typer.Option("--namespace", "-n")] = None,
+    catalogue: CatalogueFile = None,
 ) -> None:
-    """Print the objects that the operator would apply for these manifests, without a cluster."""
+    """Print the objects that the operator would apply for these manifests, without a cluster.
+
+    What a revision is depends on the model's files, so their origin is asked for them.
+    """
     from beamlit_operator.cli.render import render_command
 
-    _complete(render_command(tuple(files), namespace))
+    _complete(render_command(tuple(files), namespace, catalogue=catalogue))
 
 
 @app.command()

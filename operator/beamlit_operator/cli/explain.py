@@ -7,27 +7,31 @@
 | tries to remove or replace a mandatory policy                    | 1, not compliant  |
 | asks for a flavor that is not allowed                            | 1, not compliant  |
 | refers to an Environment or Policy that is missing               | 1, not compliant  |
-| does not exist, or a manifest is malformed                       | 2, bad input      |
+| does not exist, a manifest is malformed, no cluster answers      | 2, bad input      |
 
 The answer comes from the same pure function that the operator uses, from the cluster's objects or
-from manifests alone.
+from manifests alone, by the catalogue that the operator has (`catalogues`).
 """
 
 from __future__ import annotations
 
 import json
+import sys
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Literal
 
+from pydantic import ValidationError
 from rich.console import Console
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
 from beamlit_operator.api import Environment, ModelDeployment, Policy
+from beamlit_operator.cli import catalogues
 from beamlit_operator.cli.cluster import Target, connection
 from beamlit_operator.cli.errors import BAD_INPUT, FAILED, CommandError
-from beamlit_operator.cli.manifests import Workspace, read_manifests, read_workspace
+from beamlit_operator.cli.manifests import Workspace, read_manifests, read_workspaces
 from beamlit_operator.cli.screen import text_console
 from beamlit_operator.kube import (
     ENVIRONMENTS,
@@ -36,9 +40,11 @@ from beamlit_operator.kube import (
     ApiError,
     KubeClient,
 )
+from beamlit_operator.policy import Catalogue
 from beamlit_operator.policy.algebra import written
 from beamlit_operator.policy.effective import Aspect, Effect, EffectivePolicy, effective_policy
 from beamlit_operator.policy.explain import explain_json
+from beamlit_operator.policy.placement import place
 
 EFFECT_STYLES = {
     "enforced": "green",
@@ -51,28 +57,29 @@ EFFECT_STYLES = {
 
 
 async def explain_command(
-    name: str, target: Target, *, files: tuple[Path, ...], output: Literal["table", "json"]
+    name: str,
+    target: Target,
+    *,
+    files: tuple[Path, ...],
+    output: Literal["table", "json"],
+    catalogue: Path | None = None,
 ) -> int:
-    """Prints the explanation and returns the exit status."""
-    if files:
-        workspace = read_workspace(read_manifests(files), target.namespace)
-        where = "the manifests"
-    else:
-        async with connection(target) as client:
-            workspace = await _from_cluster(name, client, target.workspace)
-        where = f"workspace {target.workspace}"
-    deployment = workspace.deployments.get(name)
-    if deployment is None:
-        known = ", ".join(sorted(workspace.deployments)) or "none"
-        raise CommandError(
-            f"ModelDeployment {name} is not in {where}; there: {known}", status=BAD_INPUT
-        )
+    """Prints the explanation and returns the exit status.
+
+    Raises:
+        CommandError: there is no answer; never with the status that means "not compliant".
+    """
+    try:
+        deployment, workspace, known = await _given(name, target, files=files, catalogue=catalogue)
+    except CommandError as error:
+        raise CommandError(error.message, status=BAD_INPUT) from error
     result = effective_policy(
         deployment,
         workspace.environments.get(deployment.spec.environment),
         policies=workspace.policies,
+        catalogue=known,
     )
-    problems = violations(deployment, result)
+    problems = violations(deployment, result, catalogue=known)
     if output == "json":
         print(json.dumps(explain_json(deployment, result), indent=2))
     else:
@@ -80,7 +87,9 @@ async def explain_command(
     return FAILED if problems else 0
 
 
-def violations(deployment: ModelDeployment, result: EffectivePolicy) -> list[str]:
+def violations(
+    deployment: ModelDeployment, result: EffectivePolicy, *, catalogue: Catalogue | None = None
+) -> list[str]:
     """Why the deployment is not compliant, one sentence each; none when it is."""
     problems = [each.message for each in result.unresolved]
     problems += [each.message for each in result.ignored]
@@ -90,35 +99,83 @@ def violations(deployment: ModelDeployment, result: EffectivePolicy) -> list[str
         for row in aspect.overridden()
         if row.level == "deployment"
     ]
-    allowed = result.flavor.allowed
-    if allowed is not None:
-        names = set(written(allowed))
-        problems += [
-            f"spec.flavors asks for {wanted}, which is not allowed: {', '.join(sorted(names))}"
-            for wanted in (f"{f.type}:{f.name.lower()}" for f in deployment.spec.flavors)
-            if wanted not in names
-        ]
-    return problems
+    placement = place(result, requested=deployment.spec.flavors, catalogue=catalogue)
+    allowed = ", ".join(written(result.flavor.allowed or ()))
+    problems += [
+        f"spec.flavors asks for {wanted}, which is not allowed: {allowed}"
+        for wanted in written(placement.forbidden)
+    ]
+    return [*problems, placement.problem] if placement.problem else problems
+
+
+async def _given(
+    name: str, target: Target, *, files: tuple[Path, ...], catalogue: Path | None
+) -> tuple[ModelDeployment, Workspace, Catalogue]:
+    """The deployment, what is around it, and the catalogue to judge it by."""
+    if not files:
+        async with connection(target) as client:
+            found = await _from_cluster(name, client, target.workspace)
+            known = (
+                catalogues.from_file(catalogue)
+                if catalogue is not None
+                else await catalogues.from_cluster(client)
+            )
+        deployment = _named(name, found.deployments, f"workspace {target.workspace}")
+        return deployment, found, known
+    manifests = read_manifests(files)
+    spaces = read_workspaces(manifests, target.namespace)
+    homes = sorted(where for where, each in spaces.items() if name in each.deployments)
+    if len(homes) > 1:
+        raise CommandError(
+            f"ModelDeployment {name} is in the workspaces {' and '.join(homes)}: choose with -n"
+        )
+    names = [each for space in spaces.values() for each in space.deployments]
+    where = "the manifests" if target.namespace is None else f"workspace {target.namespace}"
+    found = spaces[homes[0]] if homes else Workspace.empty()
+    deployment = _named(name, found.deployments, where, known=names)
+    return (
+        deployment,
+        found,
+        catalogues.from_file(catalogue)
+        if catalogue is not None
+        else catalogues.from_manifests(manifests),
+    )
+
+
+def _named(
+    name: str,
+    deployments: Mapping[str, ModelDeployment],
+    where: str,
+    *,
+    known: Iterable[str] | None = None,
+) -> ModelDeployment:
+    if name in deployments:
+        return deployments[name]
+    there = ", ".join(sorted(set(deployments if known is None else known))) or "none"
+    raise CommandError(f"ModelDeployment {name} is not in {where}; there: {there}")
 
 
 async def _from_cluster(name: str, client: KubeClient, workspace: str) -> Workspace:
-    found = Workspace({}, {}, {}, {})
+    """The deployment with the Environments and Policies; without it, the names that there are."""
+    found = Workspace.empty()
     try:
-        raw = await client.get(MODEL_DEPLOYMENTS, name, workspace)
+        wanted = [await client.get(MODEL_DEPLOYMENTS, name, workspace)]
     except ApiError as error:
         if not error.not_found:
             raise
-        for item in (await client.list(MODEL_DEPLOYMENTS, workspace)).items:
-            known = ModelDeployment.model_validate(item)
-            found.deployments[known.metadata.name] = known
-        return found
-    found.deployments[name] = ModelDeployment.model_validate(raw)
-    for item in (await client.list(ENVIRONMENTS, workspace)).items:
-        environment = Environment.model_validate(item)
-        found.environments[environment.metadata.name] = environment
-    for item in (await client.list(POLICIES, workspace)).items:
-        policy = Policy.model_validate(item)
-        found.policies[policy.metadata.name] = policy
+        wanted = (await client.list(MODEL_DEPLOYMENTS, workspace)).items
+    for model, items in (
+        (ModelDeployment, wanted),
+        (Environment, (await client.list(ENVIRONMENTS, workspace)).items),
+        (Policy, (await client.list(POLICIES, workspace)).items),
+    ):
+        for item in items:
+            try:
+                found.put(model.model_validate(item))
+            except ValidationError as error:
+                # To the operator it is not there either: what refers to it fails closed.
+                where = f"{model.__name__} {item['metadata']['name']}"
+                print(f"beamlit: {where} cannot be read: {error}", file=sys.stderr)
     return found
 
 

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from beamlit_operator.api import Environment, Model, ModelDeployment, Policy
 from beamlit_operator.api.labels import API_VERSION
+from beamlit_operator.cli.cluster import DEFAULT_WORKSPACE
 from beamlit_operator.cli.errors import BAD_INPUT, CommandError
 
 SUFFIXES = (".yaml", ".yml", ".json")
@@ -37,6 +38,28 @@ class Workspace:
     environments: dict[str, Environment]
     policies: dict[str, Policy]
 
+    @classmethod
+    def empty(cls) -> Workspace:
+        """One without objects."""
+        return cls({}, {}, {}, {})
+
+    def put(self, item: Model | ModelDeployment | Environment | Policy) -> None:
+        """Adds an object, or replaces the one of its name."""
+        match item:
+            case Model():
+                self.models[item.metadata.name] = item
+            case ModelDeployment():
+                self.deployments[item.metadata.name] = item
+            case Environment():
+                self.environments[item.metadata.name] = item
+            case Policy():
+                self.policies[item.metadata.name] = item
+
+
+_KINDS: dict[str, type[Model] | type[ModelDeployment] | type[Environment] | type[Policy]] = {
+    each.__name__: each for each in (Model, ModelDeployment, Environment, Policy)
+}
+
 
 def read_manifests(paths: Iterable[Path]) -> list[Manifest]:
     """Every document in the files, in order; ``-`` is standard input.
@@ -47,34 +70,36 @@ def read_manifests(paths: Iterable[Path]) -> list[Manifest]:
     return [each for path in paths for each in _documents(path)]
 
 
-def read_workspace(manifests: Iterable[Manifest], namespace: str | None) -> Workspace:
-    """The objects of the four kinds in ``namespace``; None takes them whatever theirs is.
+def read_workspaces(
+    manifests: Iterable[Manifest], namespace: str | None = None
+) -> dict[str, Workspace]:
+    """The objects of the four kinds, by the namespace they would be applied to.
 
-    A document that names no namespace belongs to the one asked for. Other kinds are passed over.
+    A document that names no namespace goes where ``kubectl`` would put it: to ``namespace``, else
+    to ``default``. With ``namespace``, only that one is kept. Other kinds are passed over.
 
     Raises:
         CommandError: a document does not fit its schema; names file, object, field and mistake.
     """
-    found = Workspace({}, {}, {}, {})
-    tables: dict[str, tuple[type[Any], dict[str, Any]]] = {
-        "Model": (Model, found.models),
-        "ModelDeployment": (ModelDeployment, found.deployments),
-        "Environment": (Environment, found.environments),
-        "Policy": (Policy, found.policies),
-    }
+    found: dict[str, Workspace] = {}
     for manifest in manifests:
         document = manifest.document
-        kind = document.get("kind")
-        if document.get("apiVersion") != API_VERSION or kind not in tables:
+        model = _KINDS.get(str(document.get("kind")))
+        if document.get("apiVersion") != API_VERSION or model is None:
             continue
-        model, table = tables[kind]
         try:
             item = model.model_validate(document)
         except ValidationError as error:
             raise CommandError(_explained(manifest, error), status=BAD_INPUT) from error
-        if namespace is None or item.metadata.namespace in ("", namespace):
-            table[item.metadata.name] = item
+        where = item.metadata.namespace or namespace or DEFAULT_WORKSPACE
+        if namespace in (None, where):
+            found.setdefault(where, Workspace.empty()).put(item)
     return found
+
+
+def read_workspace(manifests: Iterable[Manifest], namespace: str) -> Workspace:
+    """The objects of the four kinds in one namespace; see :func:`read_workspaces`."""
+    return read_workspaces(manifests, namespace).get(namespace, Workspace.empty())
 
 
 def _documents(path: Path) -> Iterator[Manifest]:

@@ -14,9 +14,15 @@ from pathlib import Path
 import yaml
 
 from beamlit_operator.api import Model, ModelDeployment
-from beamlit_operator.cli.cluster import DEFAULT_WORKSPACE
+from beamlit_operator.cli import catalogues
 from beamlit_operator.cli.errors import BAD_INPUT, FAILED, CommandError
-from beamlit_operator.cli.manifests import Json, Manifest, read_manifests, read_workspace
+from beamlit_operator.cli.manifests import (
+    Json,
+    Manifest,
+    Workspace,
+    read_manifests,
+    read_workspaces,
+)
 from beamlit_operator.controllers.options import Options, default_image
 from beamlit_operator.controllers.originbook import reference
 from beamlit_operator.origins import HubRef, OriginError, format_uri, resolve
@@ -34,16 +40,35 @@ from beamlit_operator.workloads import (
 from beamlit_operator.workloads.autoscaler import horizontal_pod_autoscaler, scales_by_resource
 
 
-async def render_command(files: tuple[Path, ...], namespace: str | None) -> int:
+async def render_command(
+    files: tuple[Path, ...], namespace: str | None, *, catalogue: Path | None = None
+) -> int:
     """Prints the objects as YAML; deployments that get none are named on stderr, and fail."""
     manifests = read_manifests(files)
-    workspace = read_workspace(manifests, namespace)
-    if not workspace.deployments:
+    workspaces = read_workspaces(manifests, namespace)
+    if not any(each.deployments for each in workspaces.values()):
         raise CommandError("there is no ModelDeployment in the manifests", status=BAD_INPUT)
-    settings = Settings(image=default_image(), gateway_service=Options().gateway_service)
+    known = (
+        catalogues.from_manifests(manifests)
+        if catalogue is None
+        else catalogues.from_file(catalogue)
+    )
+    settings = Settings(
+        image=default_image(), gateway_service=Options().gateway_service, catalogue=known
+    )
+    refusals = 0
+    for where, workspace in sorted(workspaces.items()):
+        refusals += await _render(workspace, where, manifests=manifests, settings=settings)
+    return FAILED if refusals else 0
+
+
+async def _render(
+    workspace: Workspace, where: str, *, manifests: list[Manifest], settings: Settings
+) -> int:
+    """Prints the objects of one workspace; returns how many deployments get none."""
     refusals = 0
     for name in sorted(workspace.deployments):
-        deployment = _placed(workspace.deployments[name], namespace)
+        deployment = _placed(workspace.deployments[name], where)
         model = workspace.models.get(deployment.spec.model)
         if model is None:
             raise CommandError(
@@ -58,6 +83,7 @@ async def render_command(files: tuple[Path, ...], namespace: str | None) -> int:
                 deployment,
                 workspace.environments.get(deployment.spec.environment),
                 policies=workspace.policies,
+                catalogue=settings.catalogue,
             ),
             files=await _files(deployment, model, manifests=manifests),
             settings=settings,
@@ -73,7 +99,7 @@ async def render_command(files: tuple[Path, ...], namespace: str | None) -> int:
             objects.append(horizontal_pod_autoscaler(deployment, made.deployment))
         for item in objects:
             print(_written(item), end="")
-    return FAILED if refusals else 0
+    return refusals
 
 
 def _written(item: Json) -> str:
@@ -84,11 +110,11 @@ def _written(item: Json) -> str:
     return yaml.safe_dump(whole, sort_keys=False, explicit_start=True)
 
 
-def _placed(deployment: ModelDeployment, namespace: str | None) -> ModelDeployment:
+def _placed(deployment: ModelDeployment, namespace: str) -> ModelDeployment:
     """The deployment with a namespace, as ``kubectl apply`` would give it one."""
     if deployment.metadata.namespace:
         return deployment
-    metadata = deployment.metadata.model_copy(update={"namespace": namespace or DEFAULT_WORKSPACE})
+    metadata = deployment.metadata.model_copy(update={"namespace": namespace})
     return deployment.model_copy(update={"metadata": metadata})
 
 

@@ -101,3 +101,102 @@ def test_objects_of_another_namespace_are_not_mixed_in(tmp_path: Path) -> None:
     )
     arguments = ["policy", "explain", "iris-production", "-f", str(folder)]
     assert main([*arguments, "-n", "default", "-o", "json"]) == 1
+
+
+POLICY = """
+apiVersion: beamlit.com/v1alpha1
+kind: Policy
+metadata: {name: NAME}
+spec: {type: TYPE, TYPEs: [{type: KIND, name: VALUE}]}
+"""
+REST = """
+apiVersion: beamlit.com/v1alpha1
+kind: Environment
+metadata: {name: production}
+spec: {policies: [{name: one, mandatory: true}, {name: two, mandatory: true}]}
+---
+apiVersion: beamlit.com/v1alpha1
+kind: ModelDeployment
+metadata: {name: iris}
+spec: {model: iris, flavors: [{type: gpu, name: Tesla-T4}]}
+"""
+CATALOGUE = """
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: beamlit-catalogue, namespace: beamlit-system}
+data: {regions.yaml: "clouds: {own: {regions: berlin-1 de Berlin}}", other: ""}
+"""
+
+
+def policy(name: str, value: str) -> str:
+    kind, _, text = value.partition(":")
+    policy_type = "flavor" if kind in ("cpu", "gpu") else "location"
+    return (
+        POLICY.replace("NAME", name)
+        .replace("TYPE", policy_type)
+        .replace("KIND", kind)
+        .replace("VALUE", text)
+    )
+
+
+def explained(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, dict, str]:
+    status = main(["policy", "explain", "iris", "-o", "json", *arguments])
+    said = capsys.readouterr()
+    return status, json.loads(said.out or "{}"), said.err
+
+
+@pytest.mark.parametrize(("allowed", "status"), [("gpu:t4", 0), ("gpu:T4", 0), ("gpu:l4", 1)])
+def test_a_flavor_is_compliant_under_any_of_its_names(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], allowed: str, status: int
+) -> None:
+    text = "---".join((policy("one", allowed), policy("two", "country:us"), REST))
+    (tmp_path / "all.yaml").write_text(text)
+    assert explained(capsys, "-f", str(tmp_path))[0] == status
+
+
+def test_a_second_mandatory_policy_is_said_to_widen_in_the_table_and_in_json(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = "---".join((policy("one", "country:de"), policy("two", "country:fr"), REST))
+    (tmp_path / "all.yaml").write_text(text)
+    status, answer, _ = explained(capsys, "-f", str(tmp_path))
+    assert (status, answer["location"]["allowed"]) == (0, ["country:de", "country:fr"])
+    one, two = answer["location"]["policies"]
+    assert "it stands beside two (country:fr): each of them widens" in one["because"]
+    assert "it stands beside one (country:de): each of them widens" in two["because"]
+    assert main(["policy", "explain", "iris", "-f", str(tmp_path)]) == 0
+    assert "add up" in capsys.readouterr().out
+
+
+def test_the_catalogue_comes_from_the_manifests_or_from_the_file_that_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = "---".join((policy("one", "country:de"), policy("two", "gpu:t4"), REST))
+    text = text.replace("flavors: [{type", "policies: [{name: three}], flavors: [{type")
+    (tmp_path / "all.yaml").write_text(text + "---" + policy("three", "location:berlin-1"))
+    files = ("-f", str(tmp_path / "all.yaml"))
+    status, answer, _ = explained(capsys, *files)
+    assert (status, answer["location"]["allowed"]) == (1, ["country:de"])
+    own = tmp_path / "catalogue.yaml"
+    own.write_text(CATALOGUE)
+    status, answer, err = explained(capsys, *files, "--catalogue", str(own))
+    assert (status, answer["location"]["allowed"]) == (0, ["location:berlin-1"])
+    assert "other: is not known: use regions.yaml or flavors.yaml" in err
+    assert explained(capsys, *files, "-f", str(own))[:2] == (status, answer)
+    status, _, err = explained(capsys, *files, "--catalogue", str(tmp_path / "all.yaml"))
+    assert status == 2
+    assert "one ConfigMap" in err
+
+
+def test_each_workspace_has_its_own_objects_and_one_of_two_must_be_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for space, country in (("a", "us"), ("b", "de")):
+        text = "---".join((policy("one", f"country:{country}"), policy("two", "gpu:t4"), REST))
+        placed = text.replace("metadata: {", f"metadata: {{namespace: {space}, ")
+        (tmp_path / f"{space}.yaml").write_text(placed)
+    status, _, err = explained(capsys, "-f", str(tmp_path))
+    assert status == 2
+    assert "a and b: choose with -n" in err
+    answer = explained(capsys, "-f", str(tmp_path), "-n", "b")[1]
+    assert answer["location"]["allowed"] == ["country:de"]
