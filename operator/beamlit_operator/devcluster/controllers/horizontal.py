@@ -7,6 +7,7 @@ Pure; conditions and events have kube-controller-manager's words.
 | has no replicas, minReplicas is not 0| nothing; ScalingActive False, ScalingDisabled             |
 | has more than maxReplicas            | scaled to that, whatever metrics say                      |
 | has fewer than minReplicas           | scaled to that, whatever metrics say                      |
+| names no selector of its pods        | nothing; ScalingActive False, InvalidSelector             |
 | a metric fails, none asks for more   | nothing; ScalingActive False with the metric's reason     |
 | else                                 | the largest proposal, within ``behavior`` and the bounds  |
 
@@ -55,7 +56,8 @@ class Look:
     hpa: Json
     current: int
     """The replicas that the target is set to."""
-    pods: Sequence[Json]
+    pods: Sequence[Json] | None
+    """None: the target does not say which are its pods."""
     metrics: Mapping[str, Mapping[str, PodMetric]]
     """By resource, by pod; a resource without any metric may be absent."""
     memory: Memory
@@ -122,7 +124,9 @@ def decide(look: Look) -> Plan:
         )
         because = f"Current number of replicas {side}"
         return Plan(bound, because, _status(look, current, bound, (), conditions), memory)
-    found = _compute(look)
+    if look.pods is None:
+        return _unselected(look, conditions, memory)
+    found = _compute(look, look.pods)
     failed = len(found.failures)
     total = len(hpa["spec"].get("metrics") or ())
     if failed and (failed == total or found.replicas < current):
@@ -174,6 +178,17 @@ def unreadable(hpa: Json, error: str, *, now: datetime) -> Json:
     }
 
 
+def _unselected(look: Look, conditions: list[Json], memory: Memory) -> Plan:
+    told = Told(False, "InvalidSelector", "the HPA target's scale is missing a selector")
+    conditions = conditioned(conditions, "ScalingActive", told, now=look.now)
+    old = look.hpa.get("status") or {}
+    metrics = tuple(old.get("currentMetrics") or ())
+    status = _status(look, look.current, old.get("desiredReplicas", 0), metrics, conditions)
+    error = "selector is required"
+    failure = Warned("FailedComputeMetricsReplicas", error)
+    return Plan(None, "", status, memory, (Warned("SelectorRequired", error), failure))
+
+
 def _failing(look: Look, found: _Computed, conditions: list[Json], memory: Memory) -> Plan:
     old = look.hpa.get("status") or {}
     reason, what, error = found.failures[0]
@@ -199,7 +214,7 @@ def _warnings(found: _Computed) -> tuple[Warned, ...]:
     return tuple(Warned(reason, error) for reason, _, error in found.failures)
 
 
-def _compute(look: Look) -> _Computed:
+def _compute(look: Look, pods: Sequence[Json]) -> _Computed:
     """The largest proposal of all metrics."""
     found = _Computed()
     for metric in look.hpa["spec"].get("metrics") or ():
@@ -210,7 +225,7 @@ def _compute(look: Look) -> _Computed:
             continue
         resource, target = metric["resource"]["name"], metric["resource"]["target"]
         try:
-            proposal, name = _proposal(look, resource, target)
+            proposal, name = _proposal(look, pods, resource=resource, target=target)
         except MetricError as problem:
             failure = ("FailedGetResourceMetric", f"{resource} resource", str(problem))
             found = replace(found, failures=(*found.failures, failure))
@@ -221,7 +236,9 @@ def _compute(look: Look) -> _Computed:
     return found
 
 
-def _proposal(look: Look, resource: str, target: Mapping[str, Any]) -> tuple[Proposal, str]:
+def _proposal(
+    look: Look, pods: Sequence[Json], *, resource: str, target: Mapping[str, Any]
+) -> tuple[Proposal, str]:
     common: dict[str, Any] = {
         "resource": resource,
         "current": look.current,
@@ -238,10 +255,10 @@ def _proposal(look: Look, resource: str, target: Mapping[str, Any]) -> tuple[Pro
             )
         if by_value:
             milli = quantities.rounded_up(quantities.parse(target["averageValue"]), "1m")
-            proposal = by_average(look.pods, metrics, target_milli=milli, **common)
+            proposal = by_average(pods, metrics, target_milli=milli, **common)
             return proposal, f"{resource} resource"
         percent = int(target["averageUtilization"])
-        proposal = by_utilization(look.pods, metrics, percent=percent, **common)
+        proposal = by_utilization(pods, metrics, percent=percent, **common)
     except MetricError as problem:
         what = "usage" if by_value else "utilization"
         raise MetricError(f"failed to get {resource} {what}: {problem}") from None

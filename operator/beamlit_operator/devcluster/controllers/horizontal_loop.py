@@ -92,7 +92,7 @@ class HorizontalController:
             return
         selector = (scale.get("status") or {}).get("selector") or ""
         current = int((scale.get("spec") or {}).get("replicas") or 0)
-        pods: Sequence[Json] = ()
+        pods: Sequence[Json] | None = () if selector else None
         metrics: Mapping[str, Mapping[str, PodMetric]] = {}
         if current and selector:
             listed = await self._client.list(PODS, namespace, label_selector=selector)

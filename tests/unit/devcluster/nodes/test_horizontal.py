@@ -223,6 +223,14 @@ def test_a_container_without_a_request_is_named() -> None:
     assert "missing request for cpu in container main of Pod p0" in str(plan.status)
 
 
+def test_a_target_that_does_not_say_which_are_its_pods_is_told() -> None:
+    memory = Memory(recommendations=((LONG_AGO, 1),))
+    plan = decide(Look(autoscaler(), 1, None, {}, memory, NOW))
+    assert plan.replicas is None
+    assert reasons(plan.status)["ScalingActive"] == ("False", "InvalidSelector")
+    assert next(event.reason for event in plan.events) == "SelectorRequired"
+
+
 def test_a_metric_that_is_not_of_resources_is_refused_in_words() -> None:
     external = {"type": "External", "external": {"metric": {"name": "queue"}}}
     plan = look(autoscaler(external), 100)
