@@ -66,6 +66,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         kind=int,
         help="bytes of a body that is routed by its `model`",
     )
+    option("max-envoy-heap", known.max_envoy_heap, kind=int, help="bytes of memory for Envoy")
     option("idle-timeout", known.idle_timeout, kind=float, help="seconds a stream may be silent")
     option("drain-time", known.drain_time, kind=float, help="seconds to finish at SIGTERM")
     option("access-log", known.access_log, help="a JSON line for each request: off, stdout or PATH")

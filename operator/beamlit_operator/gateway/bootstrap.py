@@ -84,8 +84,20 @@ def bootstrap(settings: GatewaySettings) -> dict[str, Any]:
                         ".downstream_connections.v3.DownstreamConnectionsConfig",
                         "max_active_downstream_connections": settings.max_connections,
                     },
-                }
-            ]
+                },
+                {
+                    "name": _HEAP,
+                    "typed_config": {
+                        "@type": "type.googleapis.com/envoy.extensions.resource_monitors"
+                        ".fixed_heap.v3.FixedHeapConfig",
+                        "max_heap_size_bytes": settings.max_envoy_heap,
+                    },
+                },
+            ],
+            "actions": [
+                _when_heap_is_above(0.90, "envoy.overload_actions.shrink_heap"),
+                _when_heap_is_above(0.95, "envoy.overload_actions.stop_accepting_requests"),
+            ],
         },
         "bootstrap_extensions": [
             {
@@ -99,6 +111,13 @@ def bootstrap(settings: GatewaySettings) -> dict[str, Any]:
             }
         ],
     }
+
+
+_HEAP = "envoy.resource_monitors.fixed_heap"
+
+
+def _when_heap_is_above(share: float, action: str) -> dict[str, Any]:
+    return {"name": action, "triggers": [{"name": _HEAP, "threshold": {"value": share}}]}
 
 
 def _static_clusters(settings: GatewaySettings) -> list[Message]:

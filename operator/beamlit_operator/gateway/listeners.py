@@ -7,7 +7,8 @@ from typing import Any
 from beamlit_operator.gateway import names, telemetry
 from beamlit_operator.gateway.balancing import prefix_filter
 from beamlit_operator.gateway.clusters import BUFFER_LIMIT
-from beamlit_operator.gateway.openai import OPENAI_PATH, body_filters
+from beamlit_operator.gateway.localreplies import UNANSWERED, cold_replies, main_replies
+from beamlit_operator.gateway.openai import body_filters
 from beamlit_operator.gateway.protos import (
     ExtAuthz,
     ExtensionWithMatcher,
@@ -21,19 +22,11 @@ from beamlit_operator.gateway.protos import (
     SkipFilter,
     packed,
 )
-from beamlit_operator.gateway.replies import ErrorReason
 from beamlit_operator.gateway.settings import Address, GatewaySettings
-
-UNANSWERED = 511
-"""How the cold listener tells an agent that could not be asked from one that said no. Never seen by
-a caller; the code means something else to the rest of the world (RFC 6585), and nothing here."""
 
 STREAM_WINDOW = 262_144
 """Bytes that an HTTP/2 caller may send ahead on one stream: the rest of a held upload stays with
 the caller. 5 MB/s over a path of 50 ms; Envoy's own 16 MiB would hold whole uploads in memory."""
-
-IDEMPOTENT = "GET|HEAD|OPTIONS|TRACE|PUT|DELETE"
-"""Methods whose requests may be sent twice (RFC 9110, 9.2.2)."""
 
 AUTHORIZATION_MARGIN = 30.0
 """The agent answers every held request by the start deadline; Envoy waits this much longer."""
@@ -71,7 +64,7 @@ def main_listener(settings: GatewaySettings) -> Message:
             "typed_config": packed(RequestIds(pack_trace_reason={"value": False}))
         },
         always_set_request_id_in_response=True,
-        local_reply_config=_local_replies(settings),
+        local_reply_config=main_replies(settings),
         # Floods of headers, and requests that never end to begin.
         max_request_headers_kb={"value": settings.max_headers_kb},
         request_headers_timeout=duration(settings.headers_timeout),
@@ -123,7 +116,7 @@ def cold_listener(settings: GatewaySettings) -> Message:
         skip_xff_append=True,
         generate_request_id={"value": False},
         preserve_external_request_id=True,
-        local_reply_config=_send_again(),
+        local_reply_config=cold_replies(),
         **_common(settings, filters=[_authorization(settings)]),
     )
     return _listener(names.COLD_LISTENER, manager, internal_listener={})
@@ -220,198 +213,4 @@ def _authorization(settings: GatewaySettings) -> dict[str, Any]:
                 clear_route_cache=True,
             )
         ),
-    }
-
-
-def _error_format(reason: str, message: str = "%RESPONSE_CODE_DETAILS%") -> dict[str, Any]:
-    return {
-        "json_format": {
-            "error": {"code": "%RESPONSE_CODE%", "reason": reason, "message": message},
-        }
-    }
-
-
-def _flagged(flags: list[str]) -> dict[str, Any]:
-    return {"response_flag_filter": {"flags": flags}}
-
-
-_RETRY_AFTER = {
-    "header": {"key": "retry-after", "value": "1"},
-    "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
-}
-
-
-def _overloaded() -> dict[str, Any]:
-    """Every place at the pods and in the queue is taken. Only clusters with a limit overflow."""
-    error = {
-        "code": 429,
-        "reason": ErrorReason.OVERLOADED,
-        "message": "every replica works on spec.endpoint.maxConcurrency requests of this gateway "
-        "and spec.endpoint.maxQueued more wait here; try again shortly",
-    }
-    return {
-        "filter": _flagged(["UO"]),
-        "status_code": {"value": 429},
-        "headers_to_add": [_RETRY_AFTER],
-        "body_format_override": {"json_format": {"error": error}},
-    }
-
-
-def _status(code: int) -> dict[str, Any]:
-    value = {"default_value": code, "runtime_key": f"beamlit.status.{code}"}
-    return {"status_code_filter": {"comparison": {"op": "EQ", "value": value}}}
-
-
-def _path_of_a_model() -> dict[str, Any]:
-    regex = f"/[^/]+(/models/|{OPENAI_PATH}models/).*"
-    return {
-        "header_filter": {
-            "header": {"name": ":path", "string_match": {"safe_regex": {"regex": regex}}}
-        }
-    }
-
-
-def _malformed() -> dict[str, Any]:
-    """A 400 that is not a direct response of the routes that read bodies."""
-    elsewhere = {
-        "name": ":path",
-        "string_match": {"contains": OPENAI_PATH},
-        "invert_match": True,
-        "treat_missing_header_as_empty": True,
-    }
-    return {"and_filter": {"filters": [_status(400), {"header_filter": {"header": elsewhere}}]}}
-
-
-def _local_replies(settings: GatewaySettings) -> dict[str, Any]:
-    """Errors of Envoy's own, in our shape. Our direct responses have no flag, and a 400 only where
-    bodies are read: they pass as they are.
-
-    The flags are those of Envoy's access log documentation.
-    """
-    limits = [
-        (
-            413,
-            ErrorReason.PAYLOAD_TOO_LARGE,
-            f"a body that is routed by its `model` may have {settings.openai_body_limit} bytes; "
-            "larger ones go to /<workspace>/models/<model>/...",
-        ),
-        (
-            431,
-            ErrorReason.HEADERS_TOO_LARGE,
-            f"a request may have {settings.max_headers} headers "
-            f"of {settings.max_headers_kb} KiB in all",
-        ),
-        (408, ErrorReason.REQUEST_TIMEOUT, "nothing more of the request came for too long"),
-    ]
-    return {
-        "mappers": [
-            _overloaded(),
-            *(
-                {
-                    "filter": _status(code),
-                    "body_format_override": _error_format(reason, message),
-                }
-                for code, reason, message in limits
-            ),
-            {
-                # Not HTTP as RFC 9112 has it: a path, a host, a length that cannot be.
-                "filter": {"or_filter": {"filters": [_malformed(), _status(426)]}},
-                "body_format_override": _error_format(ErrorReason.BAD_REQUEST),
-            },
-            {
-                # A name that begins like that of a model, and goes on.
-                "filter": {"and_filter": {"filters": [_flagged(["NR"]), _path_of_a_model()]}},
-                "body_format_override": _error_format(
-                    ErrorReason.UNKNOWN_MODEL,
-                    "there is no model of this name in this workspace: %REQ(:PATH):200%",
-                ),
-            },
-            {
-                "filter": _flagged(["NR"]),
-                "body_format_override": _error_format(ErrorReason.NOT_FOUND),
-            },
-            {
-                # The model server took the request and did not answer to the end.
-                "filter": _flagged(["UC", "UR", "LR", "UPE"]),
-                "status_code": {"value": 502},
-                "body_format_override": _error_format(ErrorReason.UPSTREAM_RESET),
-            },
-            {
-                # Envoy's 507: the pod was lost before it answered, and the body is too large to be
-                # kept for another one (`routes`).
-                "filter": _status(507),
-                "status_code": {"value": 503},
-                "headers_to_add": [_RETRY_AFTER],
-                "body_format_override": _error_format(
-                    ErrorReason.UNAVAILABLE,
-                    "the replica went away while the body was sent; send it again",
-                ),
-            },
-            {
-                "filter": _flagged(["UH", "UF", "URX", "NC"]),
-                "headers_to_add": [_RETRY_AFTER],
-                "body_format_override": _error_format(ErrorReason.UNAVAILABLE),
-            },
-            {
-                "filter": _flagged(["DPE", "IH"]),
-                "body_format_override": _error_format(ErrorReason.BAD_REQUEST),
-            },
-            {
-                "filter": _flagged(["SI", "UT", "UMSDR", "OM", "DO"]),
-                "body_format_override": _error_format(ErrorReason.GATEWAY_ERROR),
-            },
-        ]
-    }
-
-
-def _send_again() -> dict[str, Any]:
-    """Marks answers after which the main listener sends the request again.
-
-    No model server has seen it: ``UF``, the pod refused the connection; ``UH`` and ``NC``, the pods
-    left their cluster, or the cluster went, while the agent answered; :data:`UNANSWERED`, the agent
-    could not be asked, for it restarts. Or one may have, and it may be repeated: ``UC`` and its
-    like, the pod broke off. What may not be repeated is a 502.
-    """
-    broke_off = _flagged(["UC", "UR", "LR", "UPE"])
-    repeatable = {
-        "header_filter": {
-            "header": {
-                "name": ":method",
-                "string_match": {"safe_regex": {"regex": IDEMPOTENT}},
-            }
-        }
-    }
-    mark = {
-        "header": {"key": names.RETRY_HEADER, "value": "1"},
-        "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
-    }
-    return {
-        "mappers": [
-            _overloaded(),
-            {
-                "filter": _flagged(["UF", "UH", "NC"]),
-                "headers_to_add": [mark],
-                "body_format_override": _error_format(ErrorReason.UNAVAILABLE),
-            },
-            {
-                "filter": {"and_filter": {"filters": [broke_off, repeatable]}},
-                "status_code": {"value": 502},
-                "headers_to_add": [mark],
-                "body_format_override": _error_format(ErrorReason.UPSTREAM_RESET),
-            },
-            {
-                "filter": broke_off,
-                "status_code": {"value": 502},
-                "body_format_override": _error_format(ErrorReason.UPSTREAM_RESET),
-            },
-            {
-                "filter": _status(UNANSWERED),
-                "status_code": {"value": 503},
-                "headers_to_add": [mark, _RETRY_AFTER],
-                "body_format_override": _error_format(
-                    ErrorReason.GATEWAY_ERROR,
-                    "this gateway's agent, which starts what sleeps, does not answer; try again",
-                ),
-            },
-        ]
     }

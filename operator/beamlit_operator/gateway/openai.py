@@ -50,7 +50,7 @@ OPENAI_PATH = "/openai/v1/"
 """What comes after the workspace in the path."""
 
 LIST_LIMIT = 1 << 20
-"""Bytes of the longest list of models, some 9,000 of them. Those beyond are left out, by the order
+"""Bytes of the longest list of models, some 10,000 of them. Those beyond are left out, by the order
 of the alphabet, and the list says ``"has_more": true``."""
 
 MODEL_STATE = "beamlit.openai.model"

@@ -35,6 +35,7 @@ VirtualHost = _type("envoy.config.route.v3.route_components_pb2", "VirtualHost")
 Matcher = _type("xds.type.matcher.v3.matcher_pb2", "Matcher")
 RequestHeaderInput = _type("envoy.type.matcher.v3.http_inputs_pb2", "HttpRequestHeaderMatchInput")
 
+CelFilter = _type("envoy.extensions.access_loggers.filters.cel.v3.cel_pb2", "ExpressionFilter")
 FilterConfig = _type("envoy.config.route.v3.route_components_pb2", "FilterConfig")
 FilterStateInput = _type(
     "envoy.extensions.matching.common_inputs.network.v3.network_inputs_pb2", "FilterStateInput"

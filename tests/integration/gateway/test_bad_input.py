@@ -12,6 +12,7 @@ from tests.integration.gateway.conftest import (
     ModelServer,
     gateway_settings,
     running_gateway,
+    until,
 )
 from tests.support.fakekube import FakeKube
 
@@ -69,12 +70,18 @@ async def test_what_is_not_http_gets_a_400_in_json(strict: Gateway) -> None:
     assert (await strict.get("/demo/models/iris"))[0] == 200
 
 
+async def test_a_target_that_is_no_path_gets_a_404_in_json(strict: Gateway) -> None:
+    assert await send(strict, b"OPTIONS * HTTP/1.1\r\n" + HOST + b"\r\n") == (404, "NotFound")
+    connect = b"CONNECT example.com:80 HTTP/1.1\r\nhost: example.com\r\n\r\n"
+    assert await send(strict, connect) == (404, "NotFound")
+
+
 async def test_floods_of_headers_get_a_431_in_json(strict: Gateway) -> None:
     many = b"".join(b"h%d: 1\r\n" % number for number in range(150))
     for what, request in {
         "many": GET + HOST + many + b"\r\n",
-        "one that does not end": GET + HOST + b"h: " + b"1" * 5_000_000,
-        "a path that does not end": b"GET /" + b"a" * 5_000_000,
+        "one that does not end": GET + HOST + b"h: " + b"1" * 300_000,
+        "a path that does not end": b"GET /" + b"a" * 300_000,
     }.items():
         assert await send(strict, request) == (431, "HeadersTooLarge"), what
     assert (await strict.get("/demo/models/iris"))[0] == 200
@@ -96,3 +103,16 @@ async def test_a_body_without_end_is_cut_off_at_the_limit(strict: Gateway) -> No
     request += (b"100000\r\n" + b" " * 0x100000 + b"\r\n") * 10
     assert await send(strict, request) == (413, "PayloadTooLarge")
     assert (await strict.get("/demo/models/iris"))[0] == 200
+
+
+async def test_an_envoy_without_memory_for_more_says_so(kube: FakeKube) -> None:
+    """Any Envoy has more than this in use, so nothing has to be filled up."""
+    async with running_gateway(kube, gateway_settings(max_envoy_heap=1 << 20)) as gateway:
+
+        async def full() -> bool:
+            async with gateway.http.get(f"{gateway.url}/demo/models/iris") as response:
+                error = (await response.json())["error"]
+                refused = (response.status, error["code"], error["reason"])
+                return refused == (503, 503, "Overloaded") and "retry-after" in response.headers
+
+        await until(full, what="requests are refused")
