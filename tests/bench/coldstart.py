@@ -54,7 +54,10 @@ STORM, CALLERS = 100, 10
 POD_START = 1.0
 """Seconds that each pod of the storm takes to start."""
 CHANGES = 100
-NEW = 20
+ALONE, TOGETHER = 6, 50
+"""New deployments: one after the other at rest, and at once."""
+REST = 2.5
+"""Seconds after which the gateway takes the next new one at once: longer than its pace."""
 
 Upstream = tuple[str, int]
 
@@ -177,25 +180,32 @@ async def changes(on: Stage, entry: Entry) -> tuple[list[float], float]:
     return delays, (cpu_seconds([on.running.pid]) - before) / CHANGES
 
 
-async def added(on: Stage, entries: Sequence[Entry]) -> list[float]:
-    """Seconds from a new deployment's status to the gateway knowing it."""
-    delays = []
+async def added(on: Stage, entries: Sequence[Entry]) -> float:
+    """Seconds from the statuses of these new deployments to the gateway serving them all."""
+    made = []
     for entry in entries:
         await on.kube.create(DEPLOYMENTS, deployment(entry, replicas=1), entry.workspace)
         await on.kube.create(ENDPOINT_SLICES, endpoints(entry, on.pods[:1]), entry.workspace)
-        made = await on.kube.create(MODEL_DEPLOYMENTS, model_deployment(entry), entry.workspace)
-        began = time.perf_counter()
-        told = {**made, "status": status(entry)}
+        made.append(
+            await on.kube.create(MODEL_DEPLOYMENTS, model_deployment(entry), entry.workspace)
+        )
+    await asyncio.sleep(REST)
+
+    async def served(entry: Entry) -> None:
+        while True:
+            async with on.http.get(on.url(entry)) as response:
+                await response.read()
+                if response.status == 200:
+                    return
+            await asyncio.sleep(0.005)
+
+    began = time.perf_counter()
+    for entry, each in zip(entries, made, strict=True):
+        told = {**each, "status": status(entry)}
         await on.kube.update(MODEL_DEPLOYMENTS, told, subresource="status")
-        async with asyncio.timeout(60):
-            while True:
-                async with on.http.get(on.url(entry)) as response:
-                    await response.read()
-                    if response.status == 200:
-                        break
-                await asyncio.sleep(0.002)
-        delays.append(time.perf_counter() - began)
-    return delays
+    async with asyncio.timeout(60):
+        await asyncio.gather(*map(served, entries))
+    return time.perf_counter() - began
 
 
 @contextlib.contextmanager
@@ -248,11 +258,12 @@ async def measure(running: RunningGateway, pods: tuple[Upstream, Upstream]) -> S
             rows.append(Row(f"{what}, failed", failed, "requests"))
         delays, agent = await changes(on, inventory[0])
         rows += spread(f"{size}: endpoint change to Envoy", delays)
-        fresh = [inventory[inventory.count + n] for n in range(NEW)]
-        routed = await added(on, fresh)
-        what = f"{size}: new deployment to routed"
-        rows.append(Row(f"{what}, p50", median(routed) * 1000, "ms"))
-        rows.append(Row(f"{what}, longest of {NEW}", max(routed) * 1000, "ms"))
+        fresh = [inventory[inventory.count + n] for n in range(ALONE + TOGETHER)]
+        alone = [await added(on, [entry]) for entry in fresh[:ALONE]]
+        rows.append(Row(f"{size}: a new deployment to routed", median(alone) * 1000, "ms"))
+        together = await added(on, fresh[ALONE:])
+        what = f"{size}: {TOGETHER} new deployments at once to routed"
+        rows.append(Row(what, together * 1000, "ms"))
     return SizeResult(rows, agent * 1000)
 
 

@@ -42,8 +42,8 @@ class Inventory:
         return Entry(f"team-{number // PER_WORKSPACE}", f"model-{number % PER_WORKSPACE}")
 
     def workspaces(self) -> Iterator[str]:
-        # One more, for those that a benchmark adds.
-        return (f"team-{n}" for n in range(self.count // PER_WORKSPACE + 2))
+        # Two more, for those that a benchmark adds.
+        return (f"team-{n}" for n in range(self.count // PER_WORKSPACE + 3))
 
 
 def model_deployment(entry: Entry) -> Json:
