@@ -51,7 +51,12 @@ class ServerlessConfig(Part):
                 "self.maxNumReplicas == 0 || self.minNumReplicas <= self.maxNumReplicas",
                 "minNumReplicas must not be above maxNumReplicas (0 means no limit)",
                 fieldPath=".minNumReplicas",
-            )
+            ),
+            rule(
+                "!has(self.metric) || self.metric != 'memory' || has(self.target)",
+                "target, in MiB per replica, must be set with metric memory",
+                fieldPath=".target",
+            ),
         )
     )
 
@@ -63,7 +68,8 @@ class ServerlessConfig(Part):
     """What is measured; `concurrency` when unset."""
     target: IntOrString | None = None
     """The value of the metric one replica should carry: requests in flight (100 when unset),
-    requests per second (200), percent of the requested cpu, or MiB of memory."""
+    requests per second (200), percent of the requested cpu (80), or MiB of memory, which has no
+    default."""
     scale_up_minimum: int | None = Field(default=None, ge=1, le=10000)
     """How many replicas to start when scaling up from zero."""
     scale_down_delay: Duration | None = None

@@ -131,6 +131,11 @@ async def test_a_field_without_effect_yet_is_refused_by_name(workspace):
         ),
         (
             "ModelDeployment",
+            {"model": "m", "serverlessConfig": {"metric": "memory"}},
+            ("spec.serverlessConfig.target", "must be set with metric memory"),
+        ),
+        (
+            "ModelDeployment",
             {"model": "m", "serverlessConfig": {"stableWindow": "soon"}},
             ("spec.serverlessConfig.stableWindow",),
         ),
