@@ -291,3 +291,34 @@ def test_one_route_table_at_a_time_and_then_the_newest(envoy: Envoy, store: Reso
     envoy.answer(first)
     assert envoy.sent() == [("ROUTES", ["routes"], [])]
     assert envoy.responses[0].resources[0].version == resource("4").version
+
+
+def test_a_cluster_that_changed_gets_its_endpoints_once_more(
+    envoy: Envoy, store: ResourceStore
+) -> None:
+    store.apply({CLUSTER: {"a": resource("another")}})
+    assert envoy.sent() == [("CLUSTER", ["a"], []), ("ENDPOINTS", ["a"], [])]
+    for response in envoy.responses:
+        envoy.answer(response)
+    assert envoy.stream.configured
+
+
+def test_routes_do_not_wait_for_endpoints_of_a_cluster_that_has_none(
+    envoy: Envoy, store: ResourceStore
+) -> None:
+    store.apply({CLUSTER: {"all": resource("all")}, ROUTES: {"routes": resource("2")}})
+    envoy.accept_all()
+    assert not envoy.stream.waits_for_warming
+    assert envoy.stream.configured
+
+
+def test_endpoints_are_taken_once_envoy_has_said_so(envoy: Envoy, store: ResourceStore) -> None:
+    assert envoy.stream.taken("a")
+    assert not envoy.stream.taken("nobody's")
+    store.apply({ENDPOINTS: {"a": resource("other pods")}})
+    assert not envoy.stream.taken("a")
+    assert envoy.sent() == [("ENDPOINTS", ["a"], [])]
+    assert not envoy.stream.taken("a")
+    for response in envoy.responses:
+        envoy.answer(response)
+    assert envoy.stream.taken("a")

@@ -22,6 +22,14 @@ names = st.sampled_from(["iris", "rose", "lily"])
 hosts = st.sampled_from([("127.0.0.1", 80), ("127.0.0.2", 80), ("10.0.0.1", 81)])
 
 
+ENDPOINTS = [
+    None,
+    {"maxConcurrency": 1},
+    {"maxConcurrency": 2, "loadBalancing": "PromptPrefix"},
+    {"loadBalancing": "PromptPrefix"},
+]
+
+
 @st.composite
 def deployment_events(draw: st.DrawFn) -> tuple[str, str, str, Json | None]:
     workspace, name = draw(workspaces), draw(names)
@@ -42,6 +50,8 @@ def deployment_events(draw: st.DrawFn) -> tuple[str, str, str, Json | None]:
             enabled=draw(st.booleans()),
             problem=draw(st.sampled_from([None, ("Duplicate", "older"), ("StartFailed", "boom")])),
             created=draw(st.sampled_from(["2025-01-01T00:00:00Z", "2025-02-01T00:00:00Z"])),
+            endpoint=draw(st.sampled_from(ENDPOINTS)),
+            app_protocol=draw(st.sampled_from([None, "kubernetes.io/h2c"])),
         ),
     )
 
