@@ -280,6 +280,10 @@ class Agent:
         self.store.apply(self._translator.routes())
 
     def _drop(self, retired: frozenset[RevisionKey]) -> None:
+        kept = self._translator.kept(retired)
+        if kept:
+            asyncio.get_running_loop().call_later(RETIREMENT, self._drop, kept)
+        retired -= kept
         self.store.apply(self._translator.drop(retired))
         gone = retired - self._translator.routed(retired)
         self.book.forget(gone)

@@ -182,6 +182,15 @@ class Translator:
             if known != shape:
                 yield key, known, shape
 
+    def kept(self, revisions: Iterable[RevisionKey]) -> frozenset[RevisionKey]:
+        """Those of these revisions that routes still lead to because Envoy refused newer ones."""
+        return frozenset(
+            key
+            for key in revisions
+            if (view := self.trial.last_good(key.deployment_key)) is not None
+            and key in routed_revisions(view)
+        )
+
     def routed(self, revisions: Iterable[RevisionKey]) -> frozenset[RevisionKey]:
         """Those of these revisions that a route leads to."""
         return frozenset(key for key in revisions if self._is_routed(key))

@@ -52,6 +52,10 @@ class RouteTrial:
         """Envoy's words on the deployments whose routes it does not take."""
         return {key: culprit.message for key, culprit in self._culprits.items()}
 
+    def last_good(self, key: DeploymentKey) -> Deployment | None:
+        """What the routes of a culprit still say, if it is one and had any."""
+        return self._accepted.get(key) if key in self._culprits else None
+
     def propose(self, wanted: Views) -> dict[DeploymentKey, Deployment]:
         """The deployments, each in the state, that the next table is to be built of."""
         for key, culprit in list(self._culprits.items()):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import signal
 from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -97,6 +99,39 @@ async def test_a_gateway_that_ends_under_load_loses_no_request(
         caller.going = False
         await asyncio.gather(*calls, watch)
         assert set(caller.seen) == {"0: 200", "1: 200"}
+
+
+async def test_a_gateway_is_ready_only_while_envoy_has_its_configuration(
+    gateway: Gateway, server: ModelServer
+) -> None:
+    async def answers(path: str) -> int:
+        async with gateway.http.get(f"http://{gateway.settings.admin}{path}") as response:
+            return response.status
+
+    async def envoy_process() -> int:
+        async with gateway.http.get(f"http://{gateway.settings.envoy_admin}/server_info") as found:
+            arguments = (await found.json())["command_line_options"]
+        return pid_of(str(arguments["config_path"]))
+
+    assert await answers("/readyz") == 200
+    await gateway.cluster.deploy("iris")
+    await gateway.cluster.ready("iris-production-1", server)
+    await gateway.routed()
+    os.kill(await envoy_process(), signal.SIGKILL)
+    await until(lambda: gateway.agent.not_ready() != "", what="it is not ready without Envoy")
+    assert await answers("/healthz") == 200
+    # The agent starts another one, which is told everything before callers may come.
+    await until(lambda: not gateway.agent.not_ready(), what="it is ready again")
+    await gateway.routed()
+
+
+def pid_of(config: str) -> int:
+    """The process that was started with this configuration."""
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            if entry.name.isdigit() and config in (entry / "cmdline").read_text().split("\0"):
+                return int(entry.name)
+    raise AssertionError(f"no process was started with {config}")
 
 
 @pytest.fixture
