@@ -114,6 +114,10 @@ def settings_from(options: argparse.Namespace) -> GatewaySettings:
     given["xds"] = options.xds_listen
     for name in ("listen", "admin", "xds", "envoy_admin"):
         given[name] = Address.parse(given[name])
+    if options.otlp_endpoint:
+        Address.parse(options.otlp_endpoint)
+    if not 0 <= options.trace_sampling <= 100:
+        raise ValueError(f"--trace-sampling {options.trace_sampling:g} is not a percentage")
     return GatewaySettings(**{name: value for name, value in given.items() if value is not None})
 
 

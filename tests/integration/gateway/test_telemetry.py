@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from tests.integration.gateway.conftest import (
@@ -178,3 +181,50 @@ async def test_with_tracing_a_trace_is_begun_or_gone_on_with(
     assert (version, trace, flags) == ("00", TRACEPARENT.split("-")[1], "01")
     assert span != TRACEPARENT.split("-")[2]
     assert kept["headers"]["tracestate"] == "a=b"
+
+
+@asynccontextmanager
+async def collector(port: int) -> AsyncIterator[list[bytes]]:
+    """Takes spans by OTLP and keeps the messages as they came."""
+    received: list[bytes] = []
+
+    async def export(request: bytes, _context: object) -> bytes:
+        received.append(request)
+        return b""
+
+    service = grpc.method_handlers_generic_handler(
+        "opentelemetry.proto.collector.trace.v1.TraceService",
+        {"Export": grpc.unary_unary_rpc_method_handler(export)},
+    )
+    server = grpc.aio.server()
+    server.add_generic_rpc_handlers((service,))
+    server.add_insecure_port(f"127.0.0.1:{port}")
+    await server.start()
+    try:
+        yield received
+    finally:
+        await server.stop(grace=0)
+
+
+async def test_spans_go_to_a_collector(
+    kube: FakeKube, server: ModelServer, unused_tcp_port: int
+) -> None:
+    endpoint = f"127.0.0.1:{unused_tcp_port}"
+    async with (
+        collector(unused_tcp_port) as received,
+        running_gateway(kube, gateway_settings(otlp_endpoint=endpoint)) as gateway,
+    ):
+        await gateway.cluster.deploy("iris")
+        await gateway.cluster.ready("iris-production-1", server)
+        await gateway.routed()
+        _, answer = await gateway.get("/demo/models/iris")
+        assert isinstance(answer["headers"], dict)
+        _, trace, _, flags = answer["headers"]["traceparent"].split("-")
+        assert flags == "01"
+
+        async def arrived() -> bool:
+            # Envoy sends five spans together.
+            await gateway.get("/demo/models/iris")
+            return any(bytes.fromhex(trace) in message for message in received)
+
+        await until(arrived, what="the span is at the collector")
