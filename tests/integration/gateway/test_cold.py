@@ -22,7 +22,8 @@ from tests.integration.gateway.conftest import (
 from tests.support.fakekube import FakeKube
 
 from beamlit_operator.gateway.agent import Agent
-from beamlit_operator.gateway.names import REVISION_HEADER
+from beamlit_operator.gateway.balancing import PREFIX_HEADER
+from beamlit_operator.gateway.names import AGENT_CLUSTER, REVISION_HEADER, WAY_HEADER
 from beamlit_operator.kube import DEPLOYMENTS, ENDPOINT_SLICES, MODEL_DEPLOYMENTS, ApiError
 
 
@@ -87,6 +88,8 @@ async def test_a_forged_destination_is_ignored_cold_and_warm(
             "destination": f"{victim.host}:{victim.port}",
             "x-envoy-original-dst-host": f"{victim.host}:{victim.port}",
             REVISION_HEADER: "other/deployment/revision",
+            WAY_HEADER: AGENT_CLUSTER,
+            PREFIX_HEADER: "0",
         }
         cold = asyncio.create_task(gateway.get("/demo/models/iris", headers=forged))
         await until(lambda: gateway.held() == 1, what="the request is held")
@@ -95,6 +98,7 @@ async def test_a_forged_destination_is_ignored_cold_and_warm(
             assert answer[0] == 200
             assert answer[1]["server"] == "model"
             assert answer[1]["headers"][REVISION_HEADER] == f"demo/iris-production/{revision}"
+            assert WAY_HEADER not in answer[1]["headers"]
         assert victim.requests == []
 
 

@@ -6,14 +6,21 @@ import asyncio
 from collections import Counter
 from typing import Any
 
+import aiohttp
 from tests.integration.gateway.conftest import (
+    Cluster,
     Gateway,
     ModelServer,
+    envoy_of,
     fresh_address,
+    gateway_settings,
     model_server,
     until,
 )
 from tests.integration.gateway.test_cold import sleeping
+from tests.support.fakekube import FakeKube
+
+from beamlit_operator.gateway.agent import Agent
 
 PATH = "/demo/models/iris"
 
@@ -169,6 +176,31 @@ async def test_the_only_pod_is_reached_as_soon_as_it_listens_again(gateway: Gate
     assert (await gateway.get(PATH))[0] == 503
     again = ModelServer(first.host, first.port, "again")
     async with model_server("again", at=again):
+        assert (await gateway.get(PATH))[0] == 200
+
+
+async def test_a_limit_and_what_waits_for_it_outlive_the_agent(
+    kube: FakeKube, server: ModelServer
+) -> None:
+    settings = gateway_settings()
+    cluster = Cluster(kube)
+    await cluster.deploy("iris", endpoint={"maxConcurrency": 1, "maxQueued": 10})
+    first, second = Agent(kube, settings), Agent(kube, settings)
+    async with aiohttp.ClientSession() as http, envoy_of(first, settings):
+        gateway = Gateway(settings, cluster, first, http)
+        async with first.running():
+            await until(lambda: not first.not_ready(), what="the first agent is ready")
+            callers = [call(gateway) for _ in range(3)]
+            await until(lambda: gateway.held() == 3, what="all are held")
+        async with second.running():
+            gateway.agent = second
+            await until(lambda: gateway.held() == 3, what="the second agent holds them")
+            await cluster.ready("iris-production-1", server)
+            await until(lambda: server.running == 1, what="the first is at work")
+            server.release.set()
+            assert {status for status, _ in await asyncio.gather(*callers)} == {200}
+            assert server.peak == 1
+        # And without any agent.
         assert (await gateway.get(PATH))[0] == 200
 
 
