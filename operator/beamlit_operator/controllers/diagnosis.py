@@ -99,11 +99,12 @@ def _problems(pod: Json) -> Iterator[str]:
 
 
 def _served_until(status: Json) -> str:
-    """When the pod was last ready, if it ever was, or else when it began. A condition's transition
-    time moves only with its status."""
+    """When the pod was last ready; empty if it never was. A condition's transition time moves only
+    with its status, so it is the pod's own start until then. Times have whole seconds."""
     for condition in status.get("conditions") or ():
         if condition.get("type") == "Ready" and condition.get("status") == "False":
-            return str(condition.get("lastTransitionTime") or "")
+            since = str(condition.get("lastTransitionTime") or "")
+            return since if since > str(status.get("startTime") or "") else ""
     return ""
 
 
@@ -122,7 +123,7 @@ def _container_problem(container: Json, *, served_until: str) -> str | None:
     restarted = int(container.get("restartCount") or 0) > 0
     for exit_ in (ended, last):
         # Times of one form, so that they compare as text.
-        served = served_until > str(exit_.get("startedAt") or "9")
+        served = served_until >= str(exit_.get("startedAt") or "9")
         if exit_ and exit_.get("exitCode", 0) != 0 and restarted and not served:
             return f"container {name} keeps ending: {_exit(exit_)}"
     return None

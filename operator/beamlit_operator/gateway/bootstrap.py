@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from beamlit_operator.gateway import names, telemetry
+from beamlit_operator.gateway.agentpipe import pipe_cluster, pipe_listener
 from beamlit_operator.gateway.clusters import (
     BUFFER_LIMIT,
     CONNECT_TIMEOUT,
@@ -62,7 +63,10 @@ def bootstrap(settings: GatewaySettings) -> dict[str, Any]:
                 "grpc_services": [{"envoy_grpc": {"cluster_name": names.AGENT_CLUSTER}}],
             }
         },
-        "static_resources": {"clusters": [_json(each) for each in _static_clusters(settings)]},
+        "static_resources": {
+            "clusters": [_json(each) for each in _static_clusters(settings)],
+            "listeners": [_json(pipe_listener(settings))],
+        },
         "stats_config": {
             "histogram_bucket_settings": telemetry.histogram_buckets(),
             # Thousands of clusters with a hundred statistics each are most of Envoy's memory. What
@@ -124,6 +128,7 @@ def _static_clusters(settings: GatewaySettings) -> list[Message]:
     collector = [_collector_cluster(settings)] if telemetry.needs_collector(settings) else []
     return [
         _agent_cluster(settings),
+        pipe_cluster(),
         _pod_cluster(names.POD_CLUSTER),
         _pod_cluster(names.POD_CLUSTER_H2C, h2c=True),
         _cold_cluster(names.COLD_CLUSTER),

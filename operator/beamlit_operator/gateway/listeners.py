@@ -204,7 +204,7 @@ def _authorization(settings: GatewaySettings) -> dict[str, Any]:
             ExtAuthz(
                 transport_api_version="V3",
                 grpc_service={
-                    "envoy_grpc": {"cluster_name": names.AGENT_CLUSTER},
+                    "envoy_grpc": {"cluster_name": names.AGENT_PIPE},
                     "timeout": duration(settings.start_deadline + AUTHORIZATION_MARGIN),
                 },
                 failure_mode_allow=False,

@@ -63,6 +63,9 @@ class RevisionKey(NamedTuple):
 AGENT_CLUSTER = "beamlit_agent"
 """The static cluster by which Envoy reaches the agent."""
 
+AGENT_PIPE = "beamlit_agent_pipe"
+"""Cluster and internal listener through which the agent is asked about held requests."""
+
 POD_CLUSTER = "beamlit_pods"
 """The one ORIGINAL_DST cluster through which woken requests reach their pod."""
 

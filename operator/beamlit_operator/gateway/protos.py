@@ -52,6 +52,7 @@ HttpConnectionManager = _type(
     "HttpConnectionManager",
 )
 ExtAuthz = _type("envoy.extensions.filters.http.ext_authz.v3.ext_authz_pb2", "ExtAuthz")
+TcpProxy = _type("envoy.extensions.filters.network.tcp_proxy.v3.tcp_proxy_pb2", "TcpProxy")
 Router = _type("envoy.extensions.filters.http.router.v3.router_pb2", "Router")
 HttpProtocolOptions = _type(
     "envoy.extensions.upstreams.http.v3.http_protocol_options_pb2", "HttpProtocolOptions"

@@ -68,6 +68,10 @@ class GatewaySettings:
     max_held: int = 10_000
     """Requests held in total."""
 
+    agent_patience: float = 5.0
+    """How long a request of a sleeping deployment waits for an agent that is away, at each of its
+    nine attempts: longer than an agent takes to start on a busy machine."""
+
     max_held_bytes: int = 2**30
     """Envoy's memory for held requests: one costs some 110 KiB, and at most 520 KiB more for its
     body (`cold.held_bytes`)."""

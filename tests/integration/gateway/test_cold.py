@@ -433,7 +433,7 @@ async def test_a_request_that_is_held_survives_a_restart_of_the_agent(
 
 
 async def test_without_an_agent_a_cold_request_gets_a_503_in_our_shape(kube: FakeKube) -> None:
-    settings = gateway_settings()
+    settings = gateway_settings(agent_patience=0.0)
     cluster = Cluster(kube)
     await cluster.deploy("iris")
     agent = Agent(kube, settings)

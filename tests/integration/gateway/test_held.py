@@ -154,3 +154,31 @@ async def test_a_large_upload_to_a_pod_that_is_gone_is_told_to_come_again(gatewa
         error = (await response.json())["error"]
         assert (response.status, error["reason"]) == (503, "Unavailable")
         assert int(response.headers["retry-after"]) >= 1
+
+
+async def test_an_upload_that_comes_while_the_agent_is_away_waits_for_it(
+    kube: FakeKube, server: ModelServer
+) -> None:
+    settings = gateway_settings()
+    cluster = Cluster(kube)
+    await cluster.deploy("iris")
+    first, second = Agent(kube, settings), Agent(kube, settings)
+    async with aiohttp.ClientSession() as http, envoy_of(first, settings):
+        async with first.running():
+            await until(lambda: not first.not_ready(), what="the first agent is ready")
+        url = f"http://{settings.listen}/demo/models/iris"
+        # Larger than what Envoy keeps to send again.
+        caller = asyncio.create_task(http.post(url, data=io.BytesIO(b"x" * 4 * 2**20)))
+        stat = f"http://{settings.envoy_admin}/stats?filter=http.cold.downstream_rq_active$"
+
+        async def waits() -> bool:
+            async with http.get(stat) as response:
+                return (await response.text()).strip().endswith(": 1")
+
+        await until(waits, what="the upload is at the cold listener")
+        async with second.running():
+            await until(lambda: second.cold.held() != {}, what="the second agent holds it")
+            await cluster.ready("iris-production-1", server)
+            async with await caller as response:
+                assert response.status == 200
+                assert (await response.json())["bytes"] == 4 * 2**20

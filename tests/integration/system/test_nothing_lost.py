@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 from tests.support.traffic import steady
@@ -96,6 +97,10 @@ async def test_a_pod_killed_in_the_middle_of_a_request(workspace, method, status
         assert body["error"]["reason"] == "UpstreamReset"
     else:
         assert body["pid"] != pid
+    async with asyncio.timeout(20):
+        # Until then a connection to it may be open, and what is sent on it is in its middle too.
+        while Path(f"/proc/{pid}").exists():
+            await asyncio.sleep(0.02)
     again = await workspace.call(known=False)
     assert again[0] == 200, again
 

@@ -58,8 +58,9 @@ CASES: list[tuple[str, Json, str | None]] = [
     (
         "it was killed while it served, and starts again",
         pod(
-            conditions=[not_ready_since("12:05:00")],
-            containerStatuses=[restarted(1, started="12:00:00")],
+            startTime="2026-05-04T12:00:00Z",
+            conditions=[not_ready_since("12:00:01")],
+            containerStatuses=[restarted(1, started="12:00:01")],
         ),
         None,
     ),
@@ -74,6 +75,7 @@ CASES: list[tuple[str, Json, str | None]] = [
     (
         "it was never ready",
         pod(
+            startTime="2026-05-04T12:00:00Z",
             conditions=[not_ready_since("12:00:00")],
             containerStatuses=[restarted(1, started="12:00:00")],
         ),
