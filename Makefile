@@ -100,7 +100,8 @@ bench-coldstart: $(READY) ## what the gateway adds to a cold start, at 5,000 dep
 soak: $(READY) ## 20 minutes of traffic, rollouts and kills: nothing lost, nothing grows
 	@$(WITH_TOOLS) $(BIN)/python -m tests.bench.soak
 
-bench-policy: $(READY) ## one policy edit over 1,000 and 5,000 deployments; about ten minutes
+bench-policy: $(READY) ## policies decided per second; one edit over 5,000 deployments; ten minutes
+	@$(BIN)/python -m tests.bench.policy
 	@$(WITH_TOOLS) $(BIN)/python -m tests.bench.policy_edit
 
 clean: ## remove what was set up and built

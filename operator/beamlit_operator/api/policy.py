@@ -110,6 +110,12 @@ class PolicySpec(Part):
     )
     """What the policy applies to; everything when empty."""
 
+    @property
+    def entries(self) -> tuple[tuple[str, str], ...]:
+        """The kinds and names of the policy's own type."""
+        entries = self.locations if self.type == "location" else self.flavors
+        return tuple([(each.type, each.name) for each in entries])
+
 
 class PolicyStatus(Part):
     observed_generation: int | None = Field(default=None, ge=0)

@@ -30,7 +30,7 @@ ValueSet = frozenset[Value]
 Parent = Callable[[Value], Value | None]
 """The smallest value that contains another, if any."""
 
-REMEMBERED = 8192
+REMEMBERED = 16384
 """Results an algebra keeps of each operation: more than a large cluster has pairs of policies."""
 
 

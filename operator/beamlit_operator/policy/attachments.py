@@ -15,6 +15,7 @@ what was to replace it stands among the deployment's own. Order and repetition n
 """
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Literal, NamedTuple
 
 from beamlit_operator.api import Environment, ModelDeployment, Policy
@@ -70,16 +71,25 @@ def attachments(
     policies: Mapping[str, Policy],
 ) -> Attachments:
     """Who attached what, in an order that depends on names only."""
+    attached = () if environment is None else environment.spec.policies
     inherited: dict[str, bool] = {}
-    for attachment in environment.spec.policies if environment else ():
-        inherited[attachment.name] = attachment.mandatory or inherited.get(attachment.name, False)
+    for each in attached:
+        inherited[each.name] = each.mandatory or inherited.get(each.name, False)
     own = {(each.name, each.replaces or "") for each in deployment.spec.policies}
     removed = frozenset(deployment.spec.without_policies)
-    if environment is None or not (removed or any(old for _, old in own)):
-        of_environment = [Attached(name, "environment", must) for name, must in inherited.items()]
-        mine = [Attached(name, "deployment") for name in {name for name, _ in own}]
-        return Attachments(_ordered(of_environment, mine))
+    if environment is None or not (removed or any([old for _, old in own])):
+        return Attachments((*_inherited(tuple(inherited.items())), *_own(frozenset(own))))
     return _with_changes(environment, inherited, own=own, removed=removed, policies=policies)
+
+
+@lru_cache(maxsize=16384)
+def _inherited(names: tuple[tuple[str, bool], ...]) -> tuple[Attached, ...]:
+    return _ordered([Attached(name, "environment", must) for name, must in names], [])
+
+
+@lru_cache(maxsize=16384)
+def _own(names: frozenset[tuple[str, str]]) -> tuple[Attached, ...]:
+    return _ordered([], [Attached(name, "deployment") for name in {name for name, _ in names}])
 
 
 def _with_changes(
@@ -142,6 +152,4 @@ def defect(name: str, policy: Policy | None) -> str | None:
     """Why a reference to a policy cannot be resolved; None if it can."""
     if policy is None:
         return because.no_policy(name)
-    spec = policy.spec
-    entries = spec.locations if spec.type == "location" else spec.flavors
-    return None if entries else because.empty_policy(name, spec.type)
+    return None if policy.spec.entries else because.empty_policy(name, policy.spec.type)

@@ -43,11 +43,11 @@ is missing, and it might be overridden by it. A deployment's own policy never dr
 environment's policy, now gone, had put there.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from beamlit_operator.api import Environment, ModelDeployment, Policy
 from beamlit_operator.policy import because
@@ -61,7 +61,7 @@ from beamlit_operator.policy.attachments import (
     defect,
 )
 from beamlit_operator.policy.catalogue import Catalogue, built_in
-from beamlit_operator.policy.locations import PolicyType, algebra, parsed
+from beamlit_operator.policy.locations import Entries, PolicyType, algebra, parsed
 
 
 class Effect(StrEnum):
@@ -132,8 +132,7 @@ class EffectivePolicy:
         return not self.unresolved
 
 
-@dataclass(frozen=True, slots=True)
-class _Named:
+class _Named(NamedTuple):
     """What a name that is attached somewhere stands for."""
 
     policy_type: str | None
@@ -171,13 +170,19 @@ def effective_policy(
     broken = {each.name for each in attached.rows if named[each.name].problem and each.in_force}
     unresolved += [Unresolved("Policy", name, named[name].problem or "") for name in sorted(broken)]
     missing = f"Environment {unresolved[0].name}" if environment is None else None
+    standing = [(each, named[each.name]) for each in attached.rows]
+    location, flavor = (
+        _aspect(
+            policy_type,
+            tuple([pair for pair in standing if pair[1].policy_type in (policy_type, None)]),
+            missing,
+            algebra(policy_type, known),
+        )
+        for policy_type in PolicyType
+    )
     return EffectivePolicy(
-        location=_aspect(
-            PolicyType.LOCATION, attached.rows, named=named, no_environment=missing, catalogue=known
-        ),
-        flavor=_aspect(
-            PolicyType.FLAVOR, attached.rows, named=named, no_environment=missing, catalogue=known
-        ),
+        location=location,
+        flavor=flavor,
         unresolved=tuple(unresolved),
         ignored=attached.ignored,
         notes=attached.notes,
@@ -186,9 +191,7 @@ def effective_policy(
 
 def values_of(policy: Policy, *, catalogue: Catalogue) -> ValueSet:
     """What a policy allows, in normal form and reduced."""
-    policy_type = PolicyType(policy.spec.type)
-    entries = policy.spec.locations if policy_type is PolicyType.LOCATION else policy.spec.flavors
-    return parsed(tuple([(each.type, each.name) for each in entries]), policy_type, catalogue)
+    return parsed(policy.spec.entries, PolicyType(policy.spec.type), catalogue)
 
 
 def applies_to_models(policy: Policy) -> bool:
@@ -197,38 +200,50 @@ def applies_to_models(policy: Policy) -> bool:
 
 
 def _named(name: str, policy: Policy | None, catalogue: Catalogue) -> _Named:
-    problem = defect(name, policy)
-    if policy is None or problem is not None:
-        return _Named(policy.spec.type if policy is not None else None, None, problem)
-    governs = applies_to_models(policy)
-    return _Named(policy.spec.type, values_of(policy, catalogue=catalogue) if governs else None)
+    if policy is None:
+        return _Named(None, None, defect(name, policy))
+    spec = policy.spec
+    if not (entries := spec.entries):
+        return _Named(spec.type, None, defect(name, policy))
+    return _standing_for(entries, spec.type, applies_to_models(policy), catalogue)
+
+
+# Values, rows and whole aspects are remembered: the deployments of an environment have most of them
+# in common. What goes in are values too, so the same question always has the same answer.
+_remembered = lru_cache(maxsize=32768)
+
+
+@_remembered
+def _standing_for(
+    entries: Entries,
+    policy_type: Literal["location", "flavor"],
+    governs: bool,
+    catalogue: Catalogue,
+) -> _Named:
+    values = parsed(entries, PolicyType(policy_type), catalogue) if governs else None
+    return _Named(policy_type, values)
 
 
 _WEAKER: Mapping[Group, tuple[Group, ...]] = {"M": ("O", "D"), "O": ("D",), "D": ()}
 
 
+@_remembered
 def _aspect(
     policy_type: PolicyType,
-    attached: Sequence[Attached],
-    *,
-    named: Mapping[str, _Named],
+    standing: tuple[tuple[Attached, _Named], ...],
     no_environment: str | None,
-    catalogue: Catalogue,
+    sets: Algebra,
 ) -> Aspect:
-    concerned = [each for each in attached if named[each.name].policy_type in (policy_type, None)]
-    if not concerned:
-        return Aspect(None, ())
-    sets = algebra(policy_type, catalogue)
+    """The result for one type, of the attachments that concern it."""
     groups: dict[Group, list[ValueSet]] = {"M": [], "O": [], "D": []}
     waits_for: dict[Group, str | None] = {"M": None, "O": None, "D": no_environment}
-    for each in concerned:
+    for each, named in standing:
         if not each.in_force:
             continue
-        group, values = each.group, named[each.name].values
-        if values is not None:
-            groups[group].append(values)
-        elif named[each.name].problem:
-            for weaker in _WEAKER[group]:
+        if named.values is not None:
+            groups[each.group].append(named.values)
+        elif named.problem:
+            for weaker in _WEAKER[each.group]:
                 waits_for[weaker] = waits_for[weaker] or f"Policy {each.name}"
     m = sets.union(*groups["M"]) if groups["M"] else None
     o = sets.union(*groups["O"]) if groups["O"] and not waits_for["O"] else None
@@ -236,15 +251,15 @@ def _aspect(
     e = _narrow(m, o, sets)
     allowed = _narrow(e, d, sets)
     mandatory = tuple(
-        (each.name, values)
-        for each in concerned
-        if each.mandatory and (values := named[each.name].values) is not None
+        (each.name, named.values)
+        for each, named in standing
+        if each.mandatory and named.values is not None
     )
     rows = []
-    for each in concerned:
-        values, problem = named[each.name].values, named[each.name].problem
-        if each.in_force and problem is not None:
-            rows.append(_row(each, Effect.MISSING, problem))
+    for each, named in standing:
+        values = named.values
+        if each.in_force and named.problem is not None:
+            rows.append(_row(each, Effect.MISSING, named.problem))
         elif values is None:
             # It does not govern models, or nobody misses it: it was removed or replaced.
             continue
@@ -267,10 +282,6 @@ def _narrow(bound: ValueSet | None, by: ValueSet | None, sets: Algebra) -> Value
     if bound is None or by is None:
         return by if bound is None else bound
     return sets.intersection(bound, by) or bound
-
-
-# Rows are remembered like sets: the deployments of an environment have most of them in common.
-_remembered = lru_cache(maxsize=16384)
 
 
 @_remembered

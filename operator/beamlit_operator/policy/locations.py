@@ -67,7 +67,6 @@ def parents(policy_type: PolicyType, catalogue: Catalogue) -> Parent:
     return of_flavor if policy_type is PolicyType.FLAVOR else of_location
 
 
-@lru_cache(maxsize=8192)
 def parsed(entries: Entries, policy_type: PolicyType, catalogue: Catalogue) -> ValueSet:
     """What a policy with these entries allows, in normal form and reduced."""
     return reduced(

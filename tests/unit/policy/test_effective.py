@@ -9,6 +9,7 @@ from beamlit_operator.api import Environment, ModelDeployment, Policy
 from beamlit_operator.policy import effective
 from beamlit_operator.policy.algebra import written
 from beamlit_operator.policy.effective import EffectivePolicy, effective_policy
+from beamlit_operator.policy.extending import extended
 
 
 def policy(name: str, *values: str) -> Policy:
@@ -258,3 +259,36 @@ def test_names_are_case_insensitive() -> None:
         policy("d", "location:US-East-1"),
     )
     assert allowed(result) == ["location:us-east-1"]
+
+
+def test_what_is_remembered_is_never_another_policys_or_another_catalogues() -> None:
+    given, held = deployment("d"), environment(mandatory=["m"])
+    wide, narrow = policy("m", "country:us"), policy("m", "country:de")
+    own = policy("d", "location:us-east-1")
+    for _ in range(2):
+        assert allowed(decide(given, held, wide, own)) == ["location:us-east-1"]
+        assert allowed(decide(given, held, narrow, own)) == ["country:de"]
+    moved = extended({"regions.yaml": "clouds: {own: {regions: us-east-1 de moved}}"}).catalogue
+    known = {"m": narrow, "d": own}
+    after = effective_policy(given, held, policies=known, catalogue=moved)
+    assert allowed(after) == ["location:us-east-1"]
+    assert allowed(decide(given, held, narrow, own)) == ["country:de"]
+
+
+def test_names_attached_twice_count_once_also_without_an_environment() -> None:
+    twice = deployment("d", ("d", "gone"))
+    assert effects(decide(twice, None, policy("d", "country:us"))) == {"d": "overridden"}
+    assert len(decide(twice, None, policy("d", "country:us")).location.policies) == 1
+
+
+def test_a_mandatory_policy_that_is_deleted_leaves_those_it_placed_alone() -> None:
+    us, au = policy("us-only", "country:us"), policy("australia", "country:au")
+    given, held = deployment("australia"), environment(mandatory=["us-only"])
+    assert allowed(decide(given, held, us, au)) == ["country:us"]
+    after = decide(given, held, au)
+    assert not after.resolved
+    assert allowed(after) is None
+    assert after.location.overridden() == ()
+    (_, waiting) = after.location.policies
+    assert waiting.waits
+    assert waiting.because.startswith("it counts again when Policy us-only exists")
