@@ -137,6 +137,12 @@ class Stack:
             lambda: answers(f"http://127.0.0.1:{self._operator_port}/readyz"), "the operator"
         )
 
+    def metrics(self, name: str) -> str:
+        """What Prometheus would read of the gateway or the operator."""
+        port = {"gateway": self._admin_port, "operator": self._operator_port}[name]
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as response:
+            return str(response.read().decode())
+
     def kill(self, name: str) -> None:
         """Ends a part without warning, as an out-of-memory kill would."""
         self._processes[name].kill()
