@@ -186,6 +186,24 @@ async def test_a_target_that_is_not_there_is_told(workspace: Workspace) -> None:
     )
 
 
+async def test_two_autoscalers_of_the_same_pods_both_stand_back(workspace: Workspace) -> None:
+    await workspace.client.create(DEPLOYMENTS, workspace.deployment("shared"), workspace.namespace)
+    first, second = autoscaler("shared"), autoscaler("shared")
+    second["metadata"]["name"] = "second"
+    for each in (first, second):
+        await workspace.client.create(AUTOSCALERS, each, workspace.namespace)
+    for name in ("shared", "second"):
+        status = await until(
+            workspace,
+            name,
+            lambda reasons, _: reasons.get("ScalingActive") == ("False", "AmbiguousSelector"),
+            seconds=PATIENCE,
+        )
+        (active,) = [c for c in status["conditions"] if c["type"] == "ScalingActive"]
+        start = "pods by selector app=shared are controlled by multiple HPAs: ["
+        assert active["message"].startswith(start)
+
+
 async def test_the_bounds_hold_without_metrics(workspace: Workspace) -> None:
     deployment = workspace.deployment("calm", replicas=4)
     await workspace.client.create(DEPLOYMENTS, deployment, workspace.namespace)

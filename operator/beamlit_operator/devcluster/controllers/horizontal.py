@@ -8,6 +8,7 @@ Pure; conditions and events have kube-controller-manager's words.
 | has more than maxReplicas            | scaled to that, whatever metrics say                      |
 | has fewer than minReplicas           | scaled to that, whatever metrics say                      |
 | names no selector of its pods        | nothing; ScalingActive False, InvalidSelector             |
+| has pods that another one selects too| nothing; ScalingActive False, AmbiguousSelector           |
 | a metric fails, none asks for more   | nothing; ScalingActive False with the metric's reason     |
 | else                                 | the largest proposal, within ``behavior`` and the bounds  |
 
@@ -62,6 +63,10 @@ class Look:
     """By resource, by pod; a resource without any metric may be absent."""
     memory: Memory
     now: datetime
+    selector: str = ""
+    """That of the pods."""
+    rivals: tuple[str, ...] = ()
+    """Other autoscalers that select some of the pods, as ``namespace/name``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,9 +129,10 @@ def decide(look: Look) -> Plan:
         )
         because = f"Current number of replicas {side}"
         return Plan(bound, because, _status(look, current, bound, (), conditions), memory)
-    if look.pods is None:
-        return _unselected(look, conditions, memory)
-    found = _compute(look, look.pods)
+    unclear = _unclear(look)
+    if unclear is not None:
+        return _unable(look, unclear, conditions=conditions, memory=memory)
+    found = _compute(look, look.pods or ())
     failed = len(found.failures)
     total = len(hpa["spec"].get("metrics") or ())
     if failed and (failed == total or found.replicas < current):
@@ -178,15 +184,36 @@ def unreadable(hpa: Json, error: str, *, now: datetime) -> Json:
     }
 
 
-def _unselected(look: Look, conditions: list[Json], memory: Memory) -> Plan:
-    told = Told(False, "InvalidSelector", "the HPA target's scale is missing a selector")
-    conditions = conditioned(conditions, "ScalingActive", told, now=look.now)
+def _unclear(look: Look) -> tuple[Warned, Warned] | None:
+    """Why it is not clear which pods to look at, for the condition and for the event."""
+    if look.pods is None:
+        return (
+            Warned("InvalidSelector", "the HPA target's scale is missing a selector"),
+            Warned("SelectorRequired", "selector is required"),
+        )
+    if not look.rivals:
+        return None
+    metadata = look.hpa["metadata"]
+    everyone = sorted((f"{metadata['namespace']}/{metadata['name']}", *look.rivals))
+    told = Warned(
+        "AmbiguousSelector",
+        f"pods by selector {look.selector} are controlled by multiple HPAs: [{' '.join(everyone)}]",
+    )
+    return told, told
+
+
+def _unable(
+    look: Look, why: tuple[Warned, Warned], *, conditions: list[Json], memory: Memory
+) -> Plan:
+    """Nothing is done, and all that was known stays."""
+    told, warned = why
+    inactive = Told(False, told.reason, told.message)
+    conditions = conditioned(conditions, "ScalingActive", inactive, now=look.now)
     old = look.hpa.get("status") or {}
     metrics = tuple(old.get("currentMetrics") or ())
     status = _status(look, look.current, old.get("desiredReplicas", 0), metrics, conditions)
-    error = "selector is required"
-    failure = Warned("FailedComputeMetricsReplicas", error)
-    return Plan(None, "", status, memory, (Warned("SelectorRequired", error), failure))
+    failure = Warned("FailedComputeMetricsReplicas", warned.message)
+    return Plan(None, "", status, memory, (warned, failure))
 
 
 def _failing(look: Look, found: _Computed, conditions: list[Json], memory: Memory) -> Plan:

@@ -52,6 +52,8 @@ class HorizontalController:
         self._loop = KeyLoop("horizontalpodautoscaler", self._reconcile)
         self._autoscalers = informers.of(HORIZONTAL_POD_AUTOSCALERS)
         self._memory: dict[str, Memory] = {}
+        self._selectors: dict[ObjectKey, str] = {}
+        """Of the pods of each autoscaler's target, as far as it has been looked at."""
         informers.subscribe(HORIZONTAL_POD_AUTOSCALERS, self._changed)
 
     async def run(self) -> None:
@@ -64,6 +66,8 @@ class HorizontalController:
         old, new = change.old, change.new
         if old is not None and (new is None or new["metadata"]["uid"] != old["metadata"]["uid"]):
             self._memory.pop(old["metadata"]["uid"], None)
+        if new is None:
+            self._selectors.pop(change.key, None)
         if new is not None and (old is None or old["spec"] != new["spec"]):
             self._loop.add(change.key)
 
@@ -98,13 +102,27 @@ class HorizontalController:
             listed = await self._client.list(PODS, namespace, label_selector=selector)
             pods = listed.items
             metrics = await self._metrics(pods)
-        now = now_utc()
+        now, key = now_utc(), ObjectKey(namespace, hpa["metadata"]["name"])
+        self._selectors[key] = selector
+        rivals = await self._rivals(key, pods or ())
         memory = self._memory.get(uid, Memory())
-        plan = decide(Look(hpa, current, pods, metrics, memory, now))
+        plan = decide(Look(hpa, current, pods, metrics, memory, now, selector, rivals))
         self._memory[uid] = plan.memory
         for event in plan.events:
             self._events.record(hpa, event.reason, event.message, type="Warning")
         await self._carry_out(hpa, plan, target=target, scale=scale)
+
+    async def _rivals(self, key: ObjectKey, pods: Sequence[Json]) -> tuple[str, ...]:
+        """The other autoscalers of the namespace that select one of these pods."""
+        names = {pod["metadata"]["name"] for pod in pods}
+        found = []
+        for other, selector in tuple(self._selectors.items()):
+            if not names or not selector or other == key or other.namespace != key.namespace:
+                continue
+            theirs = await self._client.list(PODS, other.namespace, label_selector=selector)
+            if any(pod["metadata"]["name"] in names for pod in theirs.items):
+                found.append(f"{other.namespace}/{other.name}")
+        return tuple(found)
 
     async def _carry_out(self, hpa: Json, plan: Plan, *, target: Resource, scale: Json) -> None:
         if plan.replicas is None:

@@ -231,6 +231,19 @@ def test_a_target_that_does_not_say_which_are_its_pods_is_told() -> None:
     assert next(event.reason for event in plan.events) == "SelectorRequired"
 
 
+def test_pods_of_two_autoscalers_are_nobodys() -> None:
+    memory = Memory(recommendations=((LONG_AGO, 1),))
+    pods, metrics = [pod("p0")], {"cpu": used(200)}
+    seen = Look(autoscaler(), 1, pods, metrics, memory, NOW, "app=web", ("default/also",))
+    plan = decide(seen)
+    assert plan.replicas is None
+    (active,) = [c for c in plan.status["conditions"] if c["type"] == "ScalingActive"]
+    assert (active["status"], active["reason"]) == ("False", "AmbiguousSelector")
+    assert active["message"] == (
+        "pods by selector app=web are controlled by multiple HPAs: [default/also default/web]"
+    )
+
+
 def test_a_metric_that_is_not_of_resources_is_refused_in_words() -> None:
     external = {"type": "External", "external": {"metric": {"name": "queue"}}}
     plan = look(autoscaler(external), 100)
