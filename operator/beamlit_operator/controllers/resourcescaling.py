@@ -15,8 +15,11 @@ What it says of itself becomes the condition `ScalingBlocked`, present only whil
 | its condition ScalingActive         | containers request cpu | told as                           |
 |-------------------------------------|------------------------|-----------------------------------|
 | True                                |                        | nothing                           |
-| False, ScalingDisabled; or none yet | yes, or not needed     | nothing: no replica runs          |
-| False, ScalingDisabled; or none yet | no                     | NoResourceRequest                 |
+| none yet                            | yes, or not needed     | nothing                           |
+| none yet                            | no                     | NoResourceRequest                 |
+| False, ScalingDisabled: it sleeps   |                        | NoResourceRequest if that was     |
+|                                     |                        | told: a LimitRange may have given |
+|                                     |                        | the pods a request meanwhile      |
 | False, for less than two minutes    |                        | nothing: new pods have no metrics |
 | False, for longer                   | no                     | NoResourceRequest                 |
 | False, for longer                   | yes, or not needed     | NoResourceMetrics, in its words   |
@@ -27,7 +30,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime
 
-from beamlit_operator.api import Reason
+from beamlit_operator.api import Reason, conditions
 from beamlit_operator.controllers.plan import Deletion, Plan
 from beamlit_operator.controllers.snapshot import Snapshot
 from beamlit_operator.kube import HORIZONTAL_POD_AUTOSCALERS, Json
@@ -88,12 +91,16 @@ def blocked(
     if workload is None or not _scales(snapshot):
         return None
     found = next((a for a in _autoscalers(snapshot) if a["metadata"]["name"] == serving), None)
-    conditions = ((found or {}).get("status") or {}).get("conditions") or ()
-    active = next((c for c in conditions if c.get("type") == "ScalingActive"), None)
+    its_own = ((found or {}).get("status") or {}).get("conditions") or ()
+    active = next((c for c in its_own if c.get("type") == "ScalingActive"), None)
     if active is not None and active.get("status") == "True":
         return None
-    asleep = active is None or active.get("reason") == "ScalingDisabled"
-    if active is not None and not asleep:
+    if active is not None and active.get("reason") == "ScalingDisabled":
+        told = conditions.find(snapshot.deployment.status.conditions, conditions.SCALING_BLOCKED)
+        if told is None or told.reason != Reason.NO_RESOURCE_REQUEST:
+            return None
+        active = None
+    if active is not None:
         waits = PATIENCE - (now - _since(active, now)).total_seconds()
         if waits > 0:
             return waits
@@ -104,7 +111,7 @@ def blocked(
             f"{', '.join(names)} requests none: set resources.requests.cpu in spec.runtime or "
             f"spec.podTemplate"
         )
-    if active is None or asleep:
+    if active is None:
         return None
     return Reason.NO_RESOURCE_METRICS, (
         f"the HorizontalPodAutoscaler {serving} cannot scale: {active.get('message', '')}; is a "

@@ -154,6 +154,18 @@ def test_what_keeps_it_from_scaling_is_told(
         assert plan.requeue_after <= 90
 
 
+def test_a_request_that_a_limit_range_gave_is_not_missed_again_in_sleep() -> None:
+    situation, _ = settled(by_cpu(podTemplate=WITH_A_SIDECAR))
+    told = situation.with_status(plan_of(situation).status)
+    awake = saying(told, status="True", reason="ValidMetricFound")
+    plan = plan_of(awake)
+    assert blocked(plan) is None
+    asleep = saying(awake.with_status(plan.status), status="False", reason="ScalingDisabled")
+    plan = plan_of(asleep)
+    assert blocked(plan) is None
+    assert plan.events == ()
+
+
 def test_a_missing_request_is_told_before_anything_runs() -> None:
     situation, _ = settled(by_cpu(podTemplate=WITH_A_SIDECAR), replicas=0)
     plan = plan_of(situation)
