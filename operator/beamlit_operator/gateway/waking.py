@@ -26,6 +26,10 @@ it back to zero."""
 FINAL = frozenset({400, 401, 403, 405, 422})
 """Answers of the API server that stay the same until a person changes something."""
 
+ANSWER_WITHIN = 10.0
+"""Seconds the API server has to answer: one that went without a word is asked again on a fresh
+connection, long before the client's own limit."""
+
 FIRST_RETRY = 0.1
 LAST_RETRY = 5.0
 """Seconds between attempts while the API server refuses or is away."""
@@ -40,10 +44,12 @@ class Waker:
         *,
         metrics: GatewayMetrics,
         clock: Callable[[], float] = time.monotonic,
+        answer_within: float = ANSWER_WITHIN,
     ) -> None:
         self._client = client
         self._metrics = metrics
         self._clock = clock
+        self._answer_within = answer_within
         self._trouble: dict[RevisionKey, str] = {}
         self._scaled: dict[RevisionKey, float] = {}
 
@@ -75,7 +81,7 @@ class Waker:
         try:
             while True:
                 try:
-                    sent = await self.wake(revision, replicas)
+                    sent = await self._wake_in_time(revision, replicas)
                 except ApiError as error:
                     if error.status in FINAL:
                         raise
@@ -95,6 +101,14 @@ class Waker:
         finally:
             self._trouble.pop(revision, None)
             self._scaled.pop(revision, None)
+
+    async def _wake_in_time(self, revision: RevisionKey, replicas: int) -> float | None:
+        try:
+            async with asyncio.timeout(self._answer_within):
+                return await self.wake(revision, replicas)
+        except TimeoutError:
+            text = f"the API server did not answer within {self._answer_within:g} s"
+            raise ApiError(0, "Unreachable", text) from None
 
     async def wake(self, revision: RevisionKey, replicas: int) -> float | None:
         """Scales the revision up if it is at zero, once; answers when the scale call was sent, by
