@@ -144,6 +144,9 @@ def workload(
     pod = placing.settled(placing.placed(pod, placement, container=SERVING), found)
     pod = _with_running_fetcher(pod, found, settings.image)
     labels = names.revision_labels(deployment, revision, version=files.revision)
+    marked: Json = {"labels": labels}
+    if told := placing.template_annotations(placed_for, pod=pod, live=found):
+        marked["annotations"] = told
     metadata = {
         "name": revision,
         "namespace": deployment.metadata.namespace,
@@ -176,9 +179,7 @@ def workload(
                 # The files are fetched within it too; how long that takes is not known.
                 "progressDeadlineSeconds": serving.start_seconds + 3600,
                 "template": {
-                    "metadata": merged(
-                        merged({}, template.get("metadata") or {}), {"labels": labels}
-                    ),
+                    "metadata": merged(merged({}, template.get("metadata") or {}), marked),
                     "spec": pod,
                 },
             },

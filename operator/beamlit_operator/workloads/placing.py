@@ -17,6 +17,7 @@ from typing import Any
 
 from beamlit_operator.api.policy import Flavor
 from beamlit_operator.policy.algebra import Value, ValueSet, written
+from beamlit_operator.policy.because import listed
 from beamlit_operator.policy.catalogue import Catalogue
 from beamlit_operator.policy.effective import Aspect, EffectivePolicy
 from beamlit_operator.policy.locations import PolicyType, algebra
@@ -26,7 +27,11 @@ Json = dict[str, Any]
 
 LOCATIONS_ANNOTATION = "beamlit.com/allowed-locations"
 FLAVORS_ANNOTATION = "beamlit.com/allowed-flavors"
+POLICY_ANNOTATION = "beamlit.com/policy"
 ANYTHING = "anything"
+
+_NAMES = 4
+"""Policies that the words name."""
 
 
 def placed(pod: Mapping[str, Any], placement: Placement, *, container: str) -> Json:
@@ -78,6 +83,35 @@ def annotations_of(policy: EffectivePolicy) -> dict[str, str]:
         LOCATIONS_ANNOTATION: _text(policy.location.allowed),
         FLAVORS_ANNOTATION: _text(policy.flavor.allowed),
     }
+
+
+def words(policy: EffectivePolicy) -> str | None:
+    """The policy as a person says it, with the names of what it comes from; None for anything."""
+    told = []
+    for title, aspect in (("location", policy.location), ("flavor", policy.flavor)):
+        if aspect.allowed is not None:
+            names = [
+                f"{row.name}, mandatory" if row.mandatory else row.name
+                for row in aspect.policies
+                if row.contribution
+            ]
+            origin = f" ({'; '.join(names[:_NAMES])})" if names else ""
+            told.append(f"{title}: {listed(aspect.allowed)}{origin}")
+    return " / ".join(told) or None
+
+
+def template_annotations(
+    policy: EffectivePolicy, *, pod: Mapping[str, Any], live: Mapping[str, Any] | None
+) -> dict[str, str]:
+    """The policy in words, for who reads the pod. Words alone never change a running template."""
+    said = words(policy)
+    if live is not None and has_replicas(live):
+        template = live["spec"]["template"]
+        found = template["spec"]
+        if all((found.get(each) or None) == (pod.get(each) or None) for each in _PLACING):
+            before = (template.get("metadata") or {}).get("annotations") or {}
+            said = before.get(POLICY_ANNOTATION)
+    return {} if said is None else {POLICY_ANNOTATION: said}
 
 
 def _text(allowed: ValueSet | None) -> str:

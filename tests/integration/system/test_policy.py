@@ -134,3 +134,28 @@ async def test_a_policy_tightened_while_the_origin_is_away_starts_nothing_outsid
         await workspace.model(store=store.endpoint)
         await workspace.until_ready("Idle")
         assert (await workspace.call())[1]["node"] == "au-southeast"
+
+
+async def test_a_mandatory_policy_that_is_deleted_drives_nobody_to_where_the_deployment_wanted(
+    workspace,
+):
+    await workspace.apply("Policy", "australia", AU)
+    await governed(workspace, policies=[{"name": "australia"}])
+    assert (await workspace.call())[1]["node"] == "us-east"
+    (before,) = await workspace.pods()
+    await workspace.delete("Policy", "where")
+    await workspace.until_ready("PolicyNotFound")
+    deployment = await workspace.until(
+        lambda md: "allowed" not in md["status"]["effectivePolicy"]["location"]
+    )
+    rows = deployment["status"]["effectivePolicy"]["location"]["policies"]
+    assert {row["name"]: row["effect"] for row in rows} == {
+        "where": "missing",
+        "australia": "overridden",
+    }
+    for _ in range(20):
+        status, body = await workspace.call()
+        assert (status, body["node"]) == (200, "us-east")
+        (after,) = await workspace.pods()
+        assert after["metadata"]["uid"] == before["metadata"]["uid"]
+        await asyncio.sleep(0.05)

@@ -7,7 +7,7 @@ import kubernetes_validate
 import pytest
 
 from beamlit_operator.api import Model, ModelDeployment
-from beamlit_operator.policy import Aspect, EffectivePolicy, Unresolved, Value
+from beamlit_operator.policy import Aspect, Effect, EffectivePolicy, Trace, Unresolved, Value
 from beamlit_operator.policy.extending import extended
 from beamlit_operator.workloads import (
     ModelFiles,
@@ -334,6 +334,36 @@ def test_an_addition_to_the_catalogue_does_not_touch_the_template_of_running_pod
     assert pod(loose)["affinity"] == pod(before)["affinity"]
     idle = made(policy=policy, settings=more, live=running(before, replicas=0))
     assert idle.deployment == after.deployment
+
+
+def named(held: EffectivePolicy, name: str, *, mandatory: bool = False) -> EffectivePolicy:
+    """The same policy, as that of a name."""
+    allowed = held.location.allowed or frozenset()
+    row = Trace(name, "environment", mandatory, Effect.ENFORCED, "", "M", allowed)
+    return EffectivePolicy(Aspect(allowed, (row,)), held.flavor)
+
+
+def test_a_pod_says_in_words_where_it_may_run_and_by_whose_policy() -> None:
+    policy = named(held_to("country:us", flavors=("gpu:t4",)), "us-only", mandatory=True)
+    template = made(policy=policy).deployment["spec"]["template"]
+    assert template["metadata"]["annotations"] == {
+        "beamlit.com/policy": "location: country:us (us-only, mandatory) / flavor: gpu:t4"
+    }
+    assert "annotations" not in made().deployment["spec"]["template"]["metadata"]
+
+
+def test_words_alone_never_change_the_template_of_running_pods() -> None:
+    us = held_to("country:us")
+    before = made(policy=named(us, "us-only"))
+    renamed = named(us, "america")
+    assert made(policy=renamed, live=running(before)).deployment == before.deployment
+    assert made(policy=renamed, live=running(before, replicas=0)).deployment != before.deployment
+    # Made by an operator that wrote no words yet.
+    wordless = running(before)
+    template = wordless[before.revision]["spec"]["template"]
+    del template["metadata"]["annotations"]
+    after = made(policy=renamed, live=wordless).deployment["spec"]["template"]
+    assert "annotations" not in after["metadata"]
 
 
 def test_a_region_that_the_catalogue_takes_out_of_a_country_changes_the_template_at_once() -> None:

@@ -95,7 +95,8 @@ def excluded(environment: Environment, picture: Picture) -> Iterator[Finding]:
 def _alone(environment: Environment, picture: Picture) -> EffectivePolicy:
     """What holds for a deployment in it that has no policies of its own."""
     metadata = ObjectMeta(name="any", namespace=environment.metadata.namespace)
-    spec = ModelDeploymentSpec(model="any", environment=environment.metadata.name)
+    # One that is to get a generated name has none yet.
+    spec = ModelDeploymentSpec(model="any", environment=environment.metadata.name or "any")
     return effective_policy(
         ModelDeployment(metadata=metadata, spec=spec),
         environment,
