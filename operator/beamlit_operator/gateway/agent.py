@@ -65,7 +65,8 @@ class Agent:
         self.book = LoadBook(self.cold, exists=lambda key: self.catalog.get(key) is not None)
         self.replicas = ReplicaSeconds()
         self._statistics = EnvoyStatistics(settings)
-        self.metrics.watch(self._at_scrape)
+        self._scraped = AtScrape({}, {}, {})
+        self.metrics.watch(lambda: self._scraped)
         self._deployments = Reflector(client, MODEL_DEPLOYMENTS, on_change=self._deployment_changed)
         self._slices = Reflector(
             client,
@@ -185,7 +186,9 @@ class Agent:
         text = b"".join(
             [line async for line in rendered(counted, self.metrics, exists=self._exists)]
         )
-        return self.metrics.exposition() + text
+        self._scraped = self._at_scrape()
+        # Written in a thread: requests that are held must not wait for thousands of lines.
+        return await asyncio.to_thread(self.metrics.exposition) + text
 
     def _exists(self, revision: RevisionKey) -> bool:
         return self.catalog.get(revision.deployment_key) is not None

@@ -18,11 +18,11 @@ from beamlit_operator.gateway.resources import ResourceType
 LABELS = ("workspace", "model", "environment", "deployment", "revision")
 """Of every series that is about a revision."""
 
-# From a warm cache to a large model's load, in seconds.
-_START_BUCKETS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 600)
+# From a warm cache to a large model's load, in seconds. Few: every deployment has them all.
+_START_BUCKETS = (0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 
 # From an event loop's turn to a large model's load.
-_PHASE_BUCKETS = (0.001, 0.005, 0.025, 0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
+_PHASE_BUCKETS = (0.005, 0.025, 0.1, 0.5, 2.5, 10, 30, 120, 300)
 
 
 Describe = Callable[[DeploymentKey], Endpoint | None]

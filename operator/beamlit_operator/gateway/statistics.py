@@ -38,8 +38,8 @@ log = logging.getLogger(__name__)
 FETCH_TIMEOUT = 8.0
 """Seconds Envoy may take; Prometheus itself waits ten by default."""
 
-CHUNK = 2000
-"""Lines after which others have their turn: thousands of deployments may be in use."""
+CHUNK = 500
+"""Lines after which others have their turn, some 5 ms: thousands of deployments may be in use."""
 
 HUNG_UP = "499"
 
