@@ -66,6 +66,7 @@ lint: $(READY) ## style, types, the rooms' borders, and that crds/ is up to date
 	$(BIN)/lint-imports
 	$(BIN)/python -m $(PACKAGE).api.crd --check crds
 	$(BIN)/python -m $(PACKAGE).api.reference --check docs/reference.md
+	$(BIN)/python -m $(PACKAGE).controllers.admission.manifests --check manifests/admission
 
 format: $(READY) ## rewrite the code in the house's format
 	$(BIN)/ruff check --fix .
@@ -74,6 +75,7 @@ format: $(READY) ## rewrite the code in the house's format
 crds: $(READY) ## generate crds/ and docs/reference.md from the models
 	$(BIN)/python -m $(PACKAGE).api.crd crds
 	$(BIN)/python -m $(PACKAGE).api.reference docs/reference.md
+	$(BIN)/python -m $(PACKAGE).controllers.admission.manifests manifests/admission
 
 plots: $(READY) ## draw the simulated autoscaler for docs/autoscaling.md
 	$(BIN)/python -m tests.plots.autoscaling

@@ -29,7 +29,7 @@ from beamlit_operator.controllers.leader import Elector
 from beamlit_operator.controllers.observe import Metrics, application
 from beamlit_operator.controllers.options import Options
 from beamlit_operator.controllers.originbook import OriginBook, Resolve
-from beamlit_operator.controllers.plan import Announcement
+from beamlit_operator.controllers.plan import Announcement, Plan
 from beamlit_operator.controllers.queue import WorkQueue
 from beamlit_operator.controllers.reconcile import Reconciler
 from beamlit_operator.controllers.refusals import GatewayRefusals
@@ -42,6 +42,7 @@ from beamlit_operator.origins import resolve
 from beamlit_operator.policy import Catalogue, built_in
 
 if TYPE_CHECKING:
+    from beamlit_operator.controllers.admission.guard import Guard
     from beamlit_operator.controllers.admission.server import Webhook
 
 log = logging.getLogger(__name__)
@@ -151,7 +152,7 @@ class Operator:
             starts=self.starts,
             clock=clock,
             hurried=lambda: self.queue.hurried,
-            on_decided=self.audit.decided,
+            on_decided=self._decided,
             refused=self.refusals.of,
         )
         self.scaling = Scaling(
@@ -166,6 +167,7 @@ class Operator:
         )
         self._listed = False
         self.webhook = self._make_webhook(clock) if options.webhook_listen else None
+        self.guard = self._make_guard() if options.placement_guard else None
         self.metrics.watch(
             self.queue,
             writes=lambda: self.writer.writes,
@@ -214,6 +216,9 @@ class Operator:
                     await self._elector.acquire()
                     group.create_task(self._elector.hold())
                 self.audit.lead()
+                if self.guard is not None:
+                    await self.guard.load()
+                    group.create_task(self.guard.run())
                 group.create_task(self.queue.run())
                 group.create_task(self.scaling.run())
                 group.create_task(self.starts.run())
@@ -297,18 +302,33 @@ class Operator:
         return webhook(
             self.client,
             self.options,
-            picture=Picture(
-                indexes=self.indexes,
-                settings=self._reconciler.settings,
-                pods_of=self.children[PODS].of,
-                node_labels=self.nodes.labels_of,
-                node_kinds=lambda: [labels for labels, _ in self.nodes.kinds()],
-                namespaces=self.options.namespaces,
-            ),
+            picture=self._picture(),
             synced=lambda: self._listed and all(r.synced for r in self._reflectors()),
             registry=self.metrics.registry,
             clock=clock,
         )
+
+    def _make_guard(self) -> Guard:
+        from beamlit_operator.controllers.admission.guard import Guard
+
+        return Guard(
+            self.client, namespace=self.options.operator_namespace, picture=self._picture()
+        )
+
+    def _picture(self) -> Picture:
+        return Picture(
+            indexes=self.indexes,
+            settings=self._reconciler.settings,
+            pods_of=self.children[PODS].of,
+            node_labels=self.nodes.labels_of,
+            node_kinds=lambda: [labels for labels, _ in self.nodes.kinds()],
+            namespaces=self.options.namespaces,
+        )
+
+    def _decided(self, key: ObjectKey, before: Json | None, plan: Plan) -> None:
+        self.audit.decided(key, before, plan)
+        if self.guard is not None:
+            self.guard.note(key, plan)
 
     # Listings.
 

@@ -58,6 +58,8 @@ class Options:
     webhook_cert_dir: str = ""
     """A directory with tls.crt and tls.key that somebody else keeps; empty: certificates of the
     operator's own."""
+    placement_guard: bool = False
+    """Whether to write down where pods may be placed, for the ValidatingAdmissionPolicy."""
     leader_election: bool = True
     """Whether to hold a Lease while reconciling; needed as soon as two operators may run."""
     identity: str = ""
@@ -155,6 +157,12 @@ def parse(
         help="use tls.crt and tls.key of this directory, such as cert-manager's",
     )
     parser.add_argument(
+        "--placement-guard",
+        action=argparse.BooleanOptionalAction,
+        default=env("PLACEMENT_GUARD", "false").lower() in ("1", "true", "yes"),
+        help="write down where pods may be placed, for the ValidatingAdmissionPolicy",
+    )
+    parser.add_argument(
         "--leader-election",
         action=argparse.BooleanOptionalAction,
         default=env("LEADER_ELECTION", "true").lower() in ("1", "true", "yes"),
@@ -201,6 +209,7 @@ def parse(
         webhook_service=given.webhook_service,
         webhook_configuration=given.webhook_configuration,
         webhook_cert_dir=given.webhook_cert_dir,
+        placement_guard=given.placement_guard,
         leader_election=given.leader_election,
         identity=given.identity or f"{socket.gethostname()}-{os.getpid()}",
         workers=given.workers,
