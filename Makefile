@@ -16,7 +16,7 @@ PYTEST_ARGS ?=
 WITH_TOOLS := exec env PATH="$$PATH:$(CURDIR)/$(BIN)"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo dev test lint format crds plots lock bench-laptop bench-devcluster bench-gateway \
+.PHONY: help setup demo dev test lint format crds plots lock bench-laptop bench-admission bench-devcluster bench-gateway \
     bench-coldstart soak clean
 
 help: ## list the targets
@@ -98,6 +98,9 @@ bench-gateway: $(READY) ## warm requests beside other proxies (needs wrk); about
 
 bench-coldstart: $(READY) ## what the gateway adds to a cold start, at 5,000 deployments; a minute
 	@$(WITH_TOOLS) $(BIN)/python -m tests.bench.coldstart
+
+bench-admission: $(READY) ## what the API server waits for the webhook, at 5,000 deployments; a minute
+	@$(WITH_TOOLS) $(BIN)/python -m tests.bench.admission
 
 soak: $(READY) ## 20 minutes of traffic, rollouts and kills: nothing lost, nothing grows
 	@$(WITH_TOOLS) $(BIN)/python -m tests.bench.soak

@@ -13,6 +13,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from beamlit_operator.api import Environment, ModelDeployment, Policy
 from beamlit_operator.controllers.admission.decision import (
     Decision,
@@ -41,15 +43,14 @@ def review(new: Held[Policy], old: Held[Policy] | None, picture: Picture) -> Dec
     return decided(f"Policy {new.metadata.name}", warnings=warnings)
 
 
-def users(namespace: str, name: str, picture: Picture) -> list[Held[ModelDeployment]]:
+def users(namespace: str, name: str, picture: Picture) -> Iterator[Held[ModelDeployment]]:
     """The deployments that the Policy concerns, by way of their Environment or themselves."""
-    found = {
-        each.key: each
-        for environment in picture.environments_with(namespace, name)
-        for each in picture.deployments_in(namespace, environment.metadata.name)
-    }
-    found.update((each.key, each) for each in picture.deployments_with(namespace, name))
-    return [*found.values()]
+    environments = [each.metadata.name for each in picture.environments_with(namespace, name)]
+    for environment in environments:
+        yield from picture.deployments_in(namespace, environment)
+    for each in picture.deployments_with(namespace, name):
+        if each.parsed is not None and each.parsed.spec.environment not in environments:
+            yield each
 
 
 def _impact(
