@@ -32,7 +32,7 @@ from beamlit_operator.workloads.devices import devices_of
 SHAPES = 48
 """Different kinds of deployments that are looked at; one costs about 0.2 ms."""
 
-DEPLOYMENTS = 2000
+DEPLOYMENTS = 1000
 """Deployments that are looked at: the API server waits, and 5 µs each add up."""
 
 

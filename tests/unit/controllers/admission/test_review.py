@@ -6,7 +6,7 @@ import contextlib
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.support.pictures import DELETED, Workspace, body, gpus, location
 
@@ -347,12 +347,14 @@ metadatas = st.fixed_dictionaries(
 items = st.fixed_dictionaries({}, optional={"metadata": metadatas | json_values, "spec": specs})
 
 
+@settings(deadline=None)
 @given(json_values)
 def test_any_json_is_parsed_or_called_malformed(value: Any) -> None:
     with contextlib.suppress(MalformedError):
         parse(value)
 
 
+@settings(deadline=None)
 @given(
     kind=st.sampled_from([str(kind) for kind in Kind]),
     operation=st.sampled_from(["CREATE", "UPDATE", "DELETE", "CONNECT", ""]),
@@ -400,6 +402,7 @@ resources = st.dictionaries(
 )
 
 
+@settings(deadline=None)
 @given(template=template, resources=resources)
 def test_a_review_of_any_pod_template_never_raises(template: Any, resources: Any) -> None:
     spec = {"model": "iris", "podTemplate": template, "runtime": {"resources": resources}}
