@@ -18,6 +18,7 @@ from __future__ import annotations
 from typing import Any
 
 from beamlit_operator.api import labels as names
+from beamlit_operator.controllers.likeness import APPLIED
 from beamlit_operator.kube import Json
 
 USUAL_SCHEDULER = "default-scheduler"
@@ -58,6 +59,16 @@ def _undoing_service(wanted: Json, spec: Json) -> Json:
     if spec.get("publishNotReadyAddresses") and not wanted.get("publishNotReadyAddresses"):
         patch["publishNotReadyAddresses"] = None
     return {"spec": patch} if patch else {}
+
+
+def is_orphan(child: Json) -> bool:
+    """Whether it was applied by this operator and belongs to nobody any more."""
+    metadata: Json = child["metadata"]
+    return (
+        APPLIED in (metadata.get("annotations") or {})
+        and not metadata.get("deletionTimestamp")
+        and not any(owner.get("controller") for owner in metadata.get("ownerReferences") or ())
+    )
 
 
 def ours(wanted: Json, live: Json) -> bool:

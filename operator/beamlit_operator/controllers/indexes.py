@@ -144,8 +144,8 @@ class Indexes:
         owner = (metadata.get("labels") or {}).get(labels.MODEL_DEPLOYMENT)
         if owner:
             key = ObjectKey(metadata.get("namespace", ""), owner)
-            if key in self.deployments:
-                self._add(Kind.MODEL_DEPLOYMENT, [key])
+            # Without it too: what it has left may have to go.
+            self._add(Kind.MODEL_DEPLOYMENT, [key])
 
     def nodes_changed(self) -> None:
         """A kind of node appeared or disappeared: any deployment may gain or lose its place."""

@@ -116,6 +116,7 @@ class Reconciler:
             if key.kind is Kind.MODEL_DEPLOYMENT:
                 self._unused_since.pop(ObjectKey(key.workspace, key.name), None)
                 self._on_decided(ObjectKey(key.workspace, key.name), None, Plan())
+                await self._writer.end_orphans(key)
             return None
         plan = decided = self._decide(key)
         if self._hurried() and any(each.resource is PODS for each in plan.delete):

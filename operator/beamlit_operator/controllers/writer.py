@@ -21,7 +21,7 @@ from typing import Any
 
 from beamlit_operator.api import labels as names
 from beamlit_operator.controllers.children import Children
-from beamlit_operator.controllers.drift import ours, undoing
+from beamlit_operator.controllers.drift import is_orphan, ours, undoing
 from beamlit_operator.controllers.events import Announcer
 from beamlit_operator.controllers.indexes import Indexes
 from beamlit_operator.controllers.keys import Key
@@ -41,6 +41,9 @@ from beamlit_operator.kube import (
 from beamlit_operator.workloads.placing import has_replicas
 
 log = logging.getLogger(__name__)
+
+UNTYPED = "failed to create typed patch object"
+"""How the API server refuses a server-side apply of a field that does not exist: with a 500."""
 
 DELETE_AGAIN = 5.0
 """Seconds after which an object that is still there is deleted once more."""
@@ -111,6 +114,33 @@ class Writer:
         for deletion in deletions:
             await self._delete(key, deletion)
 
+    async def end_orphans(self, key: Key) -> None:
+        """Deletes what a deployment that is gone has left without an owner.
+
+        Deleting it with ``--cascade=orphan`` would otherwise leave pods that no policy reaches.
+        What still has its owner is the garbage collector's.
+
+        Raises:
+            RetryError: the API server was not able to answer now.
+        """
+        place = ObjectKey(key.workspace, key.name)
+        left = [
+            (resource, item["metadata"])
+            for resource, children in self._children.items()
+            for item in children.of(place)
+            if is_orphan(item)
+        ]
+        try:
+            # Asked, and not only remembered: all that runs would end by a mistake.
+            if not left or await self._fresh(key.kind.resource, place) is not None:
+                return
+            because = "its ModelDeployment is gone, so nothing governs it"
+            await self._delete_all(
+                key, [Deletion(each, has["name"], has["uid"], because) for each, has in left]
+            )
+        except ApiError as error:
+            raise RetryError(error.message or str(error), after=error.retry_after) from error
+
     async def write_status(self, key: Key, live: Json, status: Json) -> None:
         """Writes the status if it differs from what is there.
 
@@ -176,7 +206,7 @@ class Writer:
             self.writes += 1
             answer = await self._client.apply(resource, body, field_manager=names.FIELD_MANAGER)
         except ApiError as error:
-            if error.status in (400, 403, 422):
+            if error.status in (400, 403, 422) or UNTYPED in error.message:
                 raise RefusedError(wanted["kind"], metadata["name"], error.message) from error
             raise
         known.wrote(answer)

@@ -23,6 +23,8 @@ def template_problem(template: Mapping[str, Any] | None) -> str | None:
             return f"{_FIELD}.{name} is not a field of a pod template: remove it"
         if not isinstance(part, Mapping):
             return _not_an_object(name)
+    if ((template or {}).get("metadata") or {}).get("finalizers"):
+        return f"{_FIELD}.metadata.finalizers would keep every pod that ends: remove them"
     spec = (template or {}).get("spec") or {}
     return _lists_problem(spec) or _affinity_problem(spec.get("affinity"))
 

@@ -97,6 +97,10 @@ async def test_an_eviction_that_failed_is_tried_again_at_once() -> None:
     ("error", "raised"),
     [
         (ApiError(403, "Forbidden", "exceeded quota"), RefusedError),
+        (
+            ApiError(500, "InternalError", "failed to create typed patch object (x): no field"),
+            RefusedError,
+        ),
         (ApiError(500, "InternalError", "try later"), RetryError),
     ],
 )
@@ -126,3 +130,31 @@ async def test_nothing_is_kept_of_a_child_that_the_garbage_collector_deleted() -
     gone = world.children[SERVICES].get(key)
     world.children[SERVICES]._changed(Change(key, gone, None))
     assert world.writer.remembered == 0
+
+
+def orphan(**metadata_: Any) -> Json:
+    marks = {labels.MODEL_DEPLOYMENT: "iris", labels.MANAGED_BY: labels.OPERATOR_NAME}
+    annotations = {"beamlit.com/applied": "0123456789abcdef"}
+    return {"metadata": metadata("old", labels=marks, annotations=annotations, **metadata_)}
+
+
+@pytest.mark.parametrize(
+    ("child", "deployment", "left"),
+    [
+        (orphan(), False, set()),
+        (orphan(), True, {"old"}),
+        (orphan(ownerReferences=[{"uid": "uid-iris", "controller": True}]), False, {"old"}),
+        ({"metadata": {**orphan()["metadata"], "annotations": {}}}, False, {"old"}),
+    ],
+    ids=["left behind", "its deployment is there after all", "still owned", "not applied by us"],
+)
+async def test_what_a_deleted_deployment_left_without_an_owner_ends(
+    child: Json, deployment: bool, left: set[str]
+) -> None:
+    world = World()
+    await world.kube.put(SERVICES, child)
+    world.children[SERVICES].wrote(child)
+    if deployment:
+        await world.kube.put(KEY.kind.resource, LIVE)
+    await world.writer.end_orphans(KEY)
+    assert await world.has(SERVICES) == left
