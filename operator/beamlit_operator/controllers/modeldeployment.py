@@ -163,6 +163,9 @@ def _held_back(snapshot: Snapshot, policy: EffectivePolicy, verdict: Verdict) ->
     outdated = _outdated(snapshot, policy, serving, verdict)
     if outdated is not None:
         plan = Plan(scale=_nothing_new(snapshot, policy), requeue_after=_again(snapshot))
+        if verdict.reason == Reason.RESOLVING:
+            # A fresh operator looks at the origin: callers are held for that moment, not refused.
+            return _Outcome(verdict, "Pending", serving, plan)
         return _Outcome(outdated, "Failed", serving, plan)
     passing = verdict.reason == Reason.ORIGIN_NOT_READY and verdict.state is State.WAITING
     if passing and serving is not None:

@@ -472,3 +472,12 @@ def test_a_pod_that_waits_by_an_affinity_of_yesterday_says_nothing_about_the_sta
     running.pods[-1]["spec"]["affinity"] = live["spec"]["template"]["spec"]["affinity"]
     mended = running.policy("where", country="us").environment(where=True)
     assert ready_of(plan_of(mended))[1] == "Starting"
+
+
+def test_while_a_fresh_operator_looks_at_the_origin_callers_are_held_and_not_refused() -> None:
+    loose = Situation().policy("where", country="us").environment(where=True)
+    asleep, name = settled(loose)
+    tightened_now = asleep.policy("where", continent="eu").scaled(name, 1).origin(None)
+    plan = plan_of(tightened_now)
+    assert plan.status is None, "what is written holds until the origin was looked at"
+    assert [(s.name, s.replicas) for s in plan.scale] == [(name, 0)], "nothing starts outside"

@@ -413,6 +413,11 @@ def test_nothing_is_made_while_a_policy_is_missing() -> None:
         ({"podTemplate": {"spec": []}}, "InvalidSpec", "must be an object"),
         ({"podTemplate": {"image": "x"}}, "InvalidSpec", "spec.podTemplate.image"),
         (
+            {"podTemplate": {"metadata": {"finalizers": ["me.example/stay"]}}},
+            "InvalidSpec",
+            "spec.podTemplate.metadata.finalizers",
+        ),
+        (
             {"podTemplate": {"spec": {"containers": [{"name": "model", "$patch": "delete"}]}}},
             "InvalidSpec",
             "cannot be removed",
