@@ -3,9 +3,10 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 
 import pytest
-from tests.integration.system.conftest import Workspace
+from tests.integration.system.conftest import Workspace, ready
 
 from beamlit_operator.kube import DEPLOYMENTS, HORIZONTAL_POD_AUTOSCALERS, Json
 
@@ -40,6 +41,10 @@ def ready_replicas(deployment: Json) -> int:
 
 def replicas(deployment: Json) -> int:
     return int(deployment["status"].get("replicas") or 0)
+
+
+def seconds_since(moment: str) -> float:
+    return (datetime.now(UTC) - datetime.fromisoformat(moment)).total_seconds()
 
 
 async def autoscaler(workspace: Workspace) -> Json:
@@ -93,13 +98,15 @@ async def test_requests_per_second_add_replicas(workspace):
 async def test_a_burst_gets_all_its_replicas_at_once_and_keeps_them_for_a_window(workspace):
     await workspace.quickstart(
         serverlessConfig={
-            "target": 2,
+            "target": 5,
             "minNumReplicas": 1,
-            "maxNumReplicas": 4,
+            "maxNumReplicas": 6,
             "stableWindow": "10s",
         }
     )
     await workspace.until_ready("Serving")
+    # Watched idle for a while: without that, the stable window would hold nothing but the burst.
+    await workspace.until(lambda md: seconds_since(ready(md)["lastTransitionTime"]) > 5)
     seen = [1]
 
     async def watch() -> None:
@@ -115,4 +122,8 @@ async def test_a_burst_gets_all_its_replicas_at_once_and_keeps_them_for_a_window
         assert {status for status, _ in await asyncio.gather(*burst)} == {200}
     finally:
         watching.cancel()
-    assert seen == [1, 4], "in one step, and nothing is removed when the burst is over"
+    assert seen[-1] == 4, "twelve by 70 % of five"
+    assert seen == sorted(seen), "nothing is removed when the burst is over"
+    told = (workspace.stack.folder / "operator.log").read_text()
+    scaled = [each for each in told.splitlines() if f"workspace={workspace.name} " in each]
+    assert any("reason=Panic" in each for each in scaled), scaled
