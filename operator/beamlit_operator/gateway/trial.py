@@ -4,6 +4,11 @@ The route table is one resource: one route that Envoy does not take and no later
 gets through. So when a table is refused, the deployments that changed since the last one it took
 are tried in halves on top of that one, until the culprits stand alone:
 
+An agent that was started again does not know the last table Envoy took, and every table it offers
+replaces that one. So it first tries everything but a sixteenth, for each sixteenth: while that is
+refused the old table stays, and once it is taken only the last part is searched. With culprits in
+several parts that finds none, and there are the halves again.
+
 ================================  ==============================================================
 Envoy's answer to a table         what follows
 ================================  ==============================================================
@@ -19,13 +24,16 @@ A culprit is tried again when it changes.
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from beamlit_operator.gateway.catalog import Deployment
 from beamlit_operator.gateway.names import DeploymentKey
 
 Views = Mapping[DeploymentKey, Deployment]
+
+PARTS = 16
+"""Parts that are left out in turn while no table was taken yet."""
 
 REMEMBERED = 16
 """Tables whose answer may still come."""
@@ -46,6 +54,7 @@ class RouteTrial:
         self._groups: deque[frozenset[DeploymentKey]] = deque()
         self._offered: OrderedDict[str, dict[DeploymentKey, Deployment]] = OrderedDict()
         self._latest = ""
+        self._left_out: deque[frozenset[DeploymentKey]] = deque()
 
     @property
     def culprits(self) -> dict[DeploymentKey, str]:
@@ -94,6 +103,10 @@ class RouteTrial:
             # The answer to a newer one is on its way, and says all there is to know.
             return False
         if not refused:
+            if self._left_out:
+                self._groups = _halves(self._left_out.popleft())
+                self._left_out.clear()
+                return True
             if self._groups:
                 self._groups.popleft()
                 return True
@@ -105,11 +118,36 @@ class RouteTrial:
         ]
         if not changed:
             return False
+        if self._leave_out(changed):
+            return True
         if self._groups:
             self._groups.popleft()
         if len(changed) == 1:
             self._culprits[changed[0]] = _Culprit(views[changed[0]], refused)
         else:
-            half = len(changed) // 2
-            self._groups.extendleft((frozenset(changed[half:]), frozenset(changed[:half])))
+            self._groups.extendleft(reversed(_halves(changed)))
         return True
+
+    def _leave_out(self, changed: Sequence[DeploymentKey]) -> bool:
+        """While no table was taken: tries all but the next part; false when there is none."""
+        if self._left_out:
+            everything = frozenset(changed) | self._left_out.popleft()
+        elif self._accepted or self._groups or len(changed) < 3:
+            return False
+        else:
+            everything = frozenset(changed)
+            size = -(-len(changed) // PARTS)
+            self._left_out.extend(
+                frozenset(changed[at : at + size]) for at in range(0, len(changed), size)
+            )
+        if not self._left_out:
+            self._groups = _halves(sorted(everything))
+            return True
+        self._groups = deque((everything - self._left_out[0],))
+        return True
+
+
+def _halves(keys: Iterable[DeploymentKey]) -> deque[frozenset[DeploymentKey]]:
+    ordered = sorted(keys)
+    half = len(ordered) // 2
+    return deque(part for part in (frozenset(ordered[:half]), frozenset(ordered[half:])) if part)

@@ -8,7 +8,7 @@ from tests.support.gatewayobjects import model_deployment
 
 from beamlit_operator.gateway.catalog import Deployment, parse_deployment
 from beamlit_operator.gateway.names import DeploymentKey, Workspace
-from beamlit_operator.gateway.trial import RouteTrial
+from beamlit_operator.gateway.trial import PARTS, RouteTrial
 
 
 def key(number: int) -> DeploymentKey:
@@ -30,6 +30,7 @@ class Envoy:
         self.trial = RouteTrial()
         self.has: dict[DeploymentKey, Deployment] = {}
         self.tables = 0
+        self.taken: list[dict[DeploymentKey, Deployment]] = []
 
     def offer(self, wanted: dict[DeploymentKey, Deployment]) -> None:
         again = True
@@ -41,6 +42,7 @@ class Envoy:
             refused = any(found in self.bad for found in views.values())
             if not refused:
                 self.has = views
+                self.taken.append(views)
             again = self.trial.settled(version, "bad route" if refused else "")
 
 
@@ -52,7 +54,20 @@ def test_all_but_the_culprits_get_through(before: set[int], bad: set[int]) -> No
     envoy.offer(wanted)
     assert envoy.has == {k: v for k, v in wanted.items() if v not in envoy.bad}
     assert set(envoy.trial.culprits) == {key(number) for number in bad}
-    assert envoy.tables <= 3 + 10 * max(1, len(bad))
+    assert envoy.tables <= 3 + PARTS + 10 * max(1, len(bad))
+
+
+@given(st.integers(3, 100), st.data())
+def test_the_search_of_a_new_agent_takes_no_more_than_a_sixteenth_from_callers(
+    count: int, data: st.DataObject
+) -> None:
+    bad = data.draw(st.integers(0, count - 1))
+    envoy = Envoy(view(bad))
+    envoy.offer({key(number): view(number) for number in range(count)})
+    assert set(envoy.trial.culprits) == {key(bad)}
+    # Envoy may still serve all of them by a table of an earlier agent's.
+    assert all(count - len(table) <= -(-count // PARTS) for table in envoy.taken)
+    assert len(envoy.has) == count - 1
 
 
 def test_a_culprit_keeps_its_last_good_routes_and_is_tried_again_when_it_changes() -> None:
