@@ -80,6 +80,7 @@ def bootstrap(settings: GatewaySettings) -> dict[str, Any]:
             },
         },
         "overload_manager": {
+            "refresh_interval": "0.25s",
             "resource_monitors": [
                 {
                     "name": "envoy.resource_monitors.global_downstream_max_connections",
@@ -99,8 +100,16 @@ def bootstrap(settings: GatewaySettings) -> dict[str, Any]:
                 },
             ],
             "actions": [
-                _when_heap_is_above(0.90, "envoy.overload_actions.shrink_heap"),
-                _when_heap_is_above(0.95, "envoy.overload_actions.stop_accepting_requests"),
+                _when_heap_is_above(0.80, "envoy.overload_actions.shrink_heap"),
+                _when_heap_is_above(0.85, "envoy.overload_actions.stop_accepting_requests"),
+            ],
+            # Requests that were let in while there was room can have bodies still.
+            "loadshed_points": [
+                _when_heap_is_above(1.0, f"envoy.load_shed_points.{point}")
+                for point in (
+                    "http1_server_abort_dispatch",
+                    "http2_server_go_away_and_close_on_dispatch",
+                )
             ],
         },
         "bootstrap_extensions": [

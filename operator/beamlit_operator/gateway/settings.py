@@ -127,10 +127,10 @@ class GatewaySettings:
     theirs for (commonly 60 to 350), so that they are the ones who close it."""
 
     max_envoy_heap: int = 4 << 30
-    """Bytes of memory that Envoy may have in use. Beyond 95 % of it, requests are answered 503
-    until there is room again: better than being killed with all that are served. 5,000 deployments
-    take 0.4 GB; the rest is room for held requests and bodies that are read. Keep it below the
-    container's limit."""
+    """Bytes of memory that Envoy may have in use. Beyond 85 % of it, new requests are answered 503
+    until there is room again; beyond all of it, connections that send more are cut: better than
+    being killed with all that are served. 5,000 deployments take 0.4 GB; the rest is room for held
+    requests and bodies that are read. Keep it below the container's limit."""
 
     max_connections: int = 50_000
     """Connections from callers at once, so that a flood ends in refusals and not in memory."""

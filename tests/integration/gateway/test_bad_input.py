@@ -110,14 +110,50 @@ async def test_a_body_without_end_is_cut_off_at_the_limit(
     assert (await gateway.get("/demo/models/iris"))[0] == 200
 
 
-async def test_an_envoy_without_memory_for_more_says_so(kube: FakeKube) -> None:
-    """Any Envoy has more than this in use, so nothing has to be filled up."""
-    async with running_gateway(kube, gateway_settings(max_envoy_heap=1 << 20)) as gateway:
+async def memory_of(gateway: Gateway) -> int:
+    """Bytes that Envoy has in use, as its overload manager counts them."""
+    async with gateway.http.get(f"http://{gateway.settings.envoy_admin}/memory") as response:
+        found = {name: int(value) for name, value in (await response.json()).items()}
+    return found["heap_size"] - found["pageheap_unmapped"] - found["pageheap_free"]
 
-        async def full() -> bool:
-            async with gateway.http.get(f"{gateway.url}/demo/models/iris") as response:
+
+async def test_an_envoy_without_memory_for_more_says_so(gateway: Gateway) -> None:
+    # Between the share at which nothing is let in and all of it.
+    settings = gateway_settings(max_envoy_heap=int(await memory_of(gateway) / 0.93))
+    async with running_gateway(FakeKube(), settings) as full:
+
+        async def refused() -> bool:
+            async with full.http.get(f"{full.url}/demo/models/iris") as response:
                 error = (await response.json())["error"]
-                refused = (response.status, error["code"], error["reason"])
-                return refused == (503, 503, "Overloaded") and "retry-after" in response.headers
+                told = (response.status, error["code"], error["reason"])
+                return told == (503, 503, "Overloaded") and "retry-after" in response.headers
 
-        await until(full, what="requests are refused")
+        await until(refused, what="requests are refused")
+
+
+async def test_a_flood_of_bodies_is_cut_off_before_memory_runs_out(
+    kube: FakeKube, server: ModelServer
+) -> None:
+    """They were let in while there was room, and send on when there is none any more."""
+    limit = 64 << 20
+    async with running_gateway(kube, gateway_settings(max_envoy_heap=limit)) as gateway:
+        name = await gateway.cluster.deploy("iris")
+        await gateway.cluster.ready(f"{name}-1", server)
+        await gateway.routed()
+        listen = gateway.settings.listen
+        flood = [await asyncio.open_connection(listen.host, listen.port) for _ in range(20)]
+        try:
+            for _, writer in flood:
+                writer.write(OPENAI + b"content-length: 8000000\r\n\r\n" + b" " * 5_000_000)
+
+            async def cut() -> bool:
+                for _, writer in flood:
+                    writer.write(b" ")
+                return all(reader.at_eof() or reader.exception() for reader, _ in flood)
+
+            await until(cut, what="all of them are cut off", deadline=60)
+            assert await memory_of(gateway) < limit
+        finally:
+            for _, writer in flood:
+                writer.close()
+        await gateway.routed()
