@@ -7,6 +7,7 @@ from collections import Counter
 from typing import Any
 
 import aiohttp
+import pytest
 from tests.integration.gateway.conftest import (
     Cluster,
     Gateway,
@@ -167,8 +168,11 @@ async def test_a_pod_that_cannot_be_reached_is_left_out_and_a_busy_one_is_not(
         assert f"::{busy.host}:{busy.port}::health_flags::healthy" in await health()
 
 
-async def test_the_only_pod_is_reached_as_soon_as_it_listens_again(gateway: Gateway) -> None:
-    revision = await sleeping(gateway)
+@pytest.mark.parametrize("endpoint", [None, {"maxConcurrency": 4}], ids=["no limit", "a limit"])
+async def test_the_only_pod_is_reached_as_soon_as_it_listens_again(
+    gateway: Gateway, endpoint: dict[str, int] | None
+) -> None:
+    revision = await sleeping(gateway, endpoint=endpoint)
     async with model_server("first") as first:
         await gateway.cluster.ready(revision, first)
         await gateway.routed()
