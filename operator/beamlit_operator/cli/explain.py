@@ -5,7 +5,7 @@
 | gets what it asks for, perhaps narrowed                          | 0, compliant      |
 | attaches a policy that the environment overrides                 | 1, not compliant  |
 | tries to remove or replace a mandatory policy                    | 1, not compliant  |
-| asks for a flavor that is not allowed                            | 1, not compliant  |
+| asks for a flavor or a device that is not allowed                | 1, not compliant  |
 | refers to an Environment or Policy that is missing               | 1, not compliant  |
 | does not exist, a manifest is malformed, no cluster answers      | 2, bad input      |
 
@@ -27,7 +27,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from beamlit_operator.api import Environment, ModelDeployment, Policy
+from beamlit_operator.api import Environment, Model, ModelDeployment, Policy
 from beamlit_operator.cli import catalogues
 from beamlit_operator.cli.cluster import Target, connection
 from beamlit_operator.cli.errors import BAD_INPUT, FAILED, CommandError
@@ -36,8 +36,10 @@ from beamlit_operator.cli.screen import text_console
 from beamlit_operator.kube import (
     ENVIRONMENTS,
     MODEL_DEPLOYMENTS,
+    MODELS,
     POLICIES,
     ApiError,
+    Json,
     KubeClient,
 )
 from beamlit_operator.policy import Catalogue
@@ -45,6 +47,7 @@ from beamlit_operator.policy.algebra import written
 from beamlit_operator.policy.effective import Aspect, Effect, EffectivePolicy, effective_policy
 from beamlit_operator.policy.explain import explain_json
 from beamlit_operator.policy.placement import place
+from beamlit_operator.workloads.devices import DeviceNotAllowedError, flavors_to_place
 
 EFFECT_STYLES = {
     "enforced": "green",
@@ -79,7 +82,12 @@ async def explain_command(
         policies=workspace.policies,
         catalogue=known,
     )
-    problems = violations(deployment, result, catalogue=known)
+    problems = violations(
+        deployment,
+        result,
+        model=workspace.models.get(deployment.spec.model),
+        catalogue=known,
+    )
     if output == "json":
         print(json.dumps(explain_json(deployment, result), indent=2))
     else:
@@ -88,7 +96,11 @@ async def explain_command(
 
 
 def violations(
-    deployment: ModelDeployment, result: EffectivePolicy, *, catalogue: Catalogue | None = None
+    deployment: ModelDeployment,
+    result: EffectivePolicy,
+    *,
+    model: Model | None,
+    catalogue: Catalogue,
 ) -> list[str]:
     """Why the deployment is not compliant, one sentence each; none when it is."""
     problems = [each.message for each in result.unresolved]
@@ -105,7 +117,41 @@ def violations(
         f"spec.flavors asks for {wanted}, which is not allowed: {allowed}"
         for wanted in written(placement.forbidden)
     ]
-    return [*problems, placement.problem] if placement.problem else problems
+    if placement.problem:
+        problems.append(placement.problem)
+    if not placement.forbidden:
+        problems += _devices(deployment, result, model=model, catalogue=catalogue)
+    return problems
+
+
+def _devices(
+    deployment: ModelDeployment,
+    result: EffectivePolicy,
+    *,
+    model: Model | None,
+    catalogue: Catalogue,
+) -> list[str]:
+    """Why the devices that the pod asks for by name are not allowed, if so."""
+    runtime = deployment.spec.runtime
+    own = runtime.resources if runtime is not None else None
+    if own is None and model is not None and model.spec.runtime is not None:
+        own = model.spec.runtime.resources
+    template = (deployment.spec.pod_template or {}).get("spec")
+    # A template of another shape is refused for that, and asks for nothing.
+    containers = [{"resources": own or {}}]
+    for kind in ("containers", "initContainers"):
+        each = template.get(kind) if isinstance(template, dict) else None
+        containers += [c for c in each if isinstance(c, dict)] if isinstance(each, list) else []
+    try:
+        flavors_to_place(
+            {"containers": containers},
+            requested=deployment.spec.flavors,
+            allowed=result.flavor.allowed,
+            catalogue=catalogue,
+        )
+    except DeviceNotAllowedError as problem:
+        return [str(problem)]
+    return []
 
 
 async def _given(
@@ -164,7 +210,9 @@ async def _from_cluster(name: str, client: KubeClient, workspace: str) -> Worksp
         if not error.not_found:
             raise
         wanted = (await client.list(MODEL_DEPLOYMENTS, workspace)).items
+    models = {(each.get("spec") or {}).get("model") for each in wanted}
     for model, items in (
+        (Model, [m for m in (await client.list(MODELS, workspace)).items if _name(m) in models]),
         (ModelDeployment, wanted),
         (Environment, (await client.list(ENVIRONMENTS, workspace)).items),
         (Policy, (await client.list(POLICIES, workspace)).items),
@@ -174,9 +222,13 @@ async def _from_cluster(name: str, client: KubeClient, workspace: str) -> Worksp
                 found.put(model.model_validate(item))
             except ValidationError as error:
                 # To the operator it is not there either: what refers to it fails closed.
-                where = f"{model.__name__} {item['metadata']['name']}"
+                where = f"{model.__name__} {_name(item)}"
                 print(f"beamlit: {where} cannot be read: {error}", file=sys.stderr)
     return found
+
+
+def _name(item: Json) -> str:
+    return str(item["metadata"]["name"])
 
 
 def _print(

@@ -154,6 +154,36 @@ def test_a_flavor_is_compliant_under_any_of_its_names(
     assert explained(capsys, "-f", str(tmp_path))[0] == status
 
 
+MODEL = """
+apiVersion: beamlit.com/v1alpha1
+kind: Model
+metadata: {name: iris}
+spec: {runtime: {resources: {limits: {DEVICE: 1}}}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("device", "status"),
+    [("nvidia.com/gpu", 1), ("habana.ai/gaudi", 1), ("google.com/tpu", 1), ("cpu", 0)],
+)
+@pytest.mark.parametrize("where", ["deployment", "model", "template"])
+def test_a_device_that_is_asked_for_by_name_must_be_allowed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], device: str, status: int, where: str
+) -> None:
+    text = "---".join((policy("one", "cpu:x86"), policy("two", "country:us"), REST))
+    own = f"resources: {{limits: {{{device}: 1}}}}"
+    asked = {
+        "deployment": f"runtime: {{{own}}}",
+        "model": "flavors: []",
+        "template": f"podTemplate: {{spec: {{containers: [{{name: model, {own}}}]}}}}",
+    }[where]
+    text = text.replace("flavors: [{type: gpu, name: Tesla-T4}]", asked)
+    if where == "model":
+        text += "---" + MODEL.replace("DEVICE", device)
+    (tmp_path / "all.yaml").write_text(text)
+    assert explained(capsys, "-f", str(tmp_path))[0] == status
+
+
 def test_a_second_mandatory_policy_is_said_to_widen_in_the_table_and_in_json(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
