@@ -24,13 +24,11 @@ IDEMPOTENT = "GET|HEAD|OPTIONS|TRACE|PUT|DELETE"
 
 def main_replies(settings: GatewaySettings) -> dict[str, Any]:
     """Errors of the main listener. Direct responses of routes have no flag and pass as they are."""
+    too_large = (
+        f"a body that is routed by its `model` may have {settings.openai_body_limit} bytes; "
+        "larger ones go to /<workspace>/models/<model>/..."
+    )
     limits = [
-        (
-            413,
-            ErrorReason.PAYLOAD_TOO_LARGE,
-            f"a body that is routed by its `model` may have {settings.openai_body_limit} bytes; "
-            "larger ones go to /<workspace>/models/<model>/...",
-        ),
         (
             431,
             ErrorReason.HEADERS_TOO_LARGE,
@@ -49,6 +47,12 @@ def main_replies(settings: GatewaySettings) -> dict[str, Any]:
                 }
                 for code, reason, message in limits
             ),
+            {
+                "filter": _status(413),
+                "body_format_override": _error_format(
+                    ErrorReason.PAYLOAD_TOO_LARGE, too_large, **_OPENAI
+                ),
+            },
             _out_of_memory(),
             {
                 # Not HTTP as RFC 9112 has it: a path, a host, a length that cannot be.
@@ -61,6 +65,7 @@ def main_replies(settings: GatewaySettings) -> dict[str, Any]:
                 "body_format_override": _error_format(
                     ErrorReason.UNKNOWN_MODEL,
                     "there is no model of this name in this workspace: %REQ(:PATH):200%",
+                    **_OPENAI,
                 ),
             },
             {
@@ -155,12 +160,15 @@ def cold_replies() -> dict[str, Any]:
     }
 
 
-def _error_format(reason: str, message: str = "%RESPONSE_CODE_DETAILS%") -> dict[str, Any]:
-    return {
-        "json_format": {
-            "error": {"code": "%RESPONSE_CODE%", "reason": reason, "message": message},
-        }
-    }
+def _error_format(
+    reason: str, message: str = "%RESPONSE_CODE_DETAILS%", **more: object
+) -> dict[str, Any]:
+    error = {"code": "%RESPONSE_CODE%", "reason": reason, "message": message, **more}
+    return {"json_format": {"error": error}}
+
+
+_OPENAI = {"type": "invalid_request_error", "param": None}
+"""What OpenAI's clients look for in an error, beside what all of ours have."""
 
 
 def _flagged(flags: list[str]) -> dict[str, Any]:

@@ -219,4 +219,7 @@ async def test_a_body_above_the_limit_is_a_413_here_and_nowhere_else(
     assert (await post(gateway, within))[0] == 200
     answer = await post(gateway, above)
     assert reason(answer) == (413, "PayloadTooLarge")
+    error = answer[1]["error"]
+    assert isinstance(error, dict)
+    assert (error["type"], error["param"]) == ("invalid_request_error", None)
     assert (await post(gateway, above, path="/demo/models/iris/v1/chat"))[0] == 200
