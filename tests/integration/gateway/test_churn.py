@@ -20,10 +20,16 @@ from tests.support.fakekube import FakeKube
 
 from beamlit_operator.gateway.agent import Agent
 from beamlit_operator.gateway.settings import GatewaySettings
-from beamlit_operator.kube import DEPLOYMENTS
+from beamlit_operator.kube import DEPLOYMENTS, Json
 
 DEPLOYED = 6
 STEPS = 120
+ENDPOINTS: list[Json | None] = [
+    None,
+    {"maxConcurrency": 3, "maxQueued": 100},
+    {"loadBalancing": "PromptPrefix"},
+]
+"""Each makes other clusters."""
 
 
 @dataclass
@@ -60,11 +66,13 @@ class World:
             )
             await self.cluster.ready(revision, name=f"m{number}-production")
 
-    async def switch(self, number: int, *, started: bool) -> None:
+    async def switch(self, number: int, *, started: bool, endpoint: Json | None) -> None:
         self.revision[number] += 1
         if started:
             await self.start(self.name(number))
-        await self.cluster.deploy(f"m{number}", revisions={self.name(number): 100})
+        await self.cluster.deploy(
+            f"m{number}", revisions={self.name(number): 100}, endpoint=endpoint
+        )
 
 
 async def test_sleeps_wakes_rollouts_and_agent_restarts_lose_no_request(
@@ -104,7 +112,8 @@ async def test_sleeps_wakes_rollouts_and_agent_restarts_lose_no_request(
             elif choose.random() < 0.5:
                 await world.sleep(number)
             else:
-                await world.switch(number, started=choose.random() < 0.5)
+                endpoint = choose.choice(ENDPOINTS)
+                await world.switch(number, started=choose.random() < 0.5, endpoint=endpoint)
         going = False
         await asyncio.gather(*callers)
         await stop_agent.aclose()
