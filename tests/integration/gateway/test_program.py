@@ -18,6 +18,9 @@ from tests.support.gatewayobjects import endpoint_slice, model_deployment
 
 from beamlit_operator.kube import ENDPOINT_SLICES, MODEL_DEPLOYMENTS, Json
 
+STARTED = 60.0
+"""Seconds a process may take to start: imports take long where others want the processor too."""
+
 
 @asynccontextmanager
 async def api_server(*objects: tuple[object, Json]) -> AsyncIterator[str]:
@@ -87,7 +90,7 @@ class Program:
             except aiohttp.ClientError:
                 return False
 
-        await until(answers, what="the program is ready")
+        await until(answers, what="the program is ready", deadline=STARTED)
 
     def envoys(self) -> list[int]:
         """The Envoys of this program that run."""
@@ -139,11 +142,11 @@ async def test_it_serves_and_at_sigterm_finishes_what_is_in_flight(
             process.terminate()
             # It waits for the request: the log says so before anything ends.
             assert process.stderr is not None
-            while b"draining" not in (await asyncio.wait_for(process.stderr.readline(), 5)):
+            while b"draining" not in (await asyncio.wait_for(process.stderr.readline(), 30)):
                 pass
             server.release.set()
             assert await caller == 200
-            assert await asyncio.wait_for(process.wait(), 10) == 0
+            assert await asyncio.wait_for(process.wait(), 30) == 0
         await until(lambda: all(map(_gone, envoys)), what="Envoy is gone")
 
 
@@ -181,7 +184,7 @@ async def test_a_port_that_is_taken_is_said_in_readiness(
                 except aiohttp.ClientError:
                     return False
 
-            await until(says_so, what="readiness names the port")
+            await until(says_so, what="readiness names the port", deadline=STARTED)
 
 
 async def test_the_bootstrap_can_be_printed_for_an_envoy_run_by_somebody_else(

@@ -91,11 +91,13 @@ async def test_a_gateway_that_ends_under_load_loses_no_request(
         caller = Caller(programs)
         calls = [asyncio.create_task(caller.call(http)) for _ in range(8)]
         watch = asyncio.create_task(caller.watch(http))
-        await until(lambda: caller.seen["0: 200"] > 100, what="the first one serves")
+        await until(lambda: caller.seen["0: 200"] > 100, what="the first one serves", deadline=60)
         first.terminate()
-        assert await asyncio.wait_for(first.wait(), 30) == 0
+        assert await asyncio.wait_for(first.wait(), 60) == 0
         served = caller.seen["1: 200"]
-        await until(lambda: caller.seen["1: 200"] > served + 100, what="the second one serves")
+        await until(
+            lambda: caller.seen["1: 200"] > served + 100, what="the second one serves", deadline=60
+        )
         caller.going = False
         await asyncio.gather(*calls, watch)
         assert set(caller.seen) == {"0: 200", "1: 200"}
