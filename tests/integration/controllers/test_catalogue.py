@@ -6,7 +6,14 @@ import yaml
 from tests.integration.controllers.conftest import DEADLINE, TEAM, Lab
 from tests.integration.controllers.test_operator import DEPLOYMENT, ENVIRONMENT, MODEL, SECRET
 
-from beamlit_operator.kube import CONFIG_MAPS, DEPLOYMENTS, EVENTS, NODES, POLICIES
+from beamlit_operator.kube import (
+    CONFIG_MAPS,
+    DEPLOYMENTS,
+    EVENTS,
+    MODEL_DEPLOYMENTS,
+    NODES,
+    POLICIES,
+)
 
 SYSTEM = "beamlit-system"
 BERLIN = """
@@ -63,11 +70,17 @@ async def test_a_catalogue_gives_nodes_their_country_and_its_end_takes_it_again(
 
 async def test_a_flavor_of_the_catalogue_is_known_by_its_own_label(lab: Lab) -> None:
     await lab.client.create(NODES, yaml.safe_load(BERLIN))
-    await lab.apply(CATALOGUE)
     await lab.start_operator()
     big = "flavors: [{type: gpu, name: BIG}]"
     await lab.apply(ALL.replace("spec: {model: iris}", f"spec: {{model: iris, {big}}}"))
+    await lab.until_ready("NoPlacement")
+    # The node's label counts although the operator had no reason to look at it before.
+    await lab.apply(CATALOGUE)
     await lab.until_ready("Idle")
+    await lab.stop_operator()
+    await lab.start_operator()
+    await lab.settle()
+    assert (await lab.ready(MODEL_DEPLOYMENTS, "iris"))[1] == "Idle"
 
 
 async def test_an_addition_to_the_catalogue_restarts_nothing_that_runs(lab: Lab) -> None:
