@@ -28,7 +28,7 @@ async def test_a_long_fetch_is_told_in_bytes_and_by_events(workspace):
             await workspace.apply("Environment", "production", {"policies": []})
             await workspace.secret()
             await workspace.model(uri=f"s3://models/{prefix}", store=slow.endpoint)
-            await workspace.deployment(envs={"START_SECONDS": "4"})
+            await workspace.deployment(envs={"START_SECONDS": "3"})
             await workspace.until_ready("Idle")
             caller = asyncio.create_task(workspace.call())
             told = await workspace.until(
