@@ -46,12 +46,13 @@ NOT_READY_RETRY = 2.0
 # Sent again only while no model server can have seen the request: connections that failed, streams
 # that were refused, resets before the request's headers went out, and answers of the cold listener
 # that say so. The attempts span about two seconds: longer than an EndpointSlice lags behind a pod
-# that went away. An agent that restarts is waited for otherwise (`agentpipe`).
+# that went away. The first comes at once: until it does, Envoy reads on, and gives up on a body
+# that is larger than it keeps. An agent that restarts is waited for otherwise (`agentpipe`).
 RETRY_POLICY: dict[str, Any] = {
     "retry_on": "connect-failure,refused-stream,reset-before-request,retriable-headers",
     "retriable_headers": [{"name": names.RETRY_HEADER, "present_match": True}],
-    "num_retries": {"value": 8},
-    "retry_back_off": {"base_interval": {"nanos": 25_000_000}, "max_interval": {"seconds": 1}},
+    "num_retries": {"value": 12},
+    "retry_back_off": {"base_interval": {"nanos": 1_000_000}, "max_interval": {"seconds": 1}},
     "retry_host_predicate": [
         {"name": "another_pod", "typed_config": packed(PreviousHosts())},
     ],

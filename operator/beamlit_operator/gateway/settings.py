@@ -70,7 +70,7 @@ class GatewaySettings:
 
     agent_patience: float = 5.0
     """How long a request of a sleeping deployment waits for an agent that is away, at each of its
-    nine attempts: longer than an agent takes to start on a busy machine."""
+    attempts: longer than an agent takes to start on a busy machine."""
 
     max_held_bytes: int = 2**30
     """Envoy's memory for held requests: one costs some 110 KiB, and at most 520 KiB more for its
