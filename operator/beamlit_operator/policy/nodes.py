@@ -21,6 +21,7 @@ What a location is part of is the catalogue's to say; a location it does not kno
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from beamlit_operator.api import labels as names
 from beamlit_operator.policy.algebra import Value, ValueSet, within, written
@@ -161,10 +162,7 @@ def what_exists(kinds: NodeKinds, *, catalogue: Catalogue) -> str:
     """
     seen: Counter[tuple[str, str]] = Counter()
     for labels, count in kinds:
-        place = node_location(labels, catalogue=catalogue).value
-        flavors = ", ".join(written(node_flavors(labels, catalogue=catalogue)))
-        where = f"in {place}" if place else "in no known place"
-        seen[(where, flavors or "no known flavor")] += count
+        seen[_described(frozenset(labels.items()), catalogue)] += count
     if not seen:
         return "there are no nodes"
     ordered = sorted(seen.items(), key=lambda each: (-each[1], each[0]))
@@ -176,6 +174,15 @@ def what_exists(kinds: NodeKinds, *, catalogue: Catalogue) -> str:
         rest = ordered[SHOWN_KINDS:]
         told.append(f"{_nodes(sum(count for _, count in rest))} of {len(rest)} other kinds")
     return "; ".join(told)
+
+
+@lru_cache(maxsize=4096)
+def _described(labels: frozenset[tuple[str, str]], catalogue: Catalogue) -> tuple[str, str]:
+    """Where a kind of node is and what it has, in words."""
+    kind = dict(labels)
+    place = node_location(kind, catalogue=catalogue).value
+    flavors = ", ".join(written(node_flavors(kind, catalogue=catalogue)))
+    return f"in {place}" if place else "in no known place", flavors or "no known flavor"
 
 
 def _nodes(count: int) -> str:

@@ -138,6 +138,20 @@ def node_allows(
     )
 
 
+@lru_cache(maxsize=16384)
+def _fits(
+    location: ValueSet | None,
+    hardware: ValueSet | None,
+    labels: frozenset[tuple[str, str]],
+    catalogue: Catalogue,
+) -> bool:
+    """Remembered: the deployments of an environment ask it of the same few kinds of nodes."""
+    kind = dict(labels)
+    return location_allows(location, kind, catalogue=catalogue) and hardware_allows(
+        hardware, kind, catalogue=catalogue
+    )
+
+
 def why_no_node(
     policy: EffectivePolicy,
     kinds: NodeKinds,
@@ -147,11 +161,10 @@ def why_no_node(
 ) -> str | None:
     """Why the deployment fits on none of these nodes; None if it fits on one."""
     known = catalogue or built_in()
-    if any(
-        node_allows(policy, labels, requested=requested, catalogue=known) for labels, _ in kinds
-    ):
-        return None
     hardware = choose_hardware(policy.flavor.allowed, requested, catalogue=known)
+    where = policy.location.allowed
+    if any(_fits(where, hardware.values, frozenset(labels.items()), known) for labels, _ in kinds):
+        return None
     return no_placement_message(
         policy.location.allowed, hardware.values, kinds=kinds, catalogue=known
     )
