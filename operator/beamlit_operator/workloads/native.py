@@ -103,6 +103,7 @@ def workload(
         serving = server(
             runtime,
             model=deployment.spec.model,
+            environment=deployment.spec.environment,
             paths=files.paths,
             gpus=_gpus(deployment, runtime),
             known=settings.presets,

@@ -134,6 +134,7 @@ def server(
     runtime: Runtime,
     *,
     model: str,
+    environment: str,
     paths: Sequence[str],
     gpus: int,
     known: Mapping[str, Preset] | None = None,
@@ -143,6 +144,7 @@ def server(
     Args:
         runtime: what the user says, already merged.
         model: the Model's name; servers serve under it.
+        environment: the Environment's; callers may name a model as ``model@environment``.
         paths: the names of its files.
         gpus: how many GPUs the container gets; 0 for none.
         known: the presets; the built-in ones by default.
@@ -164,6 +166,7 @@ def server(
         "{port}": str(port),
         "{metricPort}": str(metric_port or ""),
         "{model}": model,
+        "{environment}": environment,
         "{models}": MODELS,
         "{gguf}": gguf or "",
         "{gpus}": str(gpus),

@@ -58,7 +58,7 @@ def test_the_first_part_of_a_split_gguf_is_loaded_and_never_a_projector() -> Non
 
 
 def made(runtime: Runtime, *paths: str, gpus: int = 0) -> Server:
-    return server(runtime, model="m", paths=paths, gpus=gpus)
+    return server(runtime, model="m", environment="production", paths=paths, gpus=gpus)
 
 
 @pytest.mark.parametrize("name", sorted(presets()))
@@ -160,3 +160,9 @@ def test_templates_merge_by_kubernetes_rules(
     below: dict[str, Any], above: dict[str, Any], result: dict[str, Any]
 ) -> None:
     assert merged(below, above) == result
+
+
+def test_vllm_answers_to_the_name_with_and_without_the_environment() -> None:
+    args = made(Runtime(type="vllm")).args
+    names = args[args.index("--served-model-name") + 1 :]
+    assert names == ("m", "m@production")
