@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
@@ -346,9 +347,13 @@ async def engineer(workspace, stack) -> AsyncIterator[HttpClient]:
 
 @pytest.fixture
 def without_webhook(stack):
-    stack.kubectl("delete", "validatingwebhookconfiguration", "beamlit-admission")
+    name = ("validatingwebhookconfiguration", "beamlit-admission")
+    live = json.loads(stack.kubectl("get", *name, "-o", "json"))
+    stack.kubectl("delete", *name)
     yield
-    stack.install_webhook()
+    # As it was, so that the operator need not find it again before others rely on it.
+    live["metadata"] = {"name": live["metadata"]["name"], "labels": live["metadata"]["labels"]}
+    stack.kubectl("create", "-f", "-", stdin=json.dumps(live))
 
 
 @pytest.mark.parametrize("resource", [ENVIRONMENTS, POLICIES], ids=str)
