@@ -107,7 +107,14 @@ def test_operator_and_gateway_that_die_come_back_and_the_api_servers_death_ends_
                 within=END_WITHIN,
                 state=dev.logs,
             )
-            assert f"the {name} was killed by signal 9 and was" in dev.screen.read_text()
+            # It is told once the new one runs.
+            wait_until(
+                lambda name=name: (
+                    f"the {name} was killed by signal 9 and was" in dev.screen.read_text()
+                ),
+                within=END_WITHIN,
+                state=dev.logs,
+            )
         # The new operator does its work, and the new gateway answers.
         dev.done("kubectl", "apply", "-f", str(SAMPLES / "quickstart" / "policy-us-only.yaml"))
         wait = ("kubectl", "wait", "--for=condition=Ready", "--timeout=30s")
