@@ -68,8 +68,12 @@ def spellings(names: Iterable[str]) -> list[str]:
 
 def node_location(labels: Mapping[str, str], *, catalogue: Catalogue) -> NodePlace:
     """Where a node is."""
-    if (location := labels.get(names.NODE_LOCATION)) is not None:
-        return NodePlace(_location(location, catalogue), names.NODE_LOCATION)
+    if (text := labels.get(names.NODE_LOCATION)) is not None:
+        location = _location(text, catalogue)
+        # A zone that is known by the form of its name only: affinity cannot list all of those.
+        formed = catalogue.zone_region(location.name) is not None
+        known = not formed or catalogue.lists(location.name)
+        return NodePlace(location if known else None, names.NODE_LOCATION)
     for kind, label in (("country", names.NODE_COUNTRY), ("continent", names.NODE_CONTINENT)):
         if (name := labels.get(label)) is not None:
             # Affinity compares exactly, so `Us` is not `us`: it would not be admitted either.
@@ -101,9 +105,6 @@ def location_allows(
     place = node_location(labels, catalogue=catalogue)
     if place.value is None:
         return False
-    if place.label == names.NODE_LOCATION and not catalogue.lists(place.value.name):
-        # A zone that is known by the form of its name only; affinity cannot list all of those.
-        return place.value in allowed
     return within(place.value, allowed, algebra(PolicyType.LOCATION, catalogue).parent)
 
 

@@ -185,9 +185,12 @@ def _location_terms(allowed: ValueSet | None, catalogue: Catalogue) -> list[Term
     locations.update(
         zone for zone in catalogue.listed_zones if within(Value("location", zone), allowed, parent)
     )
+    labelled = [
+        name for name in locations if catalogue.lists(name) or catalogue.zone_region(name) is None
+    ]
     unlabelled = [_absent(each) for each in _OWN_LABELS]
     terms = [
-        [_in(names.NODE_LOCATION, _label_values(locations, catalogue))],
+        [_in(names.NODE_LOCATION, _label_values(labelled, catalogue))],
         [unlabelled[0], _in(names.NODE_COUNTRY, spellings(countries))],
         [*unlabelled[:2], _in(names.NODE_CONTINENT, spellings(continents))],
         [

@@ -80,7 +80,10 @@ def admits(affinity: dict[str, Any] | None, labels: dict[str, str]) -> bool:
         (["location:us-east-1a"], {REGION: "us-east-1", ZONE: "us-east-1b"}, False),
         (["location:us-east-1a"], {REGION: "us-east-1"}, False),
         (["location:us-east-1a"], {ZONE: "us-east-1a"}, False),
-        (["location:us-east-1a"], {LOCATION: "us-east-1a"}, True),
+        (["location:us-east-1a"], {LOCATION: "us-east-1a"}, False),
+        (["location:us-east-1"], {LOCATION: "us-east-1a"}, False),
+        (["location:phx-ad-1"], {LOCATION: "phx-ad-1"}, True),
+        (["location:us-phoenix-1"], {LOCATION: "PHX-AD-1"}, True),
         (["country:us"], {REGION: "us-east-1", ZONE: "us-east-1-bue-1a"}, False),
         (["location:us-east-1"], {REGION: "us-east-1", ZONE: "us-east-1-bue-1a"}, False),
         (["country:ar"], {REGION: "us-east-1", ZONE: "us-east-1-bue-1a"}, True),
@@ -184,7 +187,7 @@ def test_affinity_and_node_allows_agree_on_every_node(
     assert admits(affinity, labels) is node_allows(policy, labels, requested=requested)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=400, deadline=None)
 @given(wide=VALUES, labels=NODES)
 def test_a_smaller_place_never_lets_in_a_node_that_the_larger_one_keeps_out(
     wide: str, labels: dict[str, str]
