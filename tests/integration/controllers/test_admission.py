@@ -203,7 +203,10 @@ async def test_while_the_webhook_is_down_people_work_on_and_nothing_unsafe_is_pl
         deployment("iris", flavors=[{"type": "gpu", "name": "a100"}])
     )
     assert (status, said) == (0, "modeldeployment.beamlit.com/iris created\n")
-    await lab.until_ready("FlavorNotAllowed")
+    first = await lab.until_ready("FlavorNotAllowed")
+    # Creation times have whole seconds, and which of two is the older must be clear.
+    created = datetime.fromisoformat(first["metadata"]["creationTimestamp"])
+    await lab.until(lambda: datetime.now(UTC) > created + timedelta(seconds=1), "a second later")
     assert (await guarded.apply(deployment("twin")))[0] == 0
     await lab.until_ready("Duplicate", "twin")
     await lab.settle()
