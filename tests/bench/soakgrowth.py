@@ -7,10 +7,10 @@ import time
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from statistics import median
 
 import aiohttp
-from tests.bench.quiet import resident_megabytes
 from tests.bench.report import Row
 
 Read = Callable[[], int]
@@ -32,7 +32,7 @@ class Growth:
         now = time.monotonic()
         for name, pid in processes.items():
             try:
-                self.samples[name, "MiB"].append((now, resident_megabytes(pid)))
+                self.samples[name, "MiB"].append((now, _anonymous_megabytes(pid)))
                 self.samples[name, "descriptors"].append((now, len(os.listdir(f"/proc/{pid}/fd"))))
             except OSError:
                 continue
@@ -61,3 +61,11 @@ class Growth:
                 first, last = median(values[:quarter]), median(values[-quarter:])
                 rows.append(Row(f"{name}, last quarter", last, unit, "first quarter", first))
         return rows
+
+
+def _anonymous_megabytes(pid: int) -> float:
+    """Memory that is no file's: a program's own pages are shared, or not, by who else runs it."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("RssAnon:"):
+            return int(line.split()[1]) / 1024
+    return 0.0
