@@ -95,7 +95,8 @@ def compared(found: dict[str, list[Round]]) -> list[Row]:
 
 async def streams(running: RunningGateway) -> list[Row]:
     """How long a chunk of a stream is on its way: sent by the pod, read by the caller."""
-    sent: list[float] = []
+    told: list[list[float]] = []
+    """When each chunk of each stream was sent."""
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(ConnectionError):
@@ -106,6 +107,8 @@ async def streams(running: RunningGateway) -> list[Row]:
     async def tell(writer: asyncio.StreamWriter) -> None:
         head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
         writer.write(f"{head}Transfer-Encoding: chunked\r\n\r\n".encode())
+        sent: list[float] = []
+        told.append(sent)
         for _ in range(CHUNKS):
             await asyncio.sleep(SPACED)
             sent.append(time.perf_counter())
@@ -123,9 +126,9 @@ async def streams(running: RunningGateway) -> list[Row]:
         await client.update(ENDPOINT_SLICES, {**current, **fresh, "metadata": current["metadata"]})
 
     async def delays(url: str) -> list[float]:
-        sent.clear()
-        found = []
+        found: list[float] = []
         async with aiohttp.ClientSession() as http, http.get(url) as response:
+            sent = told[-1]
             async for chunk in response.content.iter_any():
                 now = time.perf_counter()
                 found += [(now - sent[len(found) + n]) * 1000 for n in range(chunk.count(b"data"))]

@@ -35,9 +35,9 @@ from beamlit_operator.gateway.resources import ResourceStore, ResourceType
 log = logging.getLogger(__name__)
 
 WARMING_LIMIT = 30.0
-"""Seconds without a word of Envoy for which routes wait for clusters that it has not warmed; then
-they go out without them. What it refuses it says, so this is for what nobody knows of: long enough
-that a machine under load, whose callers would get a 503 for a cluster on its way, never meets it."""
+"""Seconds without a word of Envoy for which routes wait for clusters that it has not warmed. What
+it refuses it says, so this is for what nobody knows of: long enough that a machine under load,
+whose callers would get a 503 for a cluster on its way, never meets it."""
 
 RETIREMENT = 30.0
 """Seconds a cluster stays after traffic left it, for requests that were on their way to it."""
