@@ -178,17 +178,25 @@ class EnvoyAdmin:
 
     async def quiet(self, limit: float) -> bool:
         """Waits until no request is in flight, for at most so many seconds; whether that is so."""
-        deadline = asyncio.get_running_loop().time() + limit
-        try:
-            async with aiohttp.ClientSession(timeout=_TIMEOUT) as session:
-                while await self._in_flight(session):
-                    if asyncio.get_running_loop().time() >= deadline:
-                        return False
-                    await asyncio.sleep(0.1)
-        except (aiohttp.ClientError, TimeoutError, OSError):
-            # An Envoy that is gone has no request.
-            return True
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + limit
+        async with aiohttp.ClientSession(timeout=_TIMEOUT) as session:
+            while await self._serves(session):
+                if loop.time() >= deadline:
+                    return False
+                await asyncio.sleep(0.1)
         return True
+
+    async def _serves(self, session: aiohttp.ClientSession) -> bool:
+        """Whether a request is in flight, as far as is known."""
+        try:
+            return await self._in_flight(session) > 0
+        except aiohttp.ClientConnectorError:
+            # An Envoy that is gone has no request.
+            return False
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError):
+            # One that is busy says nothing, and has what it had.
+            return True
 
     async def _in_flight(self, session: aiohttp.ClientSession) -> int:
         url = f"{self._root}/stats?filter=^http.main.downstream_rq_active$"
