@@ -11,6 +11,7 @@ import json
 import logging
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 
 log = logging.getLogger(__name__)
@@ -64,13 +65,25 @@ def _serve(listener: socket.socket, measure: Callable[[], dict[str, int]]) -> No
         except OSError:  # The block ended.
             return
         with connection, contextlib.suppress(OSError):
+            line = _request_line(connection)
             connection.settimeout(_PATIENCE_SECONDS)
-            connection.sendall(_answer(_request_line(connection), measure))
+            connection.sendall(_answer(line, measure))
 
 
 def _request_line(connection: socket.socket) -> bytes:
+    """The first line of the request, which has to be there whole within the patience: a caller
+    that sends a byte now and then must not keep the fetch from ending.
+
+    Raises:
+        TimeoutError: it is not.
+    """
     received = b""
+    deadline = time.monotonic() + _PATIENCE_SECONDS
     while b"\r\n\r\n" not in received and len(received) < _MAX_REQUEST:
+        left = deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        connection.settimeout(left)
         chunk = connection.recv(1024)
         if not chunk:
             break

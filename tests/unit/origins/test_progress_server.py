@@ -7,7 +7,7 @@ import json
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import pytest
 
@@ -66,6 +66,18 @@ def test_a_fetch_that_takes_a_while_says_how_far_it_is() -> None:
             assert ask(port)[0] == 200
     with pytest.raises(ConnectionRefusedError):
         ask(port)
+
+
+def test_a_caller_that_dawdles_keeps_nobody_from_ending() -> None:
+    port, deadline = free_port(), time.monotonic() + 30
+    with fetching(port), socket.create_connection(("127.0.0.1", port)) as slow:
+        slow.settimeout(0.1)
+        answer = None
+        while answer is None:
+            assert time.monotonic() < deadline, "a caller that says a byte a time is still heard"
+            with suppress(TimeoutError):
+                slow.sendall(b"x")
+                answer = slow.recv(1)
 
 
 def test_a_port_that_is_taken_does_not_end_the_fetch(caplog: pytest.LogCaptureFixture) -> None:
