@@ -202,6 +202,15 @@ class Indexes:
             Key(kind, Workspace(key.namespace), key.name) for kind in Kind for key in self._of(kind)
         ]
 
+    def refused(self) -> list[ObjectKey]:
+        """The deployments whose status says that a gateway refuses something of them."""
+        return [
+            key
+            for key, held in self.deployments.items()
+            if held.parsed is not None
+            and conditions.find(held.parsed.status.conditions, conditions.PROGRAMMED) is not None
+        ]
+
     # Our four kinds.
 
     def _put_model(self, key: ObjectKey, new: Held[Model] | None, *, own: bool = False) -> None:

@@ -140,6 +140,7 @@ class Operator:
                 Key(Kind.MODEL_DEPLOYMENT, Workspace(place.namespace), place.name)
             ),
             on_gateway=self._gateway_refused,
+            written=self.indexes.refused,
         )
         self._reconciler = Reconciler(
             options=options,

@@ -6,14 +6,15 @@ Gateways tell it beside their load, which the autoscaler asks for anyhow:
 |--------------------------------|------------------------------------------------------|
 | answer                         | what any of them refuses                             |
 | one falls silent               | what it said last, for :data:`KEEP_SECONDS`          |
-| none has answered yet, or left | nothing is known: conditions stay as they are        |
+| none has answered yet, or left | nothing is known: conditions stay as they are until  |
+|                                | one does                                             |
 | there is none to ask           | nothing is refused                                   |
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from beamlit_operator.autoscaling import GatewayLoad
@@ -39,6 +40,7 @@ class GatewayRefusals:
         asked: bool,
         on_change: Callable[[ObjectKey], None],
         on_gateway: Callable[[str], None],
+        written: Callable[[], Iterable[ObjectKey]],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """``asked``: whether there are gateways to ask. ``on_change`` hears of deployments of which
@@ -47,6 +49,7 @@ class GatewayRefusals:
         self._asked = asked
         self._on_change = on_change
         self._on_gateway = on_gateway
+        self._written = written
         self._clock = clock
         self._said: dict[str, _Said] = {}
         self._merged: dict[str, str] = {}
@@ -60,7 +63,7 @@ class GatewayRefusals:
     def note(self, reports: Mapping[str, GatewayLoad]) -> None:
         """Takes the reports of the gateways that answered, by address."""
         now = self._clock()
-        known_before = bool(self._said)
+        unknown_before = not self._said
         for address, load in reports.items():
             self._said[address] = _Said(load.refused, now)
         for address in [a for a, said in self._said.items() if now - said.at > KEEP_SECONDS]:
@@ -70,11 +73,13 @@ class GatewayRefusals:
         merged: dict[str, str] = {}
         for address in sorted(self._said, reverse=True):
             merged |= self._said[address].refused
-        before = self._merged if known_before else {}
-        self._merged = merged
-        for key in merged.keys() | before.keys():
-            if merged.get(key) != before.get(key):
-                self._tell(key, merged.get(key, ""))
+        before, self._merged = self._merged, merged
+        changed = {k for k in merged.keys() | before.keys() if merged.get(k) != before.get(k)}
+        if unknown_before:
+            # What was written stood meanwhile, also if it was an earlier operator that wrote it.
+            changed |= {f"{key.namespace}/{key.name}" for key in self._written()}
+        for key in changed:
+            self._tell(key, merged.get(key, ""))
 
     def _tell(self, key: str, message: str) -> None:
         namespace, slash, name = key.partition("/")

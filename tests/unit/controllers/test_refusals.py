@@ -24,10 +24,12 @@ class World:
         self.now = 0.0
         self.changed: list[ObjectKey] = []
         self.told: list[str] = []
+        self.written: list[ObjectKey] = []
         self.refusals = GatewayRefusals(
             asked=asked,
             on_change=self.changed.append,
             on_gateway=self.told.append,
+            written=lambda: self.written,
             clock=lambda: self.now,
         )
 
@@ -69,6 +71,24 @@ def test_while_no_gateway_answers_nothing_is_known(world: World) -> None:
     world.now += KEEP_SECONDS + 1
     world.note()
     assert world.refusals.of(IRIS) is None
+
+
+def test_what_was_mended_while_no_gateway_answered_is_told(world: World) -> None:
+    world.note(a={"demo/iris": "bad cluster"})
+    world.now += KEEP_SECONDS + 1
+    world.note()
+    world.note(a={})
+    assert world.refusals.of(IRIS) == ""
+    assert world.changed == [IRIS, IRIS]
+
+
+def test_what_an_earlier_operator_wrote_is_looked_at_once_a_gateway_answers(world: World) -> None:
+    world.written = [IRIS]
+    world.note()
+    assert world.changed == []
+    world.note(a={})
+    world.note(a={})
+    assert world.changed == [IRIS]
 
 
 def test_with_no_gateway_to_ask_nothing_is_refused() -> None:
