@@ -156,6 +156,8 @@ class ColdStarts:
         """Ends every start; what is held is Envoy's to end."""
         for start in list(self._starts.values()):
             self._end(start, "abandoned")
+        for task in self._asking.values():
+            task.cancel()
 
     def starting(self) -> Iterable[RevisionKey]:
         """The revisions that requests wait for."""
@@ -219,7 +221,7 @@ class ColdStarts:
 
     def _ask_for_nodes(self, wanted: RevisionKey, deployment: Deployment) -> None:
         """Starts a replica although no node can take it: a pending pod is what makes a cluster's
-        autoscaler add one. Once at a time, and nobody waits for it."""
+        autoscaler add one. Nobody waits for it, and callers that come again do not hammer."""
         if wanted in self._asking:
             return
 
@@ -228,10 +230,14 @@ class ColdStarts:
                 await self._waker.wake(wanted, deployment.wake_replicas)
             except ApiError as error:
                 log.warning("cannot ask for a node for %s: %s", wanted.cluster, error)
-            finally:
-                del self._asking[wanted]
+            await asyncio.sleep(self._settings.first_backoff)
 
-        self._asking[wanted] = asyncio.create_task(ask(), name=f"ask for {wanted.cluster}")
+        def asked(_: object) -> None:
+            del self._asking[wanted]
+
+        task = asyncio.create_task(ask(), name=f"ask for {wanted.cluster}")
+        self._asking[wanted] = task
+        task.add_done_callback(asked)
 
     def _wanted(self, asked: RevisionKey, deployment: Deployment) -> RevisionKey:
         """The revision to start: the one asked for, or, if it gets no traffic any more, the one

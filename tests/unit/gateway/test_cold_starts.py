@@ -297,3 +297,11 @@ async def test_a_change_looks_at_the_starts_of_its_own_deployment_only() -> None
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
     assert list(world.cold.starting()) == []
+
+
+async def test_a_node_is_asked_for_once_in_a_while_however_many_callers_come(world: World) -> None:
+    world.deploy(problem=("NoPlacement", "no node has room"))
+    for _ in range(5):
+        assert (await refusal(await world.ask())).status == 503
+    assert world.waker.woken == [(REVISION, 1)]
+    world.cold.close()
