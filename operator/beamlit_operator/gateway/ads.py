@@ -15,9 +15,10 @@ endpoints; clusters no route names any more go away after the routes were taken.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,13 +32,9 @@ from beamlit_operator.gateway.protos import (
     Message,
 )
 from beamlit_operator.gateway.resources import ResourceStore, ResourceType
+from beamlit_operator.gateway.warming import WarmingPatience
 
 log = logging.getLogger(__name__)
-
-WARMING_LIMIT = 30.0
-"""Seconds without a word of Envoy for which routes wait for clusters that it has not warmed. What
-it refuses it says, so this is for what nobody knows of: long enough that a machine under load,
-whose callers would get a 503 for a cluster on its way, never meets it."""
 
 RETIREMENT = 30.0
 """Seconds a cluster stays after traffic left it, for requests that were on their way to it."""
@@ -235,14 +232,14 @@ class AdsStream:
         self._leftovers = set()
 
     @property
-    def waits_for_warming(self) -> bool:
-        """Whether routes are held back until clusters are there."""
-        return bool(self._types[ResourceType.ROUTES].dirty and self._warming)
+    def warming(self) -> Set[str]:
+        """The clusters that hold routes back until they are there."""
+        return self._warming if self._types[ResourceType.ROUTES].dirty else frozenset()
 
-    def give_up_warming(self) -> None:
-        """Routes go out though some clusters are not there."""
-        self._given_up |= self._warming
-        self._warming = set()
+    def give_up_warming(self, clusters: Set[str]) -> None:
+        """Routes go out though these clusters are not there."""
+        self._given_up |= clusters
+        self._warming -= clusters
 
     def _find_warming(self, clusters: Iterable[str]) -> None:
         sent, known = self._types[ResourceType.CLUSTER].sent, self._store[ResourceType.CLUSTER]
@@ -398,7 +395,8 @@ class AdsServer(AdsServicer):  # type: ignore[misc]
     async def _write(
         self, stream: AdsStream, context: Any, wake: asyncio.Event, reader: asyncio.Task[None]
     ) -> None:
-        leftovers_go = asyncio.get_running_loop().time() + RETIREMENT
+        loop, patience = asyncio.get_running_loop(), WarmingPatience()
+        leftovers_go = loop.time() + RETIREMENT
         while not reader.done():
             wake.clear()
             for response in stream.next_responses():
@@ -406,18 +404,18 @@ class AdsServer(AdsServicer):  # type: ignore[misc]
                 await context.write(response)
             if stream.configured:
                 self._on_configured(stream, True)
-            limit = WARMING_LIMIT if stream.waits_for_warming else None
+            limit = patience.left(stream.warming, loop.time())
+            if limit is not None and limit <= 0:
+                log.warning("envoy did not take some clusters; routes are sent without them")
+                stream.give_up_warming(patience.waited_for)
+                continue
             if stream.has_leftovers:
-                rest = leftovers_go - asyncio.get_running_loop().time()
-                limit = min(limit or rest, max(rest, 0.0))
-            try:
+                rest = max(leftovers_go - loop.time(), 0.0)
+                limit = rest if limit is None else min(limit, rest)
+            with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(wake.wait(), limit)
-            except TimeoutError:
-                if stream.waits_for_warming:
-                    log.warning("envoy did not take some clusters; routes are sent without them")
-                    stream.give_up_warming()
-                if asyncio.get_running_loop().time() >= leftovers_go:
-                    stream.drop_leftovers()
+            if loop.time() >= leftovers_go:
+                stream.drop_leftovers()
 
     async def _read(self, stream: AdsStream, context: Any, wake: asyncio.Event) -> None:
         try:

@@ -231,7 +231,7 @@ def test_routes_wait_for_a_cluster_that_was_warming_when_the_agent_restarted(
     for response in envoy.responses:
         envoy.answer(response)
     assert envoy.sent() == []
-    assert envoy.stream.waits_for_warming
+    assert envoy.stream.warming
     envoy.ask(ENDPOINTS, "a")
     assert envoy.sent() == [("ENDPOINTS", ["a"], [])]
     envoy.answer(envoy.responses[0])
@@ -308,7 +308,7 @@ def test_routes_do_not_wait_for_endpoints_of_a_cluster_that_has_none(
 ) -> None:
     store.apply({CLUSTER: {"all": resource("all")}, ROUTES: {"routes": resource("2")}})
     envoy.accept_all()
-    assert not envoy.stream.waits_for_warming
+    assert not envoy.stream.warming
     assert envoy.stream.configured
 
 
