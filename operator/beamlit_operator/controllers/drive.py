@@ -8,6 +8,7 @@ indexes, and that puts keys on our queue.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import os
 import signal
 from collections.abc import Callable, Collection
@@ -54,9 +55,16 @@ async def connection(kubeconfig: str | None, **kwargs: Any) -> kopf.ConnectionIn
     kopf asks again whenever the API server answers 401, so rotated tokens are picked up.
     """
     path = kubeconfig or os.environ.get("KUBECONFIG")
-    in_cluster = "KUBERNETES_SERVICE_HOST" in os.environ
-    if not path and in_cluster:
-        return kopf.login_with_service_account(**kwargs)
+    host = os.environ.get("KUBERNETES_SERVICE_HOST")
+    if not path and host:
+        found = kopf.login_with_service_account(**kwargs)
+        if found is None:
+            return None
+        # kopf takes https://kubernetes.default.svc, which needs the cluster's DNS; our own client
+        # takes the address, as clients do, and both must see the same.
+        name = f"[{host}]" if ":" in host else host
+        port = os.environ.get("KUBERNETES_SERVICE_PORT", "443")
+        return dataclasses.replace(found, server=f"https://{name}:{port}")
     return await kubeconfig_connection(path or config.KUBE_CONFIG_DEFAULT_LOCATION)
 
 
