@@ -1,0 +1,60 @@
+"""Prints the part of constraints.txt that some packages need here, with its hashes.
+
+`python locked.py --project` is for what the project runs with, `python locked.py NAME...` for
+others. pip resolves within the lock; what it then installs is checked by hash.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+LOCK = Path("constraints.txt")
+_FIRST = re.compile(r"([A-Za-z0-9._-]+)==")
+
+
+def entries(text: str) -> dict[str, str]:
+    """Each package's lines in the lock, by its normalised name."""
+    found: dict[str, str] = {}
+    name = ""
+    for line in text.splitlines(keepends=True):
+        if first := _FIRST.match(line):
+            name = normalised(first[1])
+        if name:
+            found[name] = found.get(name, "") + line
+    return found
+
+
+def normalised(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def resolved(roots: list[str]) -> set[str]:
+    """The names of all that the roots need on this platform."""
+    options = ["--dry-run", "--ignore-installed", "--quiet", "--report", "-"]
+    command = [sys.executable, "-m", "pip", "install", *options, "--constraint", str(LOCK), *roots]
+    report = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    return {normalised(item["metadata"]["name"]) for item in report["install"]}
+
+
+def main(arguments: list[str]) -> int:
+    if arguments == ["--project"]:
+        arguments = tomllib.loads(Path("pyproject.toml").read_text())["project"]["dependencies"]
+    if not arguments:
+        print(__doc__, file=sys.stderr)
+        return 2
+    locked = entries(LOCK.read_text())
+    for name in sorted(resolved(arguments)):
+        if name not in locked:
+            print(f"{name} is not in {LOCK}: run `make lock`", file=sys.stderr)
+            return 1
+        sys.stdout.write(locked[name])
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
