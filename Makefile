@@ -17,7 +17,7 @@ WITH_TOOLS := exec env PATH="$$PATH:$(CURDIR)/$(BIN)"
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo dev test lint format crds plots lock bench-laptop bench-admission bench-devcluster bench-gateway \
-    bench-coldstart soak clean
+    bench-coldstart soak chart image clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -67,6 +67,7 @@ lint: $(READY) ## style, types, the rooms' borders, and that crds/ is up to date
 	$(BIN)/python -m $(PACKAGE).api.crd --check crds
 	$(BIN)/python -m $(PACKAGE).api.reference --check docs/reference.md
 	$(BIN)/python -m $(PACKAGE).controllers.admission.manifests --check manifests/admission
+	$(BIN)/python helm/generate.py --check
 
 format: $(READY) ## rewrite the code in the house's format
 	$(BIN)/ruff check --fix .
@@ -76,6 +77,21 @@ crds: $(READY) ## generate crds/ and docs/reference.md from the models
 	$(BIN)/python -m $(PACKAGE).api.crd crds
 	$(BIN)/python -m $(PACKAGE).api.reference docs/reference.md
 	$(BIN)/python -m $(PACKAGE).controllers.admission.manifests manifests/admission
+	$(BIN)/python helm/generate.py
+
+chart: $(READY) ## bring the chart's copies of CRDs and roles, and its table of values, up to date
+	$(BIN)/python helm/generate.py
+
+# Docker, or a program that is called so. IMAGE=... names the result.
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+IMAGE ?= ghcr.io/beamlit/beamlit-operator:$(VERSION)
+
+image: ## build the image of operator, agent and command line (needs Docker)
+	@docker info >/dev/null 2>&1 || { \
+	  echo "make image needs Docker with a running engine, and 'docker info' fails here." \
+	       "Without one, build the Dockerfile with another tool, such as buildah or kaniko." >&2; exit 1; }
+	docker build --build-arg VERSION=$(VERSION) --tag $(IMAGE) \
+	    --label org.opencontainers.image.revision="$$(git rev-parse HEAD)" .
 
 plots: $(READY) ## draw the simulated autoscaler for docs/autoscaling.md
 	$(BIN)/python -m tests.plots.autoscaling

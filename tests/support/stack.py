@@ -67,22 +67,29 @@ class Stack:
         self.hub = HubServer()
 
     def start(self) -> None:
-        self._store.start()
-        host, port = self._store.get_host_and_port()
-        self.store = f"http://{host}:{port}"
-        self.s3().create_bucket(Bucket="models")
-        self.s3().upload_file(str(SERVER), "models", "tiny/server.py")
-        self.hub.__enter__()
-        data = str(self.folder / "cluster")
-        quick = ("--autoscaler-sync", "1")
-        self._spawn("cluster", "devcluster", "--data-dir", data, *quick, *self.cluster_flags)
-        self.until(self.kubeconfig.exists, "the API server")
+        self.start_stores()
+        self.start_cluster()
         for crd in sorted((ROOT / "crds").glob("*.yaml")):
             self.kubectl("apply", "-f", str(crd))
         self.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
         self.prepare()
         self.start_gateway()
         self.start_operator()
+
+    def start_stores(self) -> None:
+        """Where models come from: an S3 store with one of them, and a Hub."""
+        self._store.start()
+        host, port = self._store.get_host_and_port()
+        self.store = f"http://{host}:{port}"
+        self.s3().create_bucket(Bucket="models")
+        self.s3().upload_file(str(SERVER), "models", "tiny/server.py")
+        self.hub.__enter__()
+
+    def start_cluster(self) -> None:
+        data = str(self.folder / "cluster")
+        quick = ("--autoscaler-sync", "1")
+        self._spawn("cluster", "devcluster", "--data-dir", data, *quick, *self.cluster_flags)
+        self.until(self.kubeconfig.exists, "the API server")
 
     def prepare(self) -> None:
         """What has to be in the cluster before anything of ours runs; for subclasses."""
