@@ -5,7 +5,7 @@ statistics access logger and not from its clusters' own: those count a 502 of ou
 Envoy thought of first, vanish together with a cluster, and cost memory for each one.
 
 The access log is one JSON line for each request, at its end. Paths stand without their query, which
-may hold a secret.
+may hold a secret, there and in spans.
 """
 
 from __future__ import annotations
@@ -71,6 +71,8 @@ FIELDS = {
     "woken_pod": f"%DYNAMIC_METADATA({names.METADATA}:pod)%",
 }
 """The access log's fields, and what Envoy fills them with."""
+
+_URL = "%REQ(X-FORWARDED-PROTO)%://%REQ(:AUTHORITY)%%PATH(NQ:PATH)%"
 
 
 def access_logs(settings: GatewaySettings) -> list[dict[str, Any]]:
@@ -209,7 +211,13 @@ def tracing(settings: GatewaySettings) -> dict[str, Any]:
         service_name="beamlit-gateway",
         sampler=_extension("envoy.tracers.opentelemetry.samplers.parent_based", sampler),
     )
-    return {"tracing": {"provider": _extension("opentelemetry", tracer)}}
+    return {
+        "tracing": {
+            "provider": _extension("opentelemetry", tracer),
+            # In place of Envoy's own, which has the query.
+            "custom_tags": [{"tag": "http.url", "value": _URL}],
+        }
+    }
 
 
 def _extension(name: str, config: Any) -> dict[str, Any]:
