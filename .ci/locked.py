@@ -10,6 +10,7 @@ import json
 import re
 import subprocess
 import sys
+import tempfile
 import tomllib
 from pathlib import Path
 
@@ -33,11 +34,21 @@ def normalised(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def resolved(roots: list[str]) -> set[str]:
+def pins(locked: dict[str, str]) -> str:
+    """The lock without its hashes: with them, pip wants the roots to be pinned as well."""
+    return "".join(lines.splitlines()[0].rstrip(" \\") + "\n" for lines in locked.values())
+
+
+def resolved(roots: list[str], locked: dict[str, str]) -> set[str]:
     """The names of all that the roots need on this platform."""
-    options = ["--dry-run", "--ignore-installed", "--quiet", "--report", "-"]
-    command = [sys.executable, "-m", "pip", "install", *options, "--constraint", str(LOCK), *roots]
-    report = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    with tempfile.NamedTemporaryFile("w", suffix=".txt") as constraints:
+        constraints.write(pins(locked))
+        constraints.flush()
+        options = ["--dry-run", "--ignore-installed", "--quiet", "--report", "-"]
+        options += ["--constraint", constraints.name]
+        command = [sys.executable, "-m", "pip", "install", *options, *roots]
+        # What pip complains of is for people to see.
+        report = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
     return {normalised(item["metadata"]["name"]) for item in report["install"]}
 
 
@@ -48,7 +59,7 @@ def main(arguments: list[str]) -> int:
         print(__doc__, file=sys.stderr)
         return 2
     locked = entries(LOCK.read_text())
-    for name in sorted(resolved(arguments)):
+    for name in sorted(resolved(arguments, locked)):
         if name not in locked:
             print(f"{name} is not in {LOCK}: run `make lock`", file=sys.stderr)
             return 1
