@@ -42,6 +42,10 @@ AT_ONCE = 8
 MISSING_SECRET_RECHECK = 3.0
 """Seconds between two looks for a Secret that does not exist."""
 
+FIRST_SECRET_RECHECK = 0.25
+"""The first of these pauses; each is twice as long as the last. Files of one folder are applied by
+name, so the Secret often comes a moment after the Model."""
+
 FAILING_RECHECK = 15.0
 """Seconds between two looks at the Secret of an origin that cannot be used."""
 
@@ -92,6 +96,8 @@ class _Page:
     """When the store itself may be asked again, should the Secret not change before."""
     looked: float = float("-inf")
     """When the store was last asked."""
+    missed: int = 0
+    """How often in a row the Secret was not there."""
     task: asyncio.Task[None] | None = None
     waiting: set[Key] = field(default_factory=set)
 
@@ -218,7 +224,9 @@ class OriginBook:
             page.answer = Failed(Reason.SECRET_NOT_FOUND, str(problem), False)
             page.secret_version = None
             page.store_due = 0.0
-            page.due = self._clock() + MISSING_SECRET_RECHECK
+            pause = FIRST_SECRET_RECHECK * 2 ** min(page.missed, 10)
+            page.due = self._clock() + min(pause, MISSING_SECRET_RECHECK)
+            page.missed += 1
             return
         except ApiError as error:
             log.warning("the Secret of %s could not be read: %s", question.ref.place, error)
@@ -227,6 +235,7 @@ class OriginBook:
                 page.answer = Failed(Reason.UNREACHABLE, message, False)
             page.due = self._clock() + FAILING_RECHECK
             return
+        page.missed = 0
         version = credentials.version if credentials else None
         now = self._clock()
         unchanged = isinstance(page.answer, Failed) and version == page.secret_version

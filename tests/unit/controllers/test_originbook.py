@@ -13,6 +13,7 @@ from beamlit_operator.controllers.keys import Key, Kind, Workspace
 from beamlit_operator.controllers.originbook import (
     DOUBT_RECHECK,
     FAILING_RECHECK,
+    FIRST_SECRET_RECHECK,
     MISSING_SECRET_RECHECK,
     Failed,
     Found,
@@ -124,8 +125,24 @@ async def test_a_missing_secret_is_told_and_looked_for_often() -> None:
     assert "Secret s3" in missing.message
     assert lab.looks == 0
     await lab.secret()
-    lab.now += MISSING_SECRET_RECHECK
+    # Files of one folder are applied by name: the Secret often comes a moment after the Model.
+    lab.now += FIRST_SECRET_RECHECK
     assert isinstance(await lab.ask(), Found)
+
+
+async def test_a_secret_that_stays_missing_is_looked_for_every_few_seconds() -> None:
+    lab = Lab()
+    await lab.ask()
+    for _ in range(20):
+        lab.now += MISSING_SECRET_RECHECK
+        await lab.ask()
+    asked = lab.kube.calls[("get", "secrets")]
+    lab.now += MISSING_SECRET_RECHECK - 0.1
+    await lab.ask()
+    assert lab.kube.calls[("get", "secrets")] == asked
+    lab.now += 0.1
+    await lab.ask()
+    assert lab.kube.calls[("get", "secrets")] == asked + 1
 
 
 async def test_a_changed_secret_is_tried_before_the_store_would_be_asked_again() -> None:

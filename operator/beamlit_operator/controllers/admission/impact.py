@@ -216,4 +216,8 @@ def _both(one: str, many: str, rest: str) -> tuple[str, str]:
 
 
 def _overridden(policy: EffectivePolicy) -> Iterator[tuple[Trace, str]]:
-    return ((row, bound) for row, bound in losing(policy) if row.effect is Effect.OVERRIDDEN)
+    """The policies that stronger ones override, with these. What only waits for a missing one is
+    told as that."""
+    return (
+        (row, bound) for row, bound in losing(policy) if row.effect is Effect.OVERRIDDEN and bound
+    )

@@ -212,6 +212,14 @@ def test_an_environment_that_makes_an_optional_policy_void_says_so() -> None:
     assert any(w.startswith("Policy gone does not exist yet") for w in said)
 
 
+def test_a_policy_that_waits_for_a_missing_one_is_not_called_overridden_by_nobody() -> None:
+    workspace = governed().environment("dev", **{"gone": True})
+    workspace.deployment("iris", environment="dev", policies=[{"name": "late"}])
+    spec = {"type": "location", "locations": [{"type": "country", "name": "au"}]}
+    said = workspace.ask(Kind.POLICY, "CREATE", new=body(Kind.POLICY, "late", spec)).warnings
+    assert not any("overridden" in warning for warning in said), said
+
+
 def test_an_environment_edit_tells_whom_it_moves_and_what_it_breaks() -> None:
     workspace = governed().environment("production")
     workspace.deployment("in-us", on="us").deployment("in-eu", on="eu")
