@@ -281,6 +281,8 @@ class Operator:
         self._reconciler.use(catalogue)
         if self.webhook is not None:
             self.webhook.use(self._reconciler.settings)
+        if self.guard is not None:
+            self.guard.use(self._reconciler.settings)
         for key in self.indexes.all_keys():
             if key.kind in (Kind.MODEL_DEPLOYMENT, Kind.POLICY):
                 self.queue.add(key)

@@ -126,6 +126,16 @@ def one_more_region(pod: Json) -> None:
     terms(pod)[0]["matchExpressions"][0]["values"].append("eu-west-1")
 
 
+def without_its_zones(pod: Json) -> None:
+    """Of a region that reaches abroad, some zones are kept out."""
+    zone = "topology.kubernetes.io/zone"
+    before = copy.deepcopy(terms(pod))
+    for term in terms(pod):
+        kept = [each for each in term["matchExpressions"] if each["key"] != zone]
+        term["matchExpressions"] = kept
+    assert terms(pod) != before
+
+
 def only_preferred(pod: Json) -> None:
     node = pod["spec"]["affinity"]["nodeAffinity"]
     preferred = [{"weight": 1, "preference": term} for term in terms(pod)]
@@ -143,6 +153,7 @@ WAYS_ROUND = (
     one_more_way,
     anywhere,
     one_more_region,
+    without_its_zones,
     only_preferred,
     on_a_node,
 )

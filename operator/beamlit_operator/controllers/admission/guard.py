@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from dataclasses import replace
 
 from beamlit_operator.api import labels
 from beamlit_operator.controllers.admission.picture import Picture
@@ -17,7 +18,7 @@ from beamlit_operator.controllers.admission.placements import LARGEST, Book
 from beamlit_operator.controllers.plan import Plan
 from beamlit_operator.kube import CONFIG_MAPS, DEPLOYMENTS, ApiError, Json, KubeClient, ObjectKey
 from beamlit_operator.policy import effective_policy
-from beamlit_operator.policy.nodes import ARCHITECTURE
+from beamlit_operator.workloads.native import Settings
 
 log = logging.getLogger(__name__)
 
@@ -39,13 +40,14 @@ class Guard:
         self._client = client
         self._namespace = namespace
         self._picture = picture
-        catalogue = picture.settings.catalogue
-        gpus = (label for gpu in catalogue.gpus.values() for label in gpu.labels)
-        self._book = Book(
-            catalogue=catalogue, hardware_labels=(ARCHITECTURE, labels.NODE_FLAVOR, *gpus)
-        )
+        self._book = Book(catalogue=picture.settings.catalogue)
         self._changed = asyncio.Event()
         self._too_large = False
+
+    def use(self, settings: Settings) -> None:
+        """From now on judges by these settings; every deployment is to be noted anew."""
+        self._picture = replace(self._picture, settings=settings)
+        self._book.use(settings.catalogue)
 
     def note(self, key: ObjectKey, plan: Plan) -> None:
         """A ModelDeployment was brought to its plan, or is gone."""

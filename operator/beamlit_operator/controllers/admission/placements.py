@@ -21,13 +21,14 @@ sets they were made for, so that a restarted operator can judge them again.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from beamlit_operator.api import labels
 from beamlit_operator.kube import Json, ObjectKey
 from beamlit_operator.policy import Catalogue, EffectivePolicy
+from beamlit_operator.policy.nodes import ARCHITECTURE, ZONE
 from beamlit_operator.workloads.placing import (
     FLAVORS_ANNOTATION,
     LOCATIONS_ANNOTATION,
@@ -44,7 +45,7 @@ LARGEST = 900_000
 """Characters of all entries; a ConfigMap takes 1 MiB. Room for about 8,000 deployments."""
 
 _LOCATION = frozenset(
-    (labels.NODE_LOCATION, labels.NODE_COUNTRY, labels.NODE_CONTINENT, labels.NODE_REGION)
+    (labels.NODE_LOCATION, labels.NODE_COUNTRY, labels.NODE_CONTINENT, labels.NODE_REGION, ZONE)
 )
 _REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
 
@@ -80,28 +81,34 @@ class Placement:
         return made_for is not None and allows_no_more(made_for, policy, catalogue=catalogue)
 
 
-def placement_of(deployment: Json, *, hardware_labels: Container[str]) -> Placement:
+def placement_of(deployment: Json, *, hardware: Container[str]) -> Placement:
     """The placement in a Deployment as the operator wants it.
 
     Args:
         deployment: the Deployment.
-        hardware_labels: the node labels by which hardware is chosen.
+        hardware: the node labels by which hardware is chosen.
     """
     notes = deployment["metadata"].get("annotations") or {}
     locations: dict[str, None] = {}
-    hardware: dict[str, None] = {}
+    chosen: dict[str, None] = {}
     for term in _terms(deployment["spec"]["template"]["spec"]):
         expressions = term.get("matchExpressions") or []
         first = _leading(expressions, _LOCATION)
-        second = _leading(expressions[len(first) :], hardware_labels)
+        second = _leading(expressions[len(first) :], hardware)
         locations["".join(map(line, first))] = None
-        hardware["".join(map(line, second))] = None
+        chosen["".join(map(line, second))] = None
     return Placement(
         location=";".join(locations),
-        hardware=";".join(hardware),
+        hardware=";".join(chosen),
         locations_allowed=notes.get(LOCATIONS_ANNOTATION, ""),
         flavors_allowed=notes.get(FLAVORS_ANNOTATION, ""),
     )
+
+
+def hardware_labels(catalogue: Catalogue) -> frozenset[str]:
+    """The node labels by which pods choose hardware."""
+    gpus = (label for gpu in catalogue.gpus.values() for label in gpu.labels)
+    return frozenset((ARCHITECTURE, labels.NODE_FLAVOR, *gpus))
 
 
 def line(expression: Mapping[str, Any]) -> str:
@@ -127,11 +134,15 @@ def _leading(expressions: Sequence[Json], keys: Container[str]) -> list[Json]:
 class Book:
     """The placements of all deployments. Knows nothing of the cluster; told of every plan."""
 
-    def __init__(self, *, catalogue: Catalogue, hardware_labels: Iterable[str]) -> None:
-        self._catalogue = catalogue
-        self._hardware = frozenset(hardware_labels)
+    def __init__(self, *, catalogue: Catalogue) -> None:
+        self.use(catalogue)
         self._made: dict[ObjectKey, tuple[Placement, ...]] = {}
         self._entries: dict[ObjectKey, tuple[str, ...]] = {}
+
+    def use(self, catalogue: Catalogue) -> None:
+        """From now on judges by this catalogue; what was decided is to be decided anew."""
+        self._catalogue = catalogue
+        self._hardware = hardware_labels(catalogue)
 
     def load(self, data: Mapping[str, str]) -> None:
         """Takes up what an earlier operator wrote; what cannot be read is left out."""
@@ -154,7 +165,7 @@ class Book:
         """
         made = self._made.get(key, ())
         if wanted is not None:
-            latest = placement_of(wanted, hardware_labels=self._hardware)
+            latest = placement_of(wanted, hardware=self._hardware)
             made = (latest, *(each for each in made if each != latest))[:KEPT]
         made = tuple(each for each in made if each.within(policy, catalogue=self._catalogue))
         self._made[key] = made
