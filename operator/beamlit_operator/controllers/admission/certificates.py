@@ -144,11 +144,18 @@ def is_pair(pair: Pair) -> bool:
 
 
 def _usable(bundle: Bundle, now: datetime) -> bool:
-    """Whether it can be gone on from: readable, and the authority can still sign."""
-    pairs = [bundle.authority, bundle.serving, *([bundle.next] if bundle.next else [])]
-    if not all(is_pair(pair) for pair in pairs):
-        return False
+    """Whether it can be gone on from: readable, and the authority can still sign.
+
+    Somebody else may have written the Secret, with keys of another kind or a certificate for no
+    name: that is made anew, too.
+    """
+    signers = [bundle.authority, *([bundle.next] if bundle.next else [])]
     try:
+        if not all(is_pair(pair) for pair in (*signers, bundle.serving)):
+            return False
+        if not all(_signs(pair) for pair in signers):
+            return False
+        _names(bundle.serving.certificate)
         authority = _read(bundle.authority.certificate)
         _read(bundle.serving.certificate).verify_directly_issued_by(authority)
         if bundle.previous is not None:
@@ -156,6 +163,11 @@ def _usable(bundle: Bundle, now: datetime) -> bool:
     except Exception:
         return False
     return authority.not_valid_after_utc > now
+
+
+def _signs(pair: Pair) -> bool:
+    key = serialization.load_pem_private_key(pair.key, None)
+    return isinstance(key, ec.EllipticCurvePrivateKey)
 
 
 def _is_old(certificate: bytes, now: datetime) -> bool:

@@ -28,10 +28,14 @@ def load(context: ssl.SSLContext, pair: Pair) -> None:
     """From now on, handshakes show this certificate.
 
     Raises:
-        ssl.SSLError: certificate and key do not belong together, or cannot be read.
+        ssl.SSLError: certificate and key do not belong together, or cannot be read. Handshakes go
+            on showing the one before.
     """
     # The library reads files only; this one has no name that anybody else could open.
     with _file(pair.certificate + pair.key) as path:
+        # OpenSSL takes the certificate before it looks at the key, and drops the key that it had:
+        # a pair that does not match would leave the context with neither.
+        server_context().load_cert_chain(path)
         context.load_cert_chain(path)
 
 
