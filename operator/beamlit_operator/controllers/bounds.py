@@ -53,7 +53,7 @@ def outside(
         if labels is None or metadata.get("deletionTimestamp"):
             continue
         hardware = policy.flavor.allowed
-        if hardware is not None and devices_of(pod.get("spec") or {}):
+        if hardware is not None and devices_of(pod.get("spec") or {}, catalogue=catalogue):
             # That the node's processor is allowed does not allow its GPU.
             hardware = frozenset(value for value in hardware if value.kind == "gpu")
         if location_allows(policy.location.allowed, labels, catalogue=catalogue) and (

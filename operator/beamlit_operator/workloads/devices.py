@@ -23,15 +23,19 @@ class DeviceNotAllowedError(Exception):
     """A pod asks for a device of a kind that policies do not allow; says so to a person."""
 
 
-def devices_of(pod: Mapping[str, Any]) -> frozenset[str]:
-    """The GPU resources that the containers of a pod spec ask for, such as `nvidia.com/gpu`."""
+def devices_of(pod: Mapping[str, Any], *, catalogue: Catalogue) -> frozenset[str]:
+    """The GPU resources that the containers of a pod spec ask for, such as `nvidia.com/gpu`.
+
+    Those of the catalogue count too: a cluster may have devices that nobody else knows.
+    """
+    known = {device.resource for device in catalogue.devices.values()}
     return frozenset(
         name
         for kind in ("containers", "initContainers")
         for container in pod.get(kind) or ()
         for part in ("limits", "requests")
         for name, amount in _amounts(container, part)
-        if is_gpu(name) and str(amount) != "0"
+        if (is_gpu(name) or name in known) and str(amount) != "0"
     )
 
 
@@ -65,7 +69,7 @@ def flavors_to_place(
     Raises:
         DeviceNotAllowedError: no allowed flavor has the device.
     """
-    devices = devices_of(pod)
+    devices = devices_of(pod, catalogue=catalogue)
     if allowed is None or not devices or any(each.type == "gpu" for each in requested):
         return tuple(requested)
     fitting = sorted(

@@ -158,14 +158,13 @@ class _Verdicts:
             return False
         spec = pod.get("spec") or {}
         node = spec.get("nodeName") or ""
-        key = (id(shape), node, bool(devices_of(spec)))
+        catalogue = self._picture.settings.catalogue
+        key = (id(shape), node, bool(devices_of(spec, catalogue=catalogue)))
         if key not in self._known:
             labels = self._picture.node_labels(node)
             known = {node: labels} if labels is not None else {}
             after, before = (
-                bounds.outside(
-                    [pod], policy, node_labels=known, catalogue=self._picture.settings.catalogue
-                )
+                bounds.outside([pod], policy, node_labels=known, catalogue=catalogue)
                 for policy in (shape.after, shape.before)
             )
             self._known[key] = bool(after) and not before
