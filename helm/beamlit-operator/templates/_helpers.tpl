@@ -102,11 +102,13 @@ tolerations: {{- toYaml . | nindent 2 }}
 {{- with .values.affinity }}
 affinity: {{- toYaml . | nindent 2 }}
 {{- end }}
+{{- $selector := include "beamlit.selector" . }}
 topologySpreadConstraints:
 {{- if .values.topologySpreadConstraints }}
-{{- toYaml .values.topologySpreadConstraints | nindent 2 }}
+{{- range .values.topologySpreadConstraints }}
+  - {{- merge (dict) . (dict "labelSelector" (dict "matchLabels" (fromYaml $selector))) | toYaml | nindent 4 }}
+{{- end }}
 {{- else }}
-{{- $selector := include "beamlit.selector" . }}
 {{- range list "kubernetes.io/hostname" "topology.kubernetes.io/zone" }}
   - maxSkew: 1
     topologyKey: {{ . }}

@@ -47,7 +47,12 @@ class Installer:
                 wait=False,
                 disable_openapi_validation=False,
             )
-            return await stored(self.client, namespace)
+            rendered = await stored(self.client, namespace)
+            # What can be installed can be upgraded at once, to the same.
+            await self.helm.Upgrade(configuration).run(
+                RELEASE, str(CHART), values or {}, wait=False, disable_openapi_validation=False
+            )
+            return rendered
         finally:
             # Nothing was stored of what could not be rendered.
             with contextlib.suppress(self.helm.ReleaseNotFoundError):

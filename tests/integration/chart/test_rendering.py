@@ -194,6 +194,8 @@ def check_services_lead_to_ports_of_pods(rendered: Rendered) -> None:
             for either in (port["name"], port["containerPort"])
         }
         assert {port["targetPort"] for port in spec["ports"]} <= ports
+        for constraint in pod["topologySpreadConstraints"]:
+            assert constraint["labelSelector"]["matchLabels"] == spec["selector"]
     for policy in rendered.all("NetworkPolicy"):
         assert policy["spec"]["policyTypes"] == ["Ingress"]
 
