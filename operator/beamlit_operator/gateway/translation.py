@@ -110,10 +110,12 @@ class Translator:
         """The route table, without what Envoy does not take. Apart from the rest, because it is one
         resource however large it is: changes that come together are worth one table."""
         self.rerouted = False
-        views = self.trial.propose(self._views)
-        self._routes.take(views)
-        table = _table(self._routes)
-        self.trial.offered(table.version, views)
+        while True:
+            views = self.trial.propose(self._views)
+            self._routes.take(views)
+            table = _table(self._routes)
+            if not self.trial.offered(table.version, views):
+                break
         return {ResourceType.ROUTES: {names.ROUTES: table}}
 
     @property

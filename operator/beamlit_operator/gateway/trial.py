@@ -54,6 +54,8 @@ class RouteTrial:
         self._groups: deque[frozenset[DeploymentKey]] = deque()
         self._offered: OrderedDict[str, dict[DeploymentKey, Deployment]] = OrderedDict()
         self._latest = ""
+        self._answer: str | None = None
+        """Envoy's words on the latest table, empty if it took it; None until it answered."""
         self._left_out: deque[frozenset[DeploymentKey]] = deque()
 
     @property
@@ -84,13 +86,22 @@ class RouteTrial:
                 found[key] = self._accepted[key]
         return found
 
-    def offered(self, version: str, views: dict[DeploymentKey, Deployment]) -> None:
-        """A table of this version was built of these."""
+    def offered(self, version: str, views: dict[DeploymentKey, Deployment]) -> bool:
+        """A table of this version was built of these; returns whether another one is to be offered
+        in its place: Envoy, which has it already, is not asked again.
+
+        Tables are equal where deployments differ in what routes do not say (a limit, say).
+        """
+        answer = self._answer if version == self._latest else None
+        self._answer = answer
         self._latest = version
         self._offered[version] = views
         self._offered.move_to_end(version)
         while len(self._offered) > REMEMBERED:
             self._offered.popitem(last=False)
+        if answer is None or (answer and not self._groups):
+            return False
+        return self.settled(version, answer)
 
     def settled(self, version: str, refused: str) -> bool:
         """Envoy answered; returns whether another table is to be offered."""
@@ -102,6 +113,7 @@ class RouteTrial:
         if version != self._latest:
             # The answer to a newer one is on its way, and says all there is to know.
             return False
+        self._answer = refused
         if not refused:
             if self._left_out:
                 self._groups = _halves(self._left_out.popleft())

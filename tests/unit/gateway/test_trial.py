@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.support.gatewayobjects import model_deployment
 
+from beamlit_operator.gateway.balancing import Balancing
 from beamlit_operator.gateway.catalog import Deployment, parse_deployment
 from beamlit_operator.gateway.names import DeploymentKey, Workspace
 from beamlit_operator.gateway.trial import PARTS, RouteTrial
@@ -55,6 +58,55 @@ def test_all_but_the_culprits_get_through(before: set[int], bad: set[int]) -> No
     assert envoy.has == {k: v for k, v in wanted.items() if v not in envoy.bad}
     assert set(envoy.trial.culprits) == {key(number) for number in bad}
     assert envoy.tables <= 3 + PARTS + 10 * max(1, len(bad))
+
+
+class EnvoyOfOneStore(Envoy):
+    """Is sent a table only if it differs from the last one, as everything in a store."""
+
+    def __init__(self, *bad: Deployment) -> None:
+        super().__init__(*bad)
+        self.table: dict[DeploymentKey, Deployment] = {}
+
+    def offer(self, wanted: dict[DeploymentKey, Deployment]) -> None:
+        while True:
+            views = self.trial.propose(wanted)
+            table = without_limits(views)
+            if self.trial.offered(str(sorted(table.items())), views):
+                continue
+            if table == self.table:
+                return
+            self.table = table
+            refused = any(found in self.bad for found in table.values())
+            if not refused:
+                self.has = table
+            if not self.trial.settled(str(sorted(table.items())), "bad route" if refused else ""):
+                return
+
+
+def without_limits(views: dict[DeploymentKey, Deployment]) -> dict[DeploymentKey, Deployment]:
+    """As a route table has them."""
+    return {key: replace(found, balancing=Balancing()) for key, found in views.items()}
+
+
+@given(
+    st.lists(
+        st.dictionaries(st.integers(0, 5), st.tuples(st.integers(1, 3), st.integers(0, 2))),
+        max_size=6,
+    )
+)
+def test_changes_that_no_route_tells_of_hold_nobody_back(
+    steps: list[dict[int, tuple[int, int]]],
+) -> None:
+    envoy = EnvoyOfOneStore(*(view(number, 3) for number in range(6)))
+    wanted = {key(number): view(number) for number in range(6)}
+    envoy.offer(wanted)
+    for step in steps:
+        for number, (version, limit) in step.items():
+            limited = replace(view(number, version), balancing=Balancing(max_concurrency=limit))
+            wanted = {**wanted, key(number): limited}
+        envoy.offer(wanted)
+        good = {k: v for k, v in without_limits(wanted).items() if v not in envoy.bad}
+        assert {k: envoy.has[k] for k in good} == good
 
 
 @given(st.integers(3, 100), st.data())
