@@ -134,7 +134,7 @@ class AdsStream:
         subscription = self._types[type_]
         self._subscribe(type_, subscription, request)
         if not request.response_nonce:
-            return None
+            return self._has_already(type_, request.initial_resource_versions)
         versions = subscription.in_flight.pop(request.response_nonce, {})
         refused = str(request.error_detail.message) if request.HasField("error_detail") else ""
         settled = Settled(type_, versions, refused)
@@ -160,6 +160,12 @@ class AdsStream:
             self._warm -= names - there
             self._warming -= names
         return settled
+
+    def _has_already(self, type_: ResourceType, versions: Mapping[str, str]) -> Settled | None:
+        """What Envoy took by an earlier stream, which may have ended before it could say so."""
+        known = self._store[type_]
+        same = {n: v for n, v in versions.items() if n in known and known[n].version == v}
+        return Settled(type_, same) if same else None
 
     def _subscribe(self, type_: ResourceType, to: _Subscription, request: Message) -> None:
         asked = set(request.resource_names_subscribe)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from beamlit_operator.gateway.ads import AdsStream
+from beamlit_operator.gateway.ads import AdsStream, Settled
 from beamlit_operator.gateway.protos import Cluster, DeltaRequest
 from beamlit_operator.gateway.resources import Resource, ResourceStore, ResourceType
 
@@ -218,6 +218,16 @@ def test_an_envoy_that_reconnects_gets_only_what_it_misses(store: ResourceStore)
     assert envoy.stream.has_leftovers
     envoy.stream.drop_leftovers()
     assert envoy.sent() == [("CLUSTER", [], ["gone"])]
+
+
+def test_what_an_envoy_that_reconnects_has_already_counts_as_taken(store: ResourceStore) -> None:
+    stream, current = AdsStream(store), store[ROUTES]["routes"].version
+    for versions, expected in (
+        ({"routes": current, "gone": "1"}, Settled(ROUTES, {"routes": current})),
+        ({"routes": "of the earlier agent"}, None),
+    ):
+        request = DeltaRequest(type_url=ROUTES.value, initial_resource_versions=versions)
+        assert stream.receive(request) == expected
 
 
 def test_routes_wait_for_a_cluster_that_was_warming_when_the_agent_restarted(
