@@ -131,6 +131,11 @@ class Stack:
         self.until(lambda: answers(f"http://127.0.0.1:{self._admin_port}/readyz"), "the gateway")
 
     def start_operator(self) -> None:
+        self.spawn_operator()
+        self.until_operator()
+
+    def spawn_operator(self) -> None:
+        """Starts the operator and does not wait for it."""
         self._spawn(
             "operator",
             "controllers",
@@ -140,6 +145,8 @@ class Stack:
             *("--scale-to-zero-grace", "2"),
             *("--hub-endpoint", self.hub.endpoint),
         )
+
+    def until_operator(self) -> None:
         self.until(
             lambda: answers(f"http://127.0.0.1:{self._operator_port}/readyz"), "the operator"
         )

@@ -16,6 +16,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 import yaml
+from tests.integration.governance.traffic import PATIENCE
 from tests.integration.system.conftest import Workspace
 from tests.support.stack import ROOT, Stack, free_port, running_stack
 
@@ -77,7 +78,7 @@ class GovernedStack(Stack):
     ) -> Json:
         """Waits for a line of the operator's log about an object."""
         wanted = {"workspace": workspace.name, "kind": kind, "object": name, **fields}
-        deadline = time.monotonic() + 40
+        deadline = time.monotonic() + PATIENCE
         while True:
             for line in self.operator_log():
                 if all(line.get(field) == value for field, value in wanted.items()):

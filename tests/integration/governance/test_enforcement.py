@@ -42,6 +42,18 @@ def measured(what: str, seconds: float) -> None:
     assert seconds < RULE_8
 
 
+async def started_again(stack) -> tuple[float, float]:
+    """When the operator was started and when it was ready; the load goes on in between.
+
+    How long a process takes to start is the machine's matter; rule 8 counts from when it is there.
+    """
+    starting = time.monotonic()
+    # Not from another thread: a part ends with the thread that made it.
+    stack.spawn_operator()
+    await asyncio.to_thread(stack.until_operator)
+    return starting, time.monotonic()
+
+
 async def moved(load: Load, what: str, change: Callable[[], Awaitable[object]], *, to: str) -> None:
     """Makes a change; the load has to end up on one node, in time and without an error."""
     forbidden = set(NODES.values()) - {NODES[to]}
@@ -113,13 +125,12 @@ async def test_the_operator_may_die_in_the_middle_of_a_tightening(workspace, sta
         await load.watch(0.5)
         # What runs goes on while nobody is there to end it.
         assert load.answers[-1].node == NODES["us"]
-        stack.start_operator()
-        back = time.monotonic()
+        starting, back = await started_again(stack)
         await load.until(lambda answer: answer.node == NODES["eu"])
         await load.watch(1.0)
         last = load.last_from({NODES["us"], NODES["au"]}, since=back)
         measured("a restart in the middle", last)
-        assert not load.errors(since=back)
+        assert not load.errors(since=starting), load.errors(since=starting)[:5]
     line = await stack.until_log_of(workspace, "Policy", "where", audit="changed", generation=2)
     assert line["manager"] == "test"
     assert (line["action"], line["before"]) == ("changed", None), "what was, nobody saw"
@@ -137,13 +148,12 @@ async def test_what_wakes_outside_while_the_operator_is_away_ends_when_it_is_bac
     status, body = await workspace.call()
     assert (status, body["node"]) == (200, NODES["us"]), "the last placement that was decided"
     async with load_on(workspace) as load:
-        stack.start_operator()
-        back = time.monotonic()
+        starting, back = await started_again(stack)
         await load.until(lambda answer: answer.node == NODES["au"])
         await load.watch(1.0)
         last = load.last_from({NODES["us"], NODES["eu"]}, since=back)
         measured("woken while the operator was away", last)
-        assert not load.errors(since=back)
+        assert not load.errors(since=starting), load.errors(since=starting)[:5]
 
 
 async def test_a_flavor_that_is_allowed_no_more_ends_its_pods_and_is_told(workspace, stack):

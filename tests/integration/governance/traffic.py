@@ -14,6 +14,10 @@ CALLERS = 4
 PAUSE = 0.02
 """Seconds between two requests of one caller."""
 
+PATIENCE = 120.0
+"""Seconds for what has to happen some time: pods start, on a slow machine too. What has to happen
+*soon* is measured by when the last forbidden answer came, however long this took."""
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -49,7 +53,9 @@ class Load:
         found = [each.at - since for each in self.since(since) if each.node in nodes]
         return max(found, default=0.0)
 
-    async def until(self, condition: Callable[[Answer], bool], *, within: float = 40) -> Answer:
+    async def until(
+        self, condition: Callable[[Answer], bool], *, within: float = PATIENCE
+    ) -> Answer:
         """The next answer that is so."""
         start = time.monotonic()
         while time.monotonic() - start < within:
