@@ -73,6 +73,12 @@ def _pod_template(deployment: ModelDeployment) -> Iterator[Unsupported]:
             "spec.podTemplate.spec.nodeName",
             "spec.podTemplate.spec.nodeName would bypass the policies: use nodeSelector",
         )
+    if spec.get("resourceClaims"):
+        yield Unsupported(
+            "spec.podTemplate.spec.resourceClaims",
+            "spec.podTemplate.spec.resourceClaims asks for devices that flavor policies do not "
+            "see: use spec.flavors",
+        )
     for field in ("hostNetwork", "hostPID", "hostIPC"):
         if spec.get(field):
             yield _host(f"spec.podTemplate.spec.{field}")

@@ -409,6 +409,11 @@ def test_nothing_is_made_while_a_policy_is_missing() -> None:
         ({"rollout": {"strategy": "Canary"}}, "UnsupportedField", "BlueGreen"),
         ({"podTemplate": {"spec": {"nodeName": "n"}}}, "UnsupportedField", "nodeSelector"),
         ({"podTemplate": {"spec": {"hostNetwork": True}}}, "UnsupportedField", "hostNetwork"),
+        (
+            {"podTemplate": {"spec": {"resourceClaims": [{"name": "gpu"}]}}},
+            "UnsupportedField",
+            "spec.flavors",
+        ),
         ({"podTemplate": {"spec": {"containers": "no"}}}, "InvalidSpec", "list of objects"),
         ({"podTemplate": {"spec": []}}, "InvalidSpec", "must be an object"),
         ({"podTemplate": {"image": "x"}}, "InvalidSpec", "spec.podTemplate.image"),
