@@ -2,7 +2,7 @@
 
 from beamlit_operator.policy.algebra import Value, ValueSet, written
 from beamlit_operator.policy.attachments import IgnoredAttempt
-from beamlit_operator.policy.catalogue import Catalogue, built_in
+from beamlit_operator.policy.catalogue import Catalogue
 from beamlit_operator.policy.effective import (
     Aspect,
     Effect,
@@ -14,6 +14,7 @@ from beamlit_operator.policy.effective import (
 )
 from beamlit_operator.policy.explain import explain_json, explain_lines, policy_status
 from beamlit_operator.policy.locations import PolicyType, normal, unknown
+from beamlit_operator.policy.reading import built_in
 
 __all__ = [
     "Aspect",

@@ -8,7 +8,7 @@ compares what a node's label says exactly, so a region or zone also keeps how it
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property
 
 CONTINENTS: Mapping[str, str] = {
     "af": "Africa",
@@ -244,12 +244,3 @@ class Catalogue:
     def node_labels(self) -> frozenset[str]:
         """The labels of nodes by which GPU types are known."""
         return frozenset(label for gpu in self.gpus.values() for label in gpu.labels)
-
-
-@cache
-def built_in() -> Catalogue:
-    """The built-in catalogue, read from the packaged data once."""
-    # Imported here: most of what imports this module never asks the catalogue anything.
-    from beamlit_operator.policy.reading import packaged
-
-    return packaged()

@@ -60,8 +60,9 @@ from beamlit_operator.policy.attachments import (
     attachments,
     defect,
 )
-from beamlit_operator.policy.catalogue import Catalogue, built_in
+from beamlit_operator.policy.catalogue import Catalogue
 from beamlit_operator.policy.locations import Entries, PolicyType, algebra, parsed
+from beamlit_operator.policy.reading import built_in
 
 
 class Effect(StrEnum):

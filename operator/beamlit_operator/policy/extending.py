@@ -12,8 +12,15 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from beamlit_operator.policy.catalogue import Catalogue, built_in
-from beamlit_operator.policy.reading import FLAVORS, REGIONS, BadEntryError, Reading, parse_yaml
+from beamlit_operator.policy.catalogue import Catalogue
+from beamlit_operator.policy.reading import (
+    FLAVORS,
+    REGIONS,
+    BadEntryError,
+    Reading,
+    built_in,
+    parse_yaml,
+)
 
 CONFIG_MAP = "beamlit-catalogue"
 """The ConfigMap's usual name, in the operator's namespace."""

@@ -25,7 +25,7 @@ from typing import Any
 from beamlit_operator.api import labels as names
 from beamlit_operator.api.policy import Flavor
 from beamlit_operator.policy.algebra import Value, ValueSet, reduced, within
-from beamlit_operator.policy.catalogue import Catalogue, built_in
+from beamlit_operator.policy.catalogue import Catalogue
 from beamlit_operator.policy.effective import EffectivePolicy
 from beamlit_operator.policy.locations import PolicyType, algebra, normal
 from beamlit_operator.policy.nodes import (
@@ -38,6 +38,7 @@ from beamlit_operator.policy.nodes import (
     no_placement_message,
     spellings,
 )
+from beamlit_operator.policy.reading import built_in
 
 Requirement = dict[str, Any]
 """One `matchExpressions` entry of a node selector term."""

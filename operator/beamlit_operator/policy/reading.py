@@ -315,8 +315,9 @@ def _texts(values: object) -> tuple[str, ...]:
     return tuple(str(value) for value in values)
 
 
-def packaged() -> Catalogue:
-    """The catalogue in this package.
+@cache
+def built_in() -> Catalogue:
+    """The built-in catalogue, read from the packaged data once.
 
     Raises:
         ValueError: its data is wrong; the tests see to it that it is not.

@@ -9,8 +9,9 @@ from dataclasses import replace
 import pytest
 
 from beamlit_operator.policy.algebra import Value
-from beamlit_operator.policy.catalogue import CONTINENTS, Place, built_in
+from beamlit_operator.policy.catalogue import CONTINENTS, Place
 from beamlit_operator.policy.locations import PolicyType, normal, parents, unknown
+from beamlit_operator.policy.reading import built_in
 
 
 def test_every_country_of_iso_3166_has_one_of_the_seven_continents() -> None:
@@ -194,7 +195,7 @@ def test_names_that_do_not_exist_are_told() -> None:
 
 def test_the_data_is_not_read_on_import() -> None:
     code = (
-        "import beamlit_operator.policy.placement as p, beamlit_operator.policy.catalogue as c;"
+        "import beamlit_operator.policy.placement as p, beamlit_operator.policy.reading as c;"
         "assert c.built_in.cache_info().currsize == 0"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
