@@ -109,7 +109,7 @@ bench-laptop: $(READY) ## time to an API, a cold start, a warm request, memory; 
 bench-devcluster: $(READY) ## the embedded API server: writes, watches, memory; about a minute
 	@$(WITH_TOOLS) $(BIN)/python -m tests.bench.devcluster
 
-bench-gateway: $(READY) ## warm requests beside other proxies (needs wrk); about four minutes
+bench-gateway: $(READY) ## warm requests beside other proxies (needs wrk); about three minutes
 	@$(WITH_TOOLS) $(BIN)/python -m tests.bench.gateway
 
 bench-coldstart: $(READY) ## what the gateway adds to a cold start, at 5,000 deployments; a minute

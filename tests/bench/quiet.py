@@ -57,14 +57,21 @@ def quiet_round(work: Callable[[], T], *, root: int, tries: int = 5) -> tuple[T,
     Returns the last result, and whether its round was quiet.
     """
     for attempt in range(1, tries + 1):
-        busy, own, started = _busy_seconds(), cpu_seconds(tree(root)), time.monotonic()
+        busy, own, started = _busy_seconds(), _own_seconds(root), time.monotonic()
         result = work()
         elapsed = time.monotonic() - started
-        foreign = (_busy_seconds() - busy) - (cpu_seconds(tree(root)) - own)
+        foreign = (_busy_seconds() - busy) - (_own_seconds(root) - own)
         quiet = foreign / elapsed <= MOST_FOREIGN
         if quiet or attempt == tries:
             return result, quiet
     raise AssertionError("tries must be at least 1")
+
+
+def _own_seconds(root: int) -> float:
+    """What the process and its descendants have used, those included that have ended since."""
+    fields = _stat(root)
+    ended = (int(fields[13]) + int(fields[14])) / TICKS if fields else 0.0
+    return cpu_seconds(tree(root)) + ended
 
 
 def _busy_seconds() -> float:
