@@ -10,10 +10,9 @@ from __future__ import annotations
 from typing import Any
 
 from beamlit_operator.gateway import names
-from beamlit_operator.gateway.clusters import HTTP_PROTOCOL_OPTIONS, UNLIMITED
+from beamlit_operator.gateway.clusters import UNLIMITED, upstream
 from beamlit_operator.gateway.protos import (
     Cluster,
-    HttpProtocolOptions,
     Listener,
     Message,
     TcpProxy,
@@ -52,11 +51,7 @@ def pipe_cluster() -> Message:
         connect_timeout={"seconds": 1},
         # One stream for each held request.
         circuit_breakers=UNLIMITED,
-        typed_extension_protocol_options={
-            HTTP_PROTOCOL_OPTIONS: packed(
-                HttpProtocolOptions(explicit_http_config={"http2_protocol_options": {}})
-            )
-        },
+        typed_extension_protocol_options=upstream(h2c=True),
         load_assignment={
             "cluster_name": names.AGENT_PIPE,
             "endpoints": [{"lb_endpoints": [{"endpoint": {"address": address}}]}],

@@ -9,7 +9,6 @@ from beamlit_operator.gateway.agentpipe import pipe_cluster, pipe_listener
 from beamlit_operator.gateway.clusters import (
     BUFFER_LIMIT,
     CONNECT_TIMEOUT,
-    HTTP_PROTOCOL_OPTIONS,
     SIGNS_OF_LIFE,
     UNLIMITED,
     cold_locality,
@@ -18,10 +17,8 @@ from beamlit_operator.gateway.clusters import (
 from beamlit_operator.gateway.listeners import socket_address
 from beamlit_operator.gateway.protos import (
     Cluster,
-    HttpProtocolOptions,
     Message,
     message_to_dict,
-    packed,
 )
 from beamlit_operator.gateway.settings import Address, GatewaySettings
 
@@ -156,11 +153,7 @@ def _collector_cluster(settings: GatewaySettings) -> Message:
         name=names.COLLECTOR_CLUSTER,
         type="STRICT_DNS",
         connect_timeout={"seconds": 1},
-        typed_extension_protocol_options={
-            HTTP_PROTOCOL_OPTIONS: packed(
-                HttpProtocolOptions(explicit_http_config={"http2_protocol_options": {}})
-            )
-        },
+        typed_extension_protocol_options=upstream(h2c=True),
         load_assignment={"cluster_name": names.COLLECTOR_CLUSTER, "endpoints": endpoints},
     )
 
@@ -172,11 +165,7 @@ def _agent_cluster(settings: GatewaySettings) -> Message:
         connect_timeout={"seconds": 1},
         # One stream for each held request.
         circuit_breakers=UNLIMITED,
-        typed_extension_protocol_options={
-            HTTP_PROTOCOL_OPTIONS: packed(
-                HttpProtocolOptions(explicit_http_config={"http2_protocol_options": {}})
-            )
-        },
+        typed_extension_protocol_options=upstream(h2c=True),
         load_assignment={
             "cluster_name": names.AGENT_CLUSTER,
             "endpoints": [
