@@ -85,6 +85,8 @@ KINDS = (
             _READY,
             ("Phase", "string", ".status.phase"),
             ("Replicas", "integer", ".status.readyReplicas"),
+            ("Rollout", "string", ".status.rollout.phase"),
+            ("Weight", "integer", ".status.rollout.weight"),
             ("URL", "string", ".status.url"),
             _AGE,
         ),
@@ -98,6 +100,7 @@ KINDS = (
             ),
         ),
         scale=True,
+        wide=frozenset({"Rollout", "Weight"}),
     ),
     Kind(
         Environment,
@@ -217,6 +220,8 @@ def _structural(schema: Schema, definitions: Schema) -> Schema:
     if out.get("x-kubernetes-int-or-string"):
         for key in ("type", "maxLength"):
             out.pop(key, None)
+        if schema.get("default") is not None:
+            out["default"] = schema["default"]
         return out
     if schema.get("default") not in (None, (), [], {}):
         out["default"] = schema["default"]

@@ -23,6 +23,21 @@ ALLOWED = "beamlit.com/allowed"
 # On an Environment, a Policy or a Model (an annotation): it may be deleted although it is in use.
 ALLOW_DELETION = "beamlit.com/allow-deletion"
 
+# On a ModelDeployment (annotations): orders about a rollout. Each names the revision it is for, so
+# that one that is left over means nothing; the operator never removes them.
+ROLLOUT_PROMOTE = "beamlit.com/rollout-promote"
+"""`REVISION`: all traffic to it now. `REVISION/STEP`: leave that step, counted from 1."""
+ROLLOUT_PAUSE = "beamlit.com/rollout-pause"
+"""`REVISION`: go no further while this stands."""
+ROLLOUT_ABORT = "beamlit.com/rollout-abort"
+"""`REVISION`: all traffic back to the stable revision."""
+
+# On a ModelDeployment (annotations): where its version was released from, when and by whom.
+RELEASED_FROM = "beamlit.com/released-from"
+RELEASED_REVISION = "beamlit.com/released-revision"
+RELEASED_AT = "beamlit.com/released-at"
+RELEASED_BY = "beamlit.com/released-by"
+
 # On Nodes: where a node is and what hardware it has, said by an administrator.
 NODE_LOCATION = "beamlit.com/location"
 NODE_COUNTRY = "beamlit.com/country"

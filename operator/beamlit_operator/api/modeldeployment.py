@@ -12,6 +12,7 @@ from beamlit_operator.api.endpoint import Endpoint
 from beamlit_operator.api.meta import ObjectMeta, Part
 from beamlit_operator.api.offloading import ObjectRef, OffloadingConfig, ServiceRef
 from beamlit_operator.api.policy import Flavor
+from beamlit_operator.api.rollout import MAX_HISTORY, HistoryEntry, Role, Rollout, RolloutStatus
 from beamlit_operator.api.runtime import AppProtocol, Runtime
 from beamlit_operator.api.schema import (
     Duration,
@@ -78,24 +79,6 @@ class ServerlessConfig(Part):
     """The window over which load is averaged; 60s when unset."""
     last_pod_retention_period: Duration | None = None
     """How long the last replica stays at least."""
-
-
-class RolloutStep(Part):
-    """One step of a canary rollout."""
-
-    weight: int = Field(ge=1, le=100)
-    """Percent of the requests that the new revision gets."""
-    pause: Duration | None = None
-    """How long the step lasts; until approved when unset."""
-
-
-class Rollout(Part):
-    """How traffic moves to a new revision."""
-
-    strategy: Literal["BlueGreen", "Canary"] = "BlueGreen"
-    """`BlueGreen` moves all traffic once the new revision is ready; `Canary` in steps."""
-    steps: tuple[RolloutStep, ...] = Field(default=(), max_length=32)
-    """The steps of a canary."""
 
 
 class ModelDeploymentSpec(Part):
@@ -179,6 +162,10 @@ class RevisionStatus(Part):
     """Replicas that answer."""
     traffic: int = Field(default=0, ge=0, le=100)
     """Percent of the requests it gets."""
+    role: Role | None = None
+    """`stable`, `canary`, or `retiring`: without traffic, and gone after `rollout.retention`."""
+    retired_at: datetime | None = None
+    """When it lost its traffic, while it is retiring."""
     app_protocol: AppProtocol | None = None
     """What its server speaks, where that is not `http`."""
 
@@ -254,6 +241,10 @@ class ModelDeploymentStatus(Part):
         default=(), max_length=32, json_schema_extra=list_map("name")
     )
     """The revisions that exist, newest first."""
+    rollout: RolloutStatus | None = None
+    """The rollout that is under way, or that ended badly and is not tried again."""
+    history: tuple[HistoryEntry, ...] = Field(default=(), max_length=MAX_HISTORY)
+    """What served, newest first."""
     effective_policy: EffectivePolicyStatus | None = None
     """What the deployment is held to, and why."""
     progress: StartProgress | None = None
