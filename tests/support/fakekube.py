@@ -110,8 +110,18 @@ class FakeKube:
         ]
         return ListResult(items, str(self._last))
 
-    async def create(self, resource: Resource, body: Json, namespace: str | None = None) -> Json:
-        self._count("create", resource)
+    async def create(
+        self,
+        resource: Resource,
+        body: Json,
+        namespace: str | None = None,
+        *,
+        name: str | None = None,
+        subresource: str | None = None,
+    ) -> Json:
+        self._count("create", resource, subresource)
+        if name or subresource:
+            raise ApiError(501, "NotImplemented", "this fake has no subresources that are created")
         return await self.put(resource, body)
 
     async def update(

@@ -5,19 +5,20 @@ it has not seen it change for the Lease's duration, by its own clock, so that cl
 The official package's elector is not used because it has no end (it cannot give the Lease up when
 the process is asked to stop, which makes a takeover wait) and reads the wall clock.
 
-Who loses the Lease stops at once: the process ends, and starts again as a follower.
+Who loses the Lease stops at once: the process ends, and starts again as a follower. What it had
+decided until then is not written any more: see `fence`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from beamlit_operator.api import labels
+from beamlit_operator.controllers.fence import boot_time
 from beamlit_operator.kube import LEASES, ApiError, Json, KubeClient
 
 log = logging.getLogger(__name__)
@@ -52,7 +53,7 @@ class Elector:
         identity: str,
         name: str = labels.OPERATOR_NAME,
         timing: Timing | None = None,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = boot_time,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
@@ -66,12 +67,21 @@ class Elector:
         self._sleep = sleep
         self._seen_version = ""
         self._seen_at = 0.0
+        self._renewed = 0.0
         self.leading = False
+
+    def may_write(self) -> bool:
+        """Whether nobody else can lead by now, however long this process may have stood still."""
+        return self.leading and self._clock() - self._renewed < self._timing.renew_deadline
 
     async def acquire(self) -> None:
         """Returns once the Lease is ours."""
-        while not await self._attempt(within=self._timing.renew_deadline):
+        while True:
+            asked = self._clock()
+            if await self._attempt(within=self._timing.renew_deadline):
+                break
             await self._pause()
+        self._renewed = asked
         self.leading = True
         log.info("%s leads", self.identity)
 
@@ -82,15 +92,14 @@ class Elector:
             LostLeaseError: always, in the end.
         """
         deadline = self._timing.renew_deadline
-        renewed = self._clock()
         while True:
             await self._pause()
             asked = self._clock()
-            left = renewed + deadline - asked
+            left = self._renewed + deadline - asked
             # An attempt must not last beyond the deadline: another may take the Lease soon after.
             if left > 0 and await self._attempt(within=left):
-                renewed = asked
-            elif self._clock() - renewed >= deadline:
+                self._renewed = asked
+            elif self._clock() - self._renewed >= deadline:
                 self.leading = False
                 raise LostLeaseError(f"{self.identity} could not renew its Lease {self._name}")
 

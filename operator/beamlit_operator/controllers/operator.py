@@ -23,6 +23,7 @@ from beamlit_operator.controllers.children import CHILD_RESOURCES, Children, Nod
 from beamlit_operator.controllers.credentials import Integrations
 from beamlit_operator.controllers.drive import drive
 from beamlit_operator.controllers.events import Announcer
+from beamlit_operator.controllers.fence import Fence
 from beamlit_operator.controllers.indexes import Indexes
 from beamlit_operator.controllers.keys import Key, Kind, Workspace
 from beamlit_operator.controllers.leader import Elector
@@ -46,6 +47,9 @@ if TYPE_CHECKING:
     from beamlit_operator.controllers.admission.server import Webhook
 
 log = logging.getLogger(__name__)
+
+LAST_WRITES = 3.0
+"""Seconds that writes under way have to end before the Lease is given up."""
 
 FIRST_AUDIT = 20.0
 """Seconds after the start of the first audit: what was deleted while kopf began to watch."""
@@ -73,7 +77,14 @@ class Operator:
     ) -> None:
         """``own_signals`` installs the process's signal handlers; ``look`` looks at an origin."""
         self.options = options
-        self.client = client
+        self._elector = Elector(
+            client, namespace=options.operator_namespace, identity=options.identity
+        )
+        self._unfenced = client
+        self._fence = Fence(client, may_write=self._may_write)
+        # Everything but the election and the webhook, which followers have too, writes through it.
+        client = self._fence
+        self.client: KubeClient = client
         self._drive = drive_events
         self._own_signals = own_signals
         self._scopes: tuple[str | None, ...] = options.namespaces or (None,)
@@ -163,9 +174,6 @@ class Operator:
             children=self.children,
             on_reports=self.refusals.note,
         )
-        self._elector = Elector(
-            client, namespace=options.operator_namespace, identity=options.identity
-        )
         self._listed = False
         self.webhook = self._make_webhook(clock) if options.webhook_listen else None
         self.guard = self._make_guard() if options.placement_guard else None
@@ -227,6 +235,7 @@ class Operator:
         finally:
             await self.audit.close()
             await self.book.close()
+            await self._fence.settle(LAST_WRITES)
             await self._elector.release()
             if server is not None:
                 await server.cleanup()
@@ -260,6 +269,9 @@ class Operator:
 
     def _leads(self) -> bool:
         return not self.options.leader_election or self._elector.leading
+
+    def _may_write(self) -> bool:
+        return not self.options.leader_election or self._elector.may_write()
 
     def _pod_changed(self, pod: Json) -> None:
         metadata = pod["metadata"]
@@ -303,7 +315,7 @@ class Operator:
         from beamlit_operator.controllers.admission.starting import webhook
 
         return webhook(
-            self.client,
+            self._unfenced,
             self.options,
             picture=self._picture(),
             synced=lambda: self._listed and all(r.synced for r in self._reflectors()),

@@ -36,6 +36,11 @@ def parse(arguments: list[str] | None = None) -> tuple[Options, str]:
         type=Path,
         help="write to this file every kind of request that a user makes, once",
     )
+    parser.add_argument(
+        "--audit-log",
+        type=Path,
+        help="write to this file every request that could change something",
+    )
     parser.add_argument("--nodes", type=Path, default=nodes.DEFAULT, help="YAML file of nodes")
     parser.add_argument(
         "--images", type=Path, action="append", default=[], help="YAML file of images (repeatable)"
@@ -57,6 +62,7 @@ def parse(arguments: list[str] | None = None) -> tuple[Options, str]:
         tuple(found.images),
         authorization=found.authorization,
         access_log=found.access_log,
+        audit_log=found.audit_log,
         autoscaler_sync=found.autoscaler_sync,
     )
     return options, found.log_level

@@ -46,6 +46,8 @@ class Options:
     """RBAC: roles say who may do what, also to those without a token."""
     access_log: Path | None = None
     """A file that tells which kinds of requests every user has made."""
+    audit_log: Path | None = None
+    """A file that tells of every request that could change something."""
 
     @property
     def kubeconfig(self) -> Path:
@@ -100,6 +102,7 @@ class DevCluster:
             data_dir=options.data_dir,
             authorization=options.authorization,
             access_log=options.access_log,
+            audit_log=options.audit_log,
         )
         self.workloads = Workloads(self._api.client, options)
         self._running: asyncio.Task[None] | None = None

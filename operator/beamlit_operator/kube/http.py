@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -31,6 +32,24 @@ REQUEST_TIMEOUT = 60.0
 
 STREAM_TIMEOUT = 86400.0
 """Seconds a watch may stay open: the official package reads None as five minutes."""
+
+
+before_sending: ContextVar[Callable[[], None] | None] = ContextVar("before_sending", default=None)
+"""Called when a request has its connection and before its first byte leaves; may raise to stop it.
+Getting a connection can take any time, and what was true before it need not be afterwards."""
+
+
+async def _ask_before_sending(*_: object) -> None:
+    ask = before_sending.get()
+    if ask is not None:
+        ask()
+
+
+def _traces() -> aiohttp.TraceConfig:
+    traces = aiohttp.TraceConfig()
+    # Despite its name, aiohttp sends this signal before it writes the headers.
+    traces.on_request_headers_sent.append(_ask_before_sending)
+    return traces
 
 
 class HttpClient:
@@ -302,6 +321,7 @@ async def connect(kubeconfig: str | os.PathLike[str] | None = None) -> HttpClien
         k8s_config.load_incluster_config(  # type: ignore[no-untyped-call]
             client_configuration=configuration
         )
+    configuration.trace_configs = [_traces()]
     return HttpClient(k8s.ApiClient(configuration))
 
 

@@ -97,3 +97,48 @@ async def test_a_restarted_process_of_the_same_name_leads_at_once() -> None:
     started = time.now
     await elector(kube, "one", time).acquire()
     assert time.now == started
+
+
+async def test_a_holder_that_stood_still_may_write_nothing_though_it_has_not_noticed_yet() -> None:
+    kube, time = FakeKube(), Time()
+    first, second = elector(kube, "first", time), elector(kube, "second", time)
+    assert not first.may_write()
+    await first.acquire()
+    time.now += 9.0
+    assert first.may_write()
+    time.now += 1.0
+    assert first.leading, "it has not looked at the clock itself"
+    assert not first.may_write()
+    await second.acquire()
+    assert second.may_write()
+    assert not first.may_write()
+
+
+async def test_nobody_who_may_write_is_there_beside_another_whatever_their_clocks_show() -> None:
+    """Clocks that differ by a year, and both that write the time of their renewals."""
+    kube, time = FakeKube(), Time()
+    first = elector(kube, "first", time)
+    ahead = elector(kube, "ahead", time)
+    ahead._now = lambda: datetime.fromtimestamp(time.now + 31_536_000, UTC)
+    await first.acquire()
+    second = asyncio.create_task(ahead.acquire())
+    while not second.done():
+        assert not (first.may_write() and ahead.may_write())
+        await asyncio.sleep(0)
+    assert time.now >= 15.0
+    await ahead.release()
+    assert not ahead.may_write()
+    # And back: the past is no reason to take a Lease from its holder.
+    behind = elector(kube, "behind", time)
+    await ahead.acquire()
+    started = time.now
+    await behind.acquire()
+    assert time.now - started >= 15.0
+
+
+async def test_a_lease_that_was_given_up_lets_nothing_be_written() -> None:
+    kube, time = FakeKube(), Time()
+    first = elector(kube, "first", time)
+    await first.acquire()
+    await first.release()
+    assert not first.may_write()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from aiohttp import web
@@ -19,6 +20,7 @@ from beamlit_operator.devcluster.apiserver.answers import (
     watch_lines,
 )
 from beamlit_operator.devcluster.apiserver.api import Api
+from beamlit_operator.devcluster.apiserver.auditlog import WRITES, AuditLog
 from beamlit_operator.devcluster.apiserver.bodies import decoded
 from beamlit_operator.devcluster.apiserver.documents import Documents
 from beamlit_operator.devcluster.apiserver.errors import (
@@ -70,9 +72,10 @@ _SPECIAL: Final = frozenset(("pods", "namespaces", "serviceaccounts"))
 class Frontend:
     """The aiohttp handler of the API server."""
 
-    def __init__(self, api: Api, access: Access) -> None:
+    def __init__(self, api: Api, access: Access, *, audit: AuditLog | None = None) -> None:
         self._api = api
         self._access = access
+        self._audit = audit
         self._documents = Documents(api.registry, access)
         self.log_provider: LogProvider | None = None
         self.metrics: MetricsApi | None = None
@@ -91,7 +94,10 @@ class Frontend:
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Answers one request, in the representation it asks for."""
+        received = datetime.now(UTC)
         answer = await self._answer_or_refuse(request)
+        if self._audit is not None and request.method in WRITES and USER in request:
+            self._audit.note(request, received, code=answer.status)
         if isinstance(answer, web.Response) and wants_yaml(request.headers.get("Accept", "")):
             return in_yaml(answer)
         return answer

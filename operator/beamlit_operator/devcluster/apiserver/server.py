@@ -15,6 +15,7 @@ from beamlit_operator.devcluster.apiserver.accounts import PodAccounts
 from beamlit_operator.devcluster.apiserver.admission import Steps
 from beamlit_operator.devcluster.apiserver.admission_policies import AdmissionPolicies
 from beamlit_operator.devcluster.apiserver.api import Api
+from beamlit_operator.devcluster.apiserver.auditlog import AuditLog
 from beamlit_operator.devcluster.apiserver.authorization import Mode
 from beamlit_operator.devcluster.apiserver.builtin_types import builtin_types
 from beamlit_operator.devcluster.apiserver.definitions import Definitions
@@ -54,8 +55,10 @@ class ApiServer:
         *,
         authorization: Mode = "AlwaysAllow",
         access_log: Path | None = None,
+        audit_log: Path | None = None,
     ) -> None:
         self._access_log = access_log
+        self._audit_log = audit_log
         self._data_dir = data_dir
         self._authorization: Mode = authorization
         self._journal = FileJournal(data_dir / "journal")
@@ -144,7 +147,8 @@ class ApiServer:
         await self._first_objects()
         self._webhooks.load()
         self._policies.load()
-        self._frontend = Frontend(self._api, access)
+        audit = AuditLog(self._audit_log) if self._audit_log is not None else None
+        self._frontend = Frontend(self._api, access, audit=audit)
         self._frontend.log_provider = self._log_provider
         self._frontend.metrics = self._metrics
         self._runner = web.AppRunner(
