@@ -1,4 +1,4 @@
-"""How the gateway hands requests to the replicas of a deployment: limits, and which replica."""
+"""What the gateway does with the requests of a deployment: who may call, limits, which replica."""
 
 from __future__ import annotations
 
@@ -35,6 +35,9 @@ class Endpoint(Part):
         )
     )
 
+    public: bool = False
+    """Whether everybody who reaches the gateway may call the deployment, without a token. Counts
+    where the gateway authenticates callers; says nothing where it does not."""
     max_concurrency: int | None = Field(default=None, ge=0, le=100_000)
     """The most requests that one replica gets from one gateway at a time; no limit when 0 or
     unset."""
