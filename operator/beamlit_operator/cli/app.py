@@ -5,15 +5,16 @@ Each imports what it needs when it runs, so that no command waits for another's 
 
 from __future__ import annotations
 
-import asyncio
 import os
 import sys
-from collections.abc import Coroutine, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 
+from beamlit_operator.cli import lifecycle
+from beamlit_operator.cli.arguments import Kubeconfig, Namespace, complete
 from beamlit_operator.cli.errors import FAILED, CommandError
 
 app = typer.Typer(
@@ -26,14 +27,8 @@ get_app = typer.Typer(no_args_is_help=True, help="Show models or deployments as 
 policy_app = typer.Typer(no_args_is_help=True, help="Explain what policies decide.")
 app.add_typer(get_app, name="get")
 app.add_typer(policy_app, name="policy")
+lifecycle.add_to(app)
 
-Kubeconfig = Annotated[
-    Path | None,
-    typer.Option("--kubeconfig", help="The cluster's configuration; as kubectl when not given."),
-]
-Namespace = Annotated[
-    str | None, typer.Option("--namespace", "-n", help="The workspace; the context's by default.")
-]
 Files = Annotated[
     list[Path] | None,
     typer.Option("--filename", "-f", help="Manifests or folders of them, or - for stdin."),
@@ -70,16 +65,6 @@ def run(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _complete(work: Coroutine[Any, Any, int | None]) -> None:
-    """Runs one command's work; its exit status, if it has one, ends the program."""
-    try:
-        status = asyncio.run(work)
-    except KeyboardInterrupt:
-        raise typer.Exit(130) from None
-    if status:
-        raise typer.Exit(status)
-
-
 @app.command()
 def dev(
     data_dir: DataDir = Path(".beamlit"),
@@ -109,7 +94,7 @@ def dev(
     settings = DevSettings(
         data_dir=data_dir, api_port=api_port, gateway_port=gateway_port, samples=samples
     )
-    _complete(dev_command(settings, reset=reset))
+    complete(dev_command(settings, reset=reset))
 
 
 @app.command()
@@ -121,7 +106,7 @@ def demo(
     """Show the whole of it on this machine: policy, a cold start, a warm request, zero again."""
     from beamlit_operator.cli.demo import demo_command
 
-    _complete(demo_command(keep=keep))
+    complete(demo_command(keep=keep))
 
 
 @app.command(
@@ -145,7 +130,7 @@ def get_models(
     from beamlit_operator.cli.cluster import Target
     from beamlit_operator.cli.listing import show_models
 
-    _complete(show_models(Target(kubeconfig, namespace), everywhere=every))
+    complete(show_models(Target(kubeconfig, namespace), everywhere=every))
 
 
 @get_app.command("deployments")
@@ -158,7 +143,7 @@ def get_deployments(
     from beamlit_operator.cli.cluster import Target
     from beamlit_operator.cli.listing import show_deployments
 
-    _complete(show_deployments(Target(kubeconfig, namespace), everywhere=every))
+    complete(show_deployments(Target(kubeconfig, namespace), everywhere=every))
 
 
 @app.command()
@@ -171,7 +156,7 @@ def status(
     from beamlit_operator.cli.cluster import Target
     from beamlit_operator.cli.status import show_status
 
-    _complete(show_status(name, Target(kubeconfig, namespace)))
+    complete(show_status(name, Target(kubeconfig, namespace)))
 
 
 @app.command()
@@ -191,7 +176,7 @@ def invoke(
     from beamlit_operator.cli.cluster import Target
     from beamlit_operator.cli.invoke import invoke_command
 
-    _complete(
+    complete(
         invoke_command(
             model, Target(kubeconfig, namespace), environment=environment, data=data, path=path
         )
@@ -215,7 +200,7 @@ def policy_explain(
     from beamlit_operator.cli.cluster import Target
     from beamlit_operator.cli.explain import explain_command
 
-    _complete(
+    complete(
         explain_command(
             name,
             Target(kubeconfig, namespace),
@@ -241,7 +226,7 @@ def render(
     """
     from beamlit_operator.cli.render import render_command
 
-    _complete(render_command(tuple(files), namespace, catalogue=catalogue))
+    complete(render_command(tuple(files), namespace, catalogue=catalogue))
 
 
 @app.command()
@@ -271,7 +256,7 @@ def pull(
     """Install what stands for an image on the embedded cluster, before a pod needs it."""
     from beamlit_operator.cli.images import pull_command
 
-    _complete(pull_command(image))
+    complete(pull_command(image))
 
 
 @app.command()

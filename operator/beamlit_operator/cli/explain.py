@@ -103,14 +103,33 @@ def violations(
     catalogue: Catalogue,
 ) -> list[str]:
     """Why the deployment is not compliant, one sentence each; none when it is."""
-    problems = [each.message for each in result.unresolved]
-    problems += [each.message for each in result.ignored]
-    problems += [
+    return [
+        *overridden(result),
+        *not_allowed(deployment, result, model=model, catalogue=catalogue),
+    ]
+
+
+def overridden(result: EffectivePolicy) -> list[str]:
+    """The deployment's own policies that its environment overrides; it runs all the same."""
+    return [
         f"policy {row.name} is overridden: {row.because}"
         for aspect in (result.location, result.flavor)
         for row in aspect.overridden()
         if row.level == "deployment"
     ]
+
+
+def not_allowed(
+    deployment: ModelDeployment,
+    result: EffectivePolicy,
+    *,
+    model: Model | None,
+    catalogue: Catalogue,
+) -> list[str]:
+    """What policies forbid, one sentence each: with any of it nothing is placed, or it is refused
+    when it is applied."""
+    problems = [each.message for each in result.unresolved]
+    problems += [each.message for each in result.ignored]
     placement = place(result, requested=deployment.spec.flavors, catalogue=catalogue)
     allowed = ", ".join(written(result.flavor.allowed or ()))
     problems += [

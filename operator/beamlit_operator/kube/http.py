@@ -60,6 +60,9 @@ class HttpClient:
 
     def __init__(self, api: k8s.ApiClient) -> None:
         self._api = api
+        self.on_warning: Callable[[str], None] | None = None
+        """Who is told what the API server warns of (the header ``Warning``), sentence by
+        sentence."""
 
     async def __aenter__(self) -> HttpClient:
         return self
@@ -105,6 +108,9 @@ class HttpClient:
         response = cast("aiohttp.ClientResponse", answer.response)
         if response.status >= 300:
             raise _error_from(response.status, await response.read(), response.headers)
+        if self.on_warning is not None:
+            for text in response.headers.getall("Warning", ()):
+                self.on_warning(_warning(text))
         return response
 
     async def _json(self, method: str, path: str, **kwargs: Any) -> Json:
@@ -158,9 +164,16 @@ class HttpClient:
         *,
         name: str | None = None,
         subresource: str | None = None,
+        field_manager: str | None = None,
+        dry_run: bool = False,
     ) -> Json:
         namespace = namespace or body.get("metadata", {}).get("namespace")
-        return await self._json("POST", resource.path(namespace, name, subresource), body=body)
+        return await self._json(
+            "POST",
+            resource.path(namespace, name, subresource),
+            body=body,
+            query=_options(field_manager, dry_run=dry_run),
+        )
 
     async def update(
         self, resource: Resource, body: Json, *, subresource: str | None = None
@@ -178,12 +191,13 @@ class HttpClient:
         *,
         subresource: str | None = None,
         field_manager: str | None = None,
+        dry_run: bool = False,
     ) -> Json:
         return await self._json(
             "PATCH",
             resource.path(namespace, name, subresource),
             body=body,
-            query={"fieldManager": field_manager} if field_manager else None,
+            query=_options(field_manager, dry_run=dry_run),
             content_type="application/merge-patch+json",
         )
 
@@ -260,6 +274,18 @@ class HttpClient:
             ) from error
         finally:
             response.close()
+
+
+def _options(field_manager: str | None, *, dry_run: bool) -> dict[str, str | int]:
+    """The query of a write. With ``dry_run`` all is checked and nothing is stored."""
+    query: dict[str, str | int] = {"fieldManager": field_manager} if field_manager else {}
+    return {**query, "dryRun": "All"} if dry_run else query
+
+
+def _warning(header: str) -> str:
+    """The sentence of ``299 - "sentence"`` (RFC 7234 section 5.5, as Kubernetes sends it)."""
+    text = header.partition('"')[2].rpartition('"')[0]
+    return text.replace('\\"', '"').replace("\\\\", "\\") or header
 
 
 async def _next_chunk(response: aiohttp.ClientResponse, timeout: float) -> bytes:

@@ -64,6 +64,9 @@ CUSTOM_RESOURCE_DEFINITIONS = Resource(
     "CustomResourceDefinition",
     namespaced=False,
 )
+SELF_SUBJECT_REVIEWS = Resource(
+    "authentication.k8s.io", "v1", "selfsubjectreviews", "SelfSubjectReview", namespaced=False
+)
 MODELS = Resource("beamlit.com", "v1alpha1", "models", "Model")
 MODEL_DEPLOYMENTS = Resource("beamlit.com", "v1alpha1", "modeldeployments", "ModelDeployment")
 ENVIRONMENTS = Resource("beamlit.com", "v1alpha1", "environments", "Environment")
