@@ -123,7 +123,7 @@ class DeploymentRow(Part):
     environment: str = Field(max_length=253)
     """Its Environment."""
     version: str | None = Field(default=None, max_length=255)
-    """The version that serves."""
+    """The version that serves; during a rollout, the one with most of the requests."""
     phase: str | None = Field(default=None, max_length=32)
     """Its phase."""
     url: str | None = Field(default=None, max_length=2048)

@@ -120,12 +120,26 @@ def short_version(version: str) -> str:
 
 
 def _cell(deployment: ModelDeployment | None) -> Text:
+    """Which version answers, and the share of each while there are two."""
     if deployment is None:
         return Text("-", style="dim")
-    serving = max(deployment.status.revisions, key=lambda r: r.traffic, default=None)
-    text = Text(short_version(serving.version) if serving else "no version")
-    phase = deployment.status.phase
-    return text.append(" ").append(phase_text(phase)) if phase else text
+    status = deployment.status
+    serving = [each for each in status.revisions if each.traffic]
+    if len(serving) > 1:
+        shares = sorted(serving, key=lambda r: (-r.traffic, r.name))
+        # Two revisions of one version are told apart by their names.
+        same = len({each.version for each in shares}) < len(shares)
+        names = [_revision(each.name) if same else short_version(each.version) for each in shares]
+        told = ", ".join(f"{n} {r.traffic} %" for n, r in zip(names, shares, strict=True))
+    else:
+        told = short_version(serving[0].version) if serving else "no version"
+    text = Text(told)
+    return text.append(" ").append(phase_text(status.phase)) if status.phase else text
+
+
+def _revision(name: str) -> str:
+    """The end of a revision's name, which tells it from the others of its deployment."""
+    return name.rpartition("-")[2]
 
 
 def _ready_reason(model: Model) -> str:

@@ -35,7 +35,10 @@ def test_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize(
     "command",
-    ["dev", "demo", "fetch", "get", "status", "invoke", "policy", "console", "pull", "render"],
+    [
+        *("dev", "demo", "fetch", "get", "status", "invoke", "policy", "console", "pull", "render"),
+        *("release", "activate", "deactivate", "delete"),
+    ],
 )
 def test_help_names_every_command(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--help"]) == 0
@@ -55,6 +58,10 @@ def test_an_unknown_command_is_misuse(capsys: pytest.CaptureFixture[str]) -> Non
         ["status", "iris"],
         ["invoke", "iris", "-d", "{}"],
         ["policy", "explain", "iris"],
+        ["release", "iris", "--from", "development", "--to", "production"],
+        ["activate", "iris"],
+        ["deactivate", "iris"],
+        ["delete", "model", "iris"],
     ],
 )
 def test_a_cluster_that_does_not_answer_is_said(
@@ -137,6 +144,14 @@ def test_a_request_body_that_is_not_there_is_bad_input(
 ) -> None:
     assert main(["invoke", "iris", "-d", "@/nowhere.json", "--kubeconfig", nobody_home]) == 2
     assert "--data: /nowhere.json cannot be read" in capsys.readouterr().err
+
+
+def test_a_release_to_where_it_comes_from_is_bad_input(
+    nobody_home: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    there = ("--from", "production", "--to", "production")
+    assert main(["release", "iris", *there, "--kubeconfig", nobody_home]) == 2
+    assert "--from and --to are both production" in capsys.readouterr().err
 
 
 def test_an_image_that_nothing_stands_for_is_bad_input(

@@ -72,6 +72,17 @@ def test_models_show_their_version_in_every_environment() -> None:
     assert wine.split() == ["wine", "Deployed", "s3://models/wine", "-", "-"]
 
 
+def test_while_a_rollout_goes_on_the_share_of_each_version_is_shown() -> None:
+    def cell(*revisions: dict[str, Any]) -> str:
+        there = deployment("iris", "production", phase="Active", revisions=list(revisions))
+        return " ".join(rendered(models_table([model("iris")], [there]))[1].split()[3:])
+
+    assert cell(revision("v2", 10), revision("v1", 90)) == "v1 90 %, v2 10 % Active"
+    assert cell(revision("v2", 0), revision("v1", 100)) == "v1 Active"
+    one, two = ({**revision("v1", share), "name": f"iris-{share}"} for share in (25, 75))
+    assert cell(one, two) == "75 75 %, 25 25 % Active"
+
+
 def test_a_deployment_without_status_is_shown_as_unknown() -> None:
     _, line = rendered(deployments_table([deployment("iris", "production")]))
     assert line.split() == ["iris-production", "iris", "production", "Unknown", "-", "0/0", "-"]
