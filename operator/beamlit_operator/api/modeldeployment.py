@@ -252,6 +252,11 @@ class ModelDeploymentStatus(Part):
     offloading: bool | None = None
     """Whether requests overflow to the remote backend now."""
 
+    @property
+    def serving(self) -> RevisionStatus | None:
+        """The revision that gets most of the requests."""
+        return max((r for r in self.revisions if r.traffic), key=lambda r: r.traffic, default=None)
+
 
 class ModelDeployment(Part):
     """A ModelDeployment of a workspace."""

@@ -345,7 +345,7 @@ def _row_facts(item: Held[ModelDeployment] | None) -> object:
     if item is None or item.parsed is None:
         return None
     spec, status = item.parsed.spec, item.parsed.status
-    serving = next((r.version for r in status.revisions if r.traffic), None)
+    serving = status.serving.version if status.serving is not None else None
     return (spec.model, spec.environment, spec.enabled, serving, status.phase, status.url)
 
 

@@ -139,9 +139,8 @@ def _row(deployment: Held[ModelDeployment]) -> Json:
         return {"name": deployment.metadata.name, "environment": ""}
     status = parsed.status
     row: Json = {"name": deployment.metadata.name, "environment": parsed.spec.environment}
-    serving = max((r for r in status.revisions if r.traffic), key=lambda r: r.traffic, default=None)
-    if serving is not None:
-        row["version"] = serving.version
+    if status.serving is not None:
+        row["version"] = status.serving.version
     if status.phase is not None:
         row["phase"] = status.phase
     if status.url is not None:

@@ -95,6 +95,28 @@ def test_a_model_has_a_row_for_each_deployment() -> None:
     assert plan.status["phase"] == "Deployed"
 
 
+@pytest.mark.parametrize(
+    ("weights", "version"), [({"v2": 10, "v1": 90}, "v1"), ({"v2": 60, "v1": 40}, "v2"), ({}, None)]
+)
+def test_a_models_row_names_the_version_with_most_of_the_requests(
+    weights: dict[str, int], version: str | None
+) -> None:
+    revisions = [
+        {"name": f"iris-{name}", "version": name, "traffic": weight}
+        for name, weight in weights.items()
+    ]
+    deployment = make(ModelDeployment, {"model": "iris"}, {"revisions": revisions})
+    plan = model.decide(
+        make(Model, ORIGIN),
+        question=QUESTION,
+        entry=Entry(FOUND, 60.0),
+        deployments=[deployment],
+        now=NOW,
+    )
+    assert plan.status is not None
+    assert plan.status["deployments"][0].get("version") == version
+
+
 def test_an_environment_names_its_missing_policies() -> None:
     item = make(Environment, {"policies": [{"name": "a"}, {"name": "b"}]})
     plan = environment.decide(item, policies={"a"}, deployments=3, now=NOW)
