@@ -103,7 +103,8 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     wanted = files()
     stale = [path for path, text in wanted.items() if not path.exists() or path.read_text() != text]
-    surplus = [path for path in CHART.glob("files/*/*") if path not in wanted]
+    folders = [CHART / "files" / folder for folder in COPIED]
+    surplus = [path for each in folders for path in each.glob("*") if path not in wanted]
     if options.check:
         for path in (*stale, *surplus):
             print(f"{path.relative_to(ROOT)} is not up to date: run `make chart`", file=sys.stderr)

@@ -12,9 +12,11 @@ app.kubernetes.io/component: {{ .component }}
 
 {{/* The labels of everything: {root, component}; component may be missing. */}}
 {{- define "beamlit.labels" -}}
-{{- with .root.Values.commonLabels }}
-{{- toYaml . }}
-{{ end -}}
+{{- $own := include "beamlit.ownLabels" . | fromYaml -}}
+{{- merge (dict) $own (.root.Values.commonLabels | default dict) | toYaml -}}
+{{- end }}
+
+{{- define "beamlit.ownLabels" -}}
 app.kubernetes.io/name: beamlit-operator
 app.kubernetes.io/instance: {{ .root.Release.Name }}
 {{- with .component }}
@@ -24,6 +26,11 @@ app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
 app.kubernetes.io/part-of: beamlit
 app.kubernetes.io/managed-by: {{ .root.Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_" }}
+{{- end }}
+
+{{/* Those, and others that an object needs to be found by: {names, labels}. Its own count more. */}}
+{{- define "beamlit.labelsAnd" -}}
+{{- merge (dict) (include "beamlit.labels" .names | fromYaml) (.labels | default dict) | toYaml -}}
 {{- end }}
 
 {{/* An image's full name: {image, tag}; a digest counts more than a tag. */}}
@@ -42,6 +49,42 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 
 {{- define "beamlit.envoyImage" -}}
 {{- include "beamlit.imageName" (dict "image" .Values.gateway.envoy.image "tag" "") -}}
+{{- end }}
+
+{{/*
+The way out, as variables of a container. The cluster's own addresses are reached without a proxy;
+Python knows no networks there, so the API server's address is named.
+*/}}
+{{- define "beamlit.noProxy" -}}
+{{- concat (list "localhost" "127.0.0.1" "::1" ".svc" (printf ".%s" .Values.clusterDomain)) .Values.proxy.noProxy | join "," -}}
+{{- end }}
+
+{{- define "beamlit.wayOut" -}}
+{{- with .Values.proxy.https }}
+- {name: HTTPS_PROXY, value: {{ . | quote }}}
+{{- end }}
+{{- with .Values.proxy.http }}
+- {name: HTTP_PROXY, value: {{ . | quote }}}
+{{- end }}
+{{- if or .Values.proxy.https .Values.proxy.http }}
+- {name: NO_PROXY, value: {{ printf "$(KUBERNETES_SERVICE_HOST),%s" (include "beamlit.noProxy" .) | quote }}}
+{{- end }}
+{{- if .Values.certificateAuthorities.configMap }}
+- {name: BEAMLIT_CA_FILE, value: {{ printf "/etc/beamlit/authorities/%s" .Values.certificateAuthorities.key | quote }}}
+{{- end }}
+{{- end }}
+
+{{- define "beamlit.authoritiesMount" -}}
+{{- if .Values.certificateAuthorities.configMap -}}
+- {name: authorities, mountPath: /etc/beamlit/authorities, readOnly: true}
+{{- end }}
+{{- end }}
+
+{{- define "beamlit.authoritiesVolume" -}}
+{{- with .Values.certificateAuthorities.configMap -}}
+- name: authorities
+  configMap: {name: {{ . | quote }}}
+{{- end }}
 {{- end }}
 
 {{/* host:port to listen on. Both programs read the port after the last colon. */}}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 import sys
 
@@ -11,6 +12,7 @@ from beamlit_operator.controllers.observe import configure_logging
 from beamlit_operator.controllers.operator import Operator
 from beamlit_operator.controllers.options import Options, parse
 from beamlit_operator.kube import connect
+from beamlit_operator.kube.trust import trust_own_authorities
 
 log = logging.getLogger("beamlit_operator.controllers")
 
@@ -48,6 +50,8 @@ def main() -> None:
     """The entry point."""
     options = parse()
     configure_logging(format_=options.log_format, level=options.log_level)
+    if problem := trust_own_authorities(os.environ):
+        log.error("%s", problem)
     sys.exit(asyncio.run(serve(options)))
 
 

@@ -6,13 +6,14 @@ import argparse
 import os
 import socket
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version as package_version
 from typing import Literal
 
 from beamlit_operator.autoscaling.config import DEFAULT_GRACE_SECONDS
 from beamlit_operator.controllers.admission.configuration import NAME, SERVICE
 from beamlit_operator.policy.extending import CONFIG_MAP
+from beamlit_operator.workloads.outgoing import PROXY_VARIABLES, Outgoing
 
 IMAGE_REPOSITORY = "ghcr.io/beamlit/beamlit-operator"
 
@@ -41,8 +42,12 @@ class Options:
     """Seconds that the last replica stays after it was found idle for its stable window."""
     operator_namespace: str = "beamlit-system"
     """The namespace of the operator, of its Lease and of the gateway's Service."""
+    cluster_domain: str = "cluster.local"
+    """The domain of the cluster's DNS."""
     image: str = ""
     """This project's image, which fetches model files."""
+    outgoing: Outgoing = field(default_factory=Outgoing)
+    """How the fetching of models gets out of the cluster."""
     engine: Literal["native", "knative"] = "native"
     """What runs the workloads."""
     catalogue: str = CONFIG_MAP
@@ -82,13 +87,13 @@ class Options:
         """What the webhook's certificate is for: its Service, and a laptop's own address."""
         host = self.webhook_listen.rpartition(":")[0].strip("[]")
         service = f"{self.webhook_service}.{self.operator_namespace}.svc"
-        names = [service, f"{service}.cluster.local", "localhost", "127.0.0.1", "::1"]
+        names = [service, f"{service}.{self.cluster_domain}", "localhost", "127.0.0.1", "::1"]
         return tuple(names if host in (*_ANY, *names) else [*names, host])
 
     @property
     def gateway_service(self) -> str:
         """The DNS name of the gateway's Service in the cluster."""
-        return f"beamlit-gateway.{self.operator_namespace}.svc.cluster.local"
+        return f"beamlit-gateway.{self.operator_namespace}.svc.{self.cluster_domain}"
 
 
 def parse(
@@ -128,7 +133,27 @@ def parse(
     parser.add_argument(
         "--operator-namespace", default=env("OPERATOR_NAMESPACE", usual.operator_namespace)
     )
+    parser.add_argument(
+        "--cluster-domain",
+        default=env("CLUSTER_DOMAIN", usual.cluster_domain),
+        metavar="DOMAIN",
+        help="the domain of the cluster's DNS",
+    )
     parser.add_argument("--image", default=env("IMAGE", default_image()))
+    parser.add_argument(
+        "--fetch-env",
+        action="append",
+        type=_proxy_variable,
+        default=None,
+        metavar="NAME=VALUE",
+        help=f"for the pods that fetch models, repeatable: {', '.join(PROXY_VARIABLES)}",
+    )
+    parser.add_argument(
+        "--fetch-authorities",
+        default=env("FETCH_AUTHORITIES", ""),
+        metavar="CONFIGMAP[:KEY]",
+        help="a ConfigMap of each workspace with authorities that pods which fetch models trust",
+    )
     parser.add_argument("--engine", choices=("native", "knative"), default=env("ENGINE", "native"))
     parser.add_argument(
         "--catalogue",
@@ -201,7 +226,9 @@ def parse(
         gateway_load=tuple(given.gateway_load or env_list("GATEWAY_LOAD")),
         scale_to_zero_grace=given.scale_to_zero_grace,
         operator_namespace=given.operator_namespace,
+        cluster_domain=given.cluster_domain.strip("."),
         image=given.image,
+        outgoing=_outgoing(given.fetch_env or (), given.fetch_authorities),
         engine=given.engine,
         catalogue=given.catalogue,
         listen=given.listen,
@@ -219,6 +246,20 @@ def parse(
         log_format=given.log_format,
         log_level=given.log_level,
     )
+
+
+def _outgoing(variables: Sequence[tuple[str, str]], authorities: str) -> Outgoing:
+    name, _, key = authorities.partition(":")
+    return Outgoing(variables=dict(variables), authorities=name, key=key or Outgoing().key)
+
+
+def _proxy_variable(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals or name not in PROXY_VARIABLES:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not NAME=VALUE with a NAME of {', '.join(PROXY_VARIABLES)}"
+        )
+    return name, value
 
 
 def _count(text: str) -> int:

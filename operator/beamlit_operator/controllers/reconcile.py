@@ -86,6 +86,7 @@ class Reconciler:
             gateway_service=options.gateway_service,
             engine=options.engine,
             catalogue=built_in(),
+            outgoing=options.outgoing,
         )
         # When each revision was first seen without traffic, by its ModelDeployment.
         self._unused_since: dict[ObjectKey, dict[str, float]] = {}

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from beamlit_operator.kube.trust import trust_own_authorities
 from beamlit_operator.origins.errors import OriginError
 from beamlit_operator.origins.fetch import Fetched, fetch
 from beamlit_operator.origins.progress import mebibytes
@@ -23,6 +24,7 @@ environment:
   s3://  AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN (none: anonymous),
          AWS_ENDPOINT_URL, AWS_REGION
   hf://  HF_TOKEN (none: anonymous), HF_ENDPOINT
+  both   HTTPS_PROXY, HTTP_PROXY, NO_PROXY; BEAMLIT_CA_FILE: authorities trusted besides the public
 """
 
 
@@ -37,6 +39,8 @@ def main(arguments: Sequence[str] | None = None, *, prog: str = "beamlit fetch")
     except OriginError as problem:
         _say(f"{prog}: {problem.message}")
         return 2
+    if warning := trust_own_authorities(os.environ):
+        _say(f"{prog}: {warning}")
     return _fetch(ref, given.directory, revision=given.revision, prog=prog)
 
 

@@ -20,6 +20,7 @@ from beamlit_operator.workloads.autoscaler import scaling_problem
 from beamlit_operator.workloads.devices import DeviceNotAllowedError, flavors_to_place
 from beamlit_operator.workloads.files import ModelFiles
 from beamlit_operator.workloads.merge import merged
+from beamlit_operator.workloads.outgoing import Outgoing, way_out_of, with_way_out
 from beamlit_operator.workloads.pods import FETCHING, SERVING, pod_spec
 from beamlit_operator.workloads.runtimes import (
     Preset,
@@ -45,6 +46,8 @@ class Settings:
     presets: Mapping[str, Preset] | None = None
     """The runtime presets; the built-in ones by default."""
     catalogue: Catalogue = field(default_factory=built_in)
+    outgoing: Outgoing = field(default_factory=Outgoing)
+    """How the fetching of models gets out of the cluster."""
 
 
 @dataclass(frozen=True)
@@ -144,6 +147,7 @@ def workload(
     placement = place(placed_for, requested=requested, catalogue=settings.catalogue)
     pod = placing.settled(placing.placed(pod, placement, container=SERVING), found)
     pod = _with_running_fetcher(pod, found, settings.image)
+    pod = with_way_out(pod, FETCHING, outgoing=_way_out(found, settings))
     labels = names.revision_labels(deployment, revision, version=files.revision)
     marked: Json = {"labels": labels}
     if told := placing.template_annotations(placed_for, pod=pod, live=found):
@@ -283,6 +287,12 @@ def _without_fetcher_image(pod: Mapping[str, Any], image: str) -> Json:
             for each in pod["initContainers"]
         ],
     }
+
+
+def _way_out(live: Mapping[str, Any] | None, settings: Settings) -> Outgoing:
+    if live is None or not placing.has_replicas(live):
+        return settings.outgoing
+    return way_out_of(live["spec"]["template"]["spec"], FETCHING)
 
 
 def _with_running_fetcher(

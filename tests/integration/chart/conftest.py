@@ -64,6 +64,8 @@ async def installer(helm, api: Path) -> AsyncIterator[Installer]:
     async with await connect(api) as client:
         for definition in (
             foreign("monitoring.coreos.com", "v1", "ServiceMonitor", "servicemonitors"),
+            foreign("monitoring.coreos.com", "v1", "PodMonitor", "podmonitors"),
+            foreign("monitoring.coreos.com", "v1", "PrometheusRule", "prometheusrules"),
             foreign("gateway.networking.k8s.io", "v1", "HTTPRoute", "httproutes"),
         ):
             await client.apply(CUSTOM_RESOURCE_DEFINITIONS, definition, field_manager="test")

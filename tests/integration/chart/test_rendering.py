@@ -31,6 +31,13 @@ EVERYTHING: Values = {
     },
     "imagePullSecrets": [{"name": "registry"}],
     "commonLabels": {"team": "platform"},
+    "clusterDomain": "corp.example",
+    "proxy": {
+        "https": "http://proxy.example.com:3128",
+        "http": "http://[2001:db8::1]:3128",
+        "noProxy": ["10.0.0.0/8", ".example.com"],
+    },
+    "certificateAuthorities": {"configMap": "our-ca", "key": "bundle.pem"},
     "bindAddress": "::",
     "logLevel": "debug",
     "logFormat": "text",
@@ -41,7 +48,7 @@ EVERYTHING: Values = {
         "workers": 16,
         "hubEndpoint": "https://hub.example.com",
         "extraArgs": ["--resync=300"],
-        "extraEnv": [{"name": "HTTPS_PROXY", "value": "http://proxy:3128"}],
+        "extraEnv": [{"name": "TZ", "value": "UTC"}],
         "extraVolumes": [{"name": "ca", "configMap": {"name": "our-ca"}}],
         "extraVolumeMounts": [{"name": "ca", "mountPath": "/etc/ca", "readOnly": True}],
         "serviceAccountAnnotations": {"eks.amazonaws.com/role-arn": "arn:aws:iam::1:role/x"},
@@ -52,7 +59,7 @@ EVERYTHING: Values = {
         "podDisruptionBudget": {"maxUnavailable": "50%"},
     },
     "gateway": {
-        "replicas": 4,
+        "autoscaling": {"enabled": True, "minReplicas": 3, "maxReplicas": 40, "targetCPU": 60},
         "url": "https://models.example.com",
         "domain": "models.example.com",
         "authenticatedElsewhere": True,
@@ -101,6 +108,7 @@ EVERYTHING: Values = {
     "placementGuard": "Enforce",
     "networkPolicies": {"metricsFrom": [{"namespaceSelector": {"matchLabels": {"a": "b"}}}]},
     "serviceMonitor": {"enabled": True, "labels": {"release": "prometheus"}},
+    "dashboard": {"enabled": True, "annotations": {"grafana_folder": "Models"}},
     "test": {"gatewayUrl": "https://models.example.com"},
 }
 NOTHING: Values = {
@@ -159,9 +167,11 @@ def check_the_operator_finds_the_others(rendered: Rendered, options: Any) -> Non
     assert options.operator_namespace == SYSTEM
     assert options.leader_election
     assert options.image == rendered.container("beamlit-operator", "operator")["image"]
-    assert options.gateway_service == f"beamlit-gateway.{SYSTEM}.svc.cluster.local"
+    domain = options.cluster_domain
+    assert options.gateway_service == f"beamlit-gateway.{SYSTEM}.svc.{domain}"
     (load,) = options.gateway_load
-    assert load == f"http://beamlit-gateway-agent.{SYSTEM}.svc.cluster.local:8081/load"
+    assert load == f"http://beamlit-gateway-agent.{SYSTEM}.svc.{domain}:8081/load"
+    assert gateway_settings(rendered.container("beamlit-gateway", "agent")).cluster_domain == domain
     hooks = rendered.all("ValidatingWebhookConfiguration")
     assert bool(options.webhook_listen) is bool(hooks)
     for hook in hooks:
@@ -314,6 +324,43 @@ async def test_workspaces_are_begun_once_and_never_taken_away(installer: Install
     assert await installer.client.get(NAMESPACES, "team-a")
 
 
+async def test_the_way_out_is_told_to_operator_gateway_and_fetchers(
+    installer: Installer,
+) -> None:
+    rendered = await installer.install(EVERYTHING)
+    operator = rendered.container("beamlit-operator", "operator")
+    proxy = EVERYTHING["proxy"]
+    for container in (operator, rendered.container("beamlit-gateway", "agent")):
+        env = {each["name"]: each.get("value", "") for each in container["env"]}
+        assert (env["HTTPS_PROXY"], env["HTTP_PROXY"]) == (proxy["https"], proxy["http"])
+        # The API server and the cluster's Services are no way out.
+        direct = env["NO_PROXY"].split(",")
+        assert {"$(KUBERNETES_SERVICE_HOST)", ".svc", ".corp.example", *proxy["noProxy"]} <= {
+            *direct
+        }
+        (folder,) = {
+            each["mountPath"] for each in container["volumeMounts"] if each["name"] == "authorities"
+        }
+        assert env["BEAMLIT_CA_FILE"] == f"{folder}/bundle.pem"
+    outgoing = parse(arguments(operator), {}).outgoing
+    assert outgoing.variables["HTTPS_PROXY"] == proxy["https"]
+    assert ".corp.example" in outgoing.variables["NO_PROXY"]
+    assert (outgoing.authorities, outgoing.key) == ("our-ca", "bundle.pem")
+
+
+async def test_gateways_that_are_scaled_have_no_number_in_the_release(
+    installer: Installer,
+) -> None:
+    rendered = await installer.install({"gateway": {"autoscaling": {"enabled": True}}})
+    gateway = rendered.one("Deployment", "beamlit-gateway")
+    assert "replicas" not in gateway["spec"], "an upgrade would undo what was scaled"
+    scaler = rendered.one("HorizontalPodAutoscaler", "beamlit-gateway")["spec"]
+    assert scaler["scaleTargetRef"]["name"] == gateway["metadata"]["name"]
+    (metric,) = scaler["metrics"]
+    container = rendered.container("beamlit-gateway", metric["containerResource"]["container"])
+    assert container["resources"]["requests"]["cpu"]
+
+
 CHOICES: dict[str, list[Any]] = {
     "bindAddress": ["0.0.0.0", "::"],
     "crds.enabled": [True, False],
@@ -389,6 +436,27 @@ WRONG: list[tuple[Values, str]] = [
         "gateway.tracing.enabled is false",
     ),
     ({"webhook": {"enabled": False, "certificateSecret": "x"}}, "webhook.enabled is false"),
+    ({"proxy": {"https": "http://user:secret@proxy:3128"}}, "/proxy/https"),
+    ({"proxy": {"noProxy": ["a"]}}, "neither proxy.https nor proxy.http"),
+    ({"clusterDomain": "Cluster Local"}, "/clusterDomain"),
+    ({"clusterDomain": None}, "clusterDomain"),
+    (
+        {"gateway": {"autoscaling": {"enabled": True, "minReplicas": 20}}},
+        "minReplicas (20) is above gateway.autoscaling.maxReplicas (10)",
+    ),
+    (
+        {
+            "gateway": {
+                "autoscaling": {"enabled": True},
+                "envoy": {"resources": {"requests": {"cpu": None}}},
+            }
+        },
+        "needs gateway.envoy.resources.requests.cpu",
+    ),
+    (
+        {"serviceMonitor": {"enabled": True}, "podMonitor": {"enabled": True}},
+        "would count everything twice",
+    ),
     (
         {"workspaces": [{"name": "a", "environments": []}, {"name": "a", "environments": ["b"]}]},
         'workspaces names "a" twice',
