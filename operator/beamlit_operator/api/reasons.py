@@ -1,4 +1,7 @@
-"""Every reason a condition or an event of ours can carry, with what it means."""
+"""Every reason a condition or an event of ours can carry, with what it means.
+
+What to do about it stands in :mod:`remedies`: a new reason needs an entry there too.
+"""
 
 from __future__ import annotations
 
@@ -92,6 +95,13 @@ class Reason(StrEnum):
     NO_RESOURCE_METRICS = (
         "NoResourceMetrics",
         "The HorizontalPodAutoscaler gets no metrics; the message has its words.",
+    )
+
+    # Of the operator's surroundings, as Events on its namespace.
+    DEFINITION_DIFFERS = (
+        "DefinitionDiffers",
+        "The cluster's definition of a kind is older or newer than the operator; the message names "
+        "the fields.",
     )
 
     GATEWAY_REFUSED = (

@@ -111,6 +111,11 @@ class Indexes:
         metadata = raw["metadata"] if raw is not None else {}
         return str(metadata.get("uid") or ""), str(metadata.get("resourceVersion") or "")
 
+    def generation(self, kind: Kind, key: ObjectKey) -> int | None:
+        """The generation of what is held of an object; None when there is none."""
+        raw = self._raw(kind, key)
+        return raw["metadata"].get("generation") if raw is not None else None
+
     def replace_all(
         self,
         kind: Kind,

@@ -1,26 +1,39 @@
-"""How the operator tells how it is: metrics, health and logs.
+"""How the operator tells how it is: metrics, and health by the rules of :mod:`health`.
 
-`/healthz` fails when work waits and no worker takes it (a stuck process: restart it). `/readyz`
-fails until the first listing of everything was read. `/metrics` is Prometheus' text format.
+`/livez` (and `/healthz`, its older name) fails where a restart helps, `/readyz` until everything
+was read. `/metrics` is Prometheus' text format.
 """
 
 from __future__ import annotations
 
-import json
-import logging
-from collections.abc import Callable
-from datetime import UTC, datetime
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import NamedTuple
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client.registry import Collector
 
+from beamlit_operator import __version__
+from beamlit_operator.controllers.health import Vitals, not_alive, not_ready
 from beamlit_operator.controllers.keys import Key
 from beamlit_operator.controllers.queue import Done, WorkQueue
 
-STUCK_AFTER = 120.0
-"""Seconds a key may wait for a worker before the process counts as stuck."""
+
+class Surroundings(NamedTuple):
+    """What is told of the cluster around, read at a scrape."""
+
+    silent: Mapping[str, float]
+    """Seconds for which each watch has heard nothing, by what it follows."""
+    not_ready: Mapping[tuple[str, str], int]
+    """Objects that are not Ready, by kind and reason."""
+    unknown_fields: Mapping[tuple[str, str], int]
+    """Fields that only the cluster's definition of a kind has (``newer``) or lacks (``older``)."""
+    certificate: float | None = None
+    """When the webhook's certificate ends, in seconds since 1970."""
+    clock: float | None = None
+    """Seconds by which the clock here is ahead of the API server's."""
 
 
 class Metrics:
@@ -28,6 +41,15 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        Gauge(
+            "beamlit_build_info", "1, with the version.", ["version"], registry=self.registry
+        ).labels(__version__).set(1)
+        self.changes = Counter(
+            "beamlit_spec_changes",
+            "Changes of what people ask for, which the admission webhook is asked about.",
+            ["kind"],
+            registry=self.registry,
+        )
         self._reconciles = Counter(
             "beamlit_reconciles", "Reconciles.", ["kind", "result"], registry=self.registry
         )
@@ -59,6 +81,10 @@ class Metrics:
         gauge("beamlit_api_writes", "Write requests made to the API server.", writes)
         gauge("beamlit_leader", "1 while this process leads.", leading)
 
+    def watch_surroundings(self, read: Callable[[], Surroundings]) -> None:
+        """Adds what is told of the cluster around."""
+        self.registry.register(_Around(read))
+
     def done(self, done: Done[Key]) -> None:
         """Counts one finished reconcile."""
         kind = str(done.key.kind)
@@ -67,22 +93,71 @@ class Metrics:
         self._waited.observe(done.waited)
 
 
-def application(
-    metrics: Metrics, *, queue: WorkQueue[Key], ready: Callable[[], str]
-) -> web.Application:
-    """The small HTTP server; ``ready`` gives what is still missing, empty when nothing is."""
+class _Around(Collector):
+    def __init__(self, read: Callable[[], Surroundings]) -> None:
+        self._read = read
 
-    async def healthz(_: web.Request) -> web.Response:
-        if queue.oldest > STUCK_AFTER:
-            text = f"a key has waited for {queue.oldest:.0f} s and no worker takes it\n"
-            return web.Response(status=500, text=text)
-        return web.Response(text="ok\n")
+    def describe(self) -> Iterable[GaugeMetricFamily]:
+        return self._families()
+
+    def collect(self) -> Iterable[GaugeMetricFamily]:
+        now = self._read()
+        families = silent, waiting, fields, certificate, clock = self._families()
+        for resource, seconds in sorted(now.silent.items()):
+            silent.add_metric([resource], seconds)
+        for labels, count in sorted(now.not_ready.items()):
+            waiting.add_metric(labels, count)
+        for labels, count in sorted(now.unknown_fields.items()):
+            fields.add_metric(labels, count)
+        if now.certificate is not None:
+            certificate.add_metric([], now.certificate)
+        if now.clock is not None:
+            clock.add_metric([], now.clock)
+        return families
+
+    def _families(self) -> list[GaugeMetricFamily]:
+        return [
+            GaugeMetricFamily(
+                "beamlit_watch_silent_seconds",
+                "For how long a watch of the API server has heard nothing; infinite before its "
+                "first listing.",
+                labels=["resource"],
+            ),
+            GaugeMetricFamily(
+                "beamlit_objects_not_ready",
+                "Objects of ours that are not Ready, by the reason.",
+                labels=["kind", "reason"],
+            ),
+            GaugeMetricFamily(
+                "beamlit_definition_differences",
+                "Fields of a kind that the cluster's definition lacks (older) or only it has "
+                "(newer); the kind counts as one more field if it is not served at all.",
+                labels=["kind", "cluster_is"],
+            ),
+            GaugeMetricFamily(
+                "beamlit_webhook_certificate_end_seconds",
+                "When the webhook's certificate ends, in seconds since 1970.",
+            ),
+            GaugeMetricFamily(
+                "beamlit_clock_ahead_seconds",
+                "Seconds by which this clock is ahead of the API server's.",
+            ),
+        ]
+
+
+def application(
+    metrics: Metrics, *, vitals: Callable[[], Vitals], role: Callable[[], str]
+) -> web.Application:
+    """The small HTTP server; ``role`` says in words whether this operator leads."""
+
+    async def livez(_: web.Request) -> web.Response:
+        why = not_alive(vitals())
+        return web.Response(status=500 if why else 200, text=f"{why or 'ok'}\n")
 
     async def readyz(_: web.Request) -> web.Response:
-        missing = ready()
-        return (
-            web.Response(status=503, text=f"{missing}\n") if missing else web.Response(text="ok\n")
-        )
+        missing = not_ready(vitals())
+        text = missing or f"ok, {role()}"
+        return web.Response(status=503 if missing else 200, text=f"{text}\n")
 
     async def scrape(_: web.Request) -> web.Response:
         body = generate_latest(metrics.registry)
@@ -91,56 +166,10 @@ def application(
     app = web.Application()
     app.add_routes(
         [
-            web.get("/healthz", healthz),
+            web.get("/livez", livez),
+            web.get("/healthz", livez),
             web.get("/readyz", readyz),
             web.get("/metrics", scrape),
         ]
     )
     return app
-
-
-_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
-
-
-def fields_of(record: logging.LogRecord) -> dict[str, Any]:
-    """What a log call passed as ``extra``, such as the workspace."""
-    return {name: value for name, value in vars(record).items() if name not in _STANDARD}
-
-
-class JsonLines(logging.Formatter):
-    """One JSON object per line."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        entry: dict[str, Any] = {
-            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
-            "level": record.levelname.lower(),
-            "logger": record.name,
-            "message": record.getMessage(),
-            **fields_of(record),
-        }
-        if record.exc_info:
-            entry["error"] = self.formatException(record.exc_info)
-        return json.dumps(entry, default=str)
-
-
-class TextLines(logging.Formatter):
-    """One line for people; what was passed along stands behind the message."""
-
-    def __init__(self) -> None:
-        super().__init__("%(asctime)s %(levelname)-7s %(name)s: %(message)s", "%H:%M:%S")
-
-    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 (logging's name)
-        more = "".join(f" {name}={value}" for name, value in fields_of(record).items())
-        return super().formatMessage(record) + more
-
-
-def configure_logging(*, format_: str, level: str) -> None:
-    """Logs to standard error, one event per line."""
-    handler = logging.StreamHandler()
-    handler.setFormatter(JsonLines() if format_ == "json" else TextLines())
-    root = logging.getLogger()
-    root.handlers[:] = [handler]
-    root.setLevel(level.upper())
-    # kopf tells its own machinery at info; what concerns people is ours to log.
-    logging.getLogger("kopf").setLevel(max(logging.WARNING, root.level))
-    logging.getLogger("aiohttp.access").setLevel(logging.WARNING)

@@ -21,9 +21,11 @@ from beamlit_operator.controllers.audit import Audit
 from beamlit_operator.controllers.cataloguing import Cataloguing
 from beamlit_operator.controllers.children import CHILD_RESOURCES, Children, Nodes
 from beamlit_operator.controllers.credentials import Integrations
+from beamlit_operator.controllers.definitions import Definitions
 from beamlit_operator.controllers.drive import drive
 from beamlit_operator.controllers.events import Announcer
 from beamlit_operator.controllers.fence import Fence
+from beamlit_operator.controllers.health import Vitals, not_ready
 from beamlit_operator.controllers.indexes import Indexes
 from beamlit_operator.controllers.keys import Key, Kind, Workspace
 from beamlit_operator.controllers.leader import Elector
@@ -36,9 +38,10 @@ from beamlit_operator.controllers.reconcile import Reconciler
 from beamlit_operator.controllers.refusals import GatewayRefusals
 from beamlit_operator.controllers.scaling import Scaling
 from beamlit_operator.controllers.starts import Starts
+from beamlit_operator.controllers.surroundings import differs, fields_of, surroundings
 from beamlit_operator.controllers.usage import Usage
 from beamlit_operator.controllers.writer import Writer
-from beamlit_operator.kube import PODS, ApiError, Json, KubeClient, ObjectKey
+from beamlit_operator.kube import PODS, ApiError, Json, KubeClient, ObjectKey, Reflector
 from beamlit_operator.origins import resolve
 from beamlit_operator.policy import Catalogue, built_in
 
@@ -94,13 +97,14 @@ class Operator:
             workers=options.workers,
             on_done=self.metrics.done,
             urgent=self._is_urgent,
+            fields=lambda key: fields_of(key, self.indexes),
         )
         announcer = Announcer(client, identity=options.identity, clock=clock)
         self.audit = Audit(
             held_by=lambda kind, key: self.indexes.held_by(kind, key),
             announce=announcer.announce,
         )
-        self.indexes = Indexes(self._enqueue, on_seen=self.audit.seen)
+        self.indexes = Indexes(self._enqueue, on_seen=self._seen)
         self.children = {
             resource: Children(
                 client,
@@ -175,6 +179,7 @@ class Operator:
             on_reports=self.refusals.note,
         )
         self._listed = False
+        self.definitions = Definitions(client, tell=self._tell_operators)
         self.webhook = self._make_webhook(clock) if options.webhook_listen else None
         self.guard = self._make_guard() if options.placement_guard else None
         self.metrics.watch(
@@ -182,18 +187,40 @@ class Operator:
             writes=lambda: self.writer.writes,
             leading=self._leads,
         )
+        self.metrics.watch_surroundings(lambda: surroundings(self))
 
     @property
     def missing(self) -> str:
         """What is not read yet, for readiness; empty when all is."""
-        if not self._listed:
-            return "the first listing is under way"
-        waiting = [r for r in self._reflectors() if not r.synced]
-        if waiting:
-            return f"{len(waiting)} watches have no first listing yet"
-        if self.webhook is not None and not self.webhook.serving:
-            return "the admission webhook has no certificate yet"
-        return ""
+        return not_ready(self.vitals())
+
+    @property
+    def listed(self) -> bool:
+        """Whether our kinds were read."""
+        return self._listed
+
+    @property
+    def connection(self) -> KubeClient:
+        """The client itself, for what is known of the connection."""
+        return self._unfenced
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process is the one that writes."""
+        return self._leads()
+
+    def vitals(self) -> Vitals:
+        """How this process is."""
+        reflectors = self.reflectors()
+        return Vitals(
+            working=self._leads(),
+            oldest=self.queue.oldest,
+            idle=self.queue.still,
+            listed=self._listed,
+            unsynced=sum(not each.synced for each in reflectors),
+            webhook=self.webhook is None or self.webhook.serving,
+            silent={each.resource.plural: each.silent for each in reflectors},
+        )
 
     async def run(self) -> None:
         """Runs until cancelled.
@@ -204,7 +231,7 @@ class Operator:
         server = await self._serve()
         try:
             async with asyncio.TaskGroup() as group:
-                for reflector in self._reflectors():
+                for reflector in (*self.reflectors(), *self.definitions.reflectors):
                     group.create_task(reflector.run())
                 if self.webhook is not None:
                     # On followers too: a review needs no leader.
@@ -219,12 +246,13 @@ class Operator:
                     )
                 )
                 group.create_task(self._audits())
-                for reflector in self._reflectors():
+                for reflector in self.reflectors():
                     await reflector.wait_synced()
                 if self.options.leader_election:
                     await self._elector.acquire()
                     group.create_task(self._elector.hold())
                 self.audit.lead()
+                self.definitions.lead()
                 if self.guard is not None:
                     await self.guard.load()
                     group.create_task(self.guard.run())
@@ -242,18 +270,25 @@ class Operator:
 
     def _gateway_refused(self, message: str) -> None:
         """What concerns no single deployment is told on the gateways' own namespace."""
-        if not message:
-            return
+        if message:
+            self._tell_operators(Announcement("Warning", Reason.GATEWAY_REFUSED, message))
+
+    def _tell_operators(self, event: Announcement) -> None:
+        """An Event for those who run the platform, on the operator's own namespace."""
         space = self.options.operator_namespace
         about = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": space}}
-        event = Announcement("Warning", Reason.GATEWAY_REFUSED, message)
         told = asyncio.create_task(
-            self._announcer.announce(ObjectKey(space, space), about, event), name="tell a refusal"
+            self._announcer.announce(ObjectKey(space, space), about, event), name="tell operators"
         )
         self._telling.add(told)
         told.add_done_callback(self._telling.discard)
 
     # Events in.
+
+    def _seen(self, kind: Kind, key: ObjectKey, old: Json | None, new: Json | None) -> None:
+        self.audit.seen(kind, key, old, new)
+        if self._listed and differs(old, new):
+            self.metrics.changes.labels(str(kind)).inc()
 
     def _on_event(self, kind: Kind, key: ObjectKey, item: Json, gone: bool) -> None:
         if gone:
@@ -318,7 +353,7 @@ class Operator:
             self._unfenced,
             self.options,
             picture=self._picture(),
-            synced=lambda: self._listed and all(r.synced for r in self._reflectors()),
+            synced=lambda: self._listed and all(r.synced for r in self.reflectors()),
             registry=self.metrics.registry,
             clock=clock,
         )
@@ -385,7 +420,8 @@ class Operator:
             for key in self.indexes.all_keys():
                 self.queue.add_after(key, 0.0)
 
-    def _reflectors(self) -> list[Any]:
+    def reflectors(self) -> list[Reflector]:
+        """All that has to be read before anything is decided."""
         return [
             *(r for each in self.children.values() for r in each.reflectors),
             self.nodes.reflector,
@@ -397,7 +433,11 @@ class Operator:
         if not self.options.listen:
             return None
         host, _, port = self.options.listen.rpartition(":")
-        app = application(self.metrics, queue=self.queue, ready=lambda: self.missing)
+        app = application(
+            self.metrics,
+            vitals=self.vitals,
+            role=lambda: "leads" if self._leads() else "stands by",
+        )
         runner = web.AppRunner(app, access_log=None)
         await runner.setup()
         await web.TCPSite(runner, host or None, int(port)).start()

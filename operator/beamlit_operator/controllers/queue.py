@@ -24,9 +24,11 @@ import logging
 import random
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Hashable
+from collections.abc import Awaitable, Callable, Hashable, Mapping
 from dataclasses import dataclass
 from typing import Generic, TypeVar
+
+from beamlit_operator.logs import about
 
 log = logging.getLogger(__name__)
 
@@ -88,7 +90,9 @@ class WorkQueue(Generic[K]):
         chance: Callable[[], float] = random.random,
         on_done: Callable[[Done[K]], None] | None = None,
         urgent: Callable[[K], bool] = lambda _: False,
+        fields: Callable[[K], Mapping[str, object]] = lambda _: {},
     ) -> None:
+        """``fields`` gives what log lines carry that are written during the work on a key."""
         self._work = work
         self._workers = workers
         self._backoff = backoff or Backoff()
@@ -96,6 +100,7 @@ class WorkQueue(Generic[K]):
         self._chance = chance
         self._on_done = on_done
         self._urgent = urgent
+        self._fields = fields
         # Ready keys in order of arrival, the urgent apart, each with the time it became ready.
         self._order: deque[K] = deque()
         self._first: deque[K] = deque()
@@ -109,6 +114,7 @@ class WorkQueue(Generic[K]):
         self._heap: list[tuple[float, int, K]] = []
         self._tick = itertools.count()
         self._changed = asyncio.Event()
+        self._progress: float | None = None
 
     # What callers ask for.
 
@@ -153,6 +159,11 @@ class WorkQueue(Generic[K]):
         return self._clock() - min(heads) if heads else 0.0
 
     @property
+    def still(self) -> float:
+        """Seconds since work last began or ended; 0 before :meth:`run`."""
+        return 0.0 if self._progress is None else self._clock() - self._progress
+
+    @property
     def hurried(self) -> bool:
         """Whether an urgent key waits for a worker."""
         return bool(self._first)
@@ -166,6 +177,7 @@ class WorkQueue(Generic[K]):
 
     async def run(self) -> None:
         """Works until cancelled; work in progress is cancelled with it."""
+        self._progress = self._clock()
         async with asyncio.TaskGroup() as group:
             free = asyncio.Semaphore(self._workers)
             while True:
@@ -204,7 +216,11 @@ class WorkQueue(Generic[K]):
                 self.add(key)
 
     async def _one(self, key: K, waited: float) -> None:
-        started = self._clock()
+        with about(**self._fields(key)):
+            await self._worked(key, waited)
+
+    async def _worked(self, key: K, waited: float) -> None:
+        started = self._progress = self._clock()
         error: Exception | None = None
         try:
             after = await self._work(key)
@@ -216,6 +232,7 @@ class WorkQueue(Generic[K]):
             if after is not None:
                 self.add_after(key, after)
         finally:
+            self._progress = self._clock()
             self._working.discard(key)
             if key in self._again:
                 self._again.discard(key)
@@ -228,9 +245,9 @@ class WorkQueue(Generic[K]):
         delay = self._backoff.delay(failures, chance=self._chance())
         if isinstance(error, RetryError):
             delay = error.after if error.after is not None else delay
-            log.warning("%s: %s (attempt %d, again in %.1f s)", key, error, failures, delay)
+            text = "%s: %s (attempt %d, again in %.1f s)"
+            log.warning(text, key, error, failures, delay)
         else:
-            log.error(
-                "%s failed (attempt %d, again in %.1f s)", key, failures, delay, exc_info=error
-            )
+            text = "%s failed (attempt %d, again in %.1f s)"
+            log.error(text, key, failures, delay, exc_info=error)
         self.add_after(key, delay)

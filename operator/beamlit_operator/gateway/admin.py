@@ -1,7 +1,6 @@
 """The agent's own HTTP interface: health, readiness, metrics, load.
 
-``/healthz`` answers as long as the process does: restarting the agent mends nothing that makes
-``/readyz`` fail.
+``/livez`` (and ``/healthz``, its older name) and ``/readyz`` follow the rules of :mod:`health`.
 """
 
 from __future__ import annotations
@@ -20,16 +19,16 @@ def admin_app(
     book: LoadBook,
     refused: Callable[[], Mapping[str, str]],
     exposition: Callable[[], Awaitable[bytes]],
-    not_ready: Callable[[], str],
+    not_ready: Callable[[], Awaitable[str]],
 ) -> web.Application:
     """``not_ready`` answers why the gateway cannot serve yet, or nothing; ``refused`` what Envoy
     did not take, by deployment; ``exposition`` the text for Prometheus."""
 
-    async def healthz(_: web.Request) -> web.Response:
+    async def livez(_: web.Request) -> web.Response:
         return web.Response(text="ok\n")
 
     async def readyz(_: web.Request) -> web.Response:
-        why = not_ready()
+        why = await not_ready()
         return web.Response(text=f"{why or 'ok'}\n", status=503 if why else 200)
 
     async def load(_: web.Request) -> web.Response:
@@ -39,7 +38,8 @@ def admin_app(
         return web.Response(body=await exposition(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     app = web.Application()
-    app.router.add_get("/healthz", healthz)
+    app.router.add_get("/livez", livez)
+    app.router.add_get("/healthz", livez)
     app.router.add_get("/readyz", readyz)
     app.router.add_get("/load", load)
     app.router.add_get("/metrics", metrics)

@@ -370,6 +370,19 @@ class AdsServer(AdsServicer):  # type: ignore[misc]
         self._on_configured = on_configured
         self._on_settled = on_settled
         self._streams: set[AdsStream] = set()
+        self._asked: dict[tuple[AdsStream, str], float] = {}
+
+    @property
+    def connected(self) -> bool:
+        """Whether an Envoy is there."""
+        return bool(self._streams)
+
+    @property
+    def unanswered(self) -> float:
+        """Seconds for which Envoy has owed an answer to what it was sent; 0 when it owes none."""
+        if not self._asked:
+            return 0.0
+        return asyncio.get_running_loop().time() - min(self._asked.values())
 
     def taken(self, endpoints: str) -> bool:
         """Whether an Envoy has these endpoints as they are now."""
@@ -394,6 +407,7 @@ class AdsServer(AdsServicer):  # type: ignore[misc]
         finally:
             unsubscribe()
             self._streams.discard(stream)
+            self._asked = {key: at for key, at in self._asked.items() if key[0] is not stream}
             self._on_configured(stream, False)
             reader.cancel()
             await asyncio.gather(reader, return_exceptions=True)
@@ -407,6 +421,7 @@ class AdsServer(AdsServicer):  # type: ignore[misc]
             wake.clear()
             for response in stream.next_responses():
                 self._metrics.xds_sent(response)
+                self._asked[(stream, response.nonce)] = loop.time()
                 await context.write(response)
             if stream.configured:
                 self._on_configured(stream, True)
@@ -426,6 +441,7 @@ class AdsServer(AdsServicer):  # type: ignore[misc]
     async def _read(self, stream: AdsStream, context: Any, wake: asyncio.Event) -> None:
         try:
             while (request := await context.read()) is not grpc.aio.EOF:
+                self._asked.pop((stream, request.response_nonce), None)
                 settled = stream.receive(request)
                 if settled is not None:
                     self._settle(settled)

@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import AsyncIterator
 
 import grpc
@@ -28,10 +29,12 @@ from beamlit_operator.gateway.ads import RETIREMENT, AdsServer, Settled
 from beamlit_operator.gateway.authorization import Authorization
 from beamlit_operator.gateway.catalog import Catalog
 from beamlit_operator.gateway.cold import ColdStarts
+from beamlit_operator.gateway.health import EnvoyPulse
 from beamlit_operator.gateway.loads import LoadBook, LoadReporting
-from beamlit_operator.gateway.metrics import AtScrape, GatewayMetrics
+from beamlit_operator.gateway.metrics import AtScrape, GatewayMetrics, Vitals
 from beamlit_operator.gateway.names import DeploymentKey, Endpoint, RevisionKey
 from beamlit_operator.gateway.pace import Pace
+from beamlit_operator.gateway.process import EnvoyAdmin
 from beamlit_operator.gateway.protos import add_ads, add_authorization, add_load_reporting
 from beamlit_operator.gateway.refusals import Refusals
 from beamlit_operator.gateway.replicas import ReplicaSeconds
@@ -67,6 +70,7 @@ class Agent:
         self._statistics = EnvoyStatistics(settings)
         self._scraped = AtScrape({}, {}, {})
         self.metrics.watch(lambda: self._scraped)
+        self.metrics.watch_health(self._vitals)
         self._deployments = Reflector(client, MODEL_DEPLOYMENTS, on_change=self._deployment_changed)
         self._slices = Reflector(
             client,
@@ -83,6 +87,7 @@ class Agent:
             on_settled=self._on_settled,
         )
         self.draining = False
+        self._pulse = EnvoyPulse(EnvoyAdmin(settings).answers, clock=time.monotonic)
         self._configured: set[object] = set()
         self._refusals = Refusals(self.store)
         self._dirty_deployments: set[DeploymentKey] = set()
@@ -125,6 +130,19 @@ class Agent:
             )
         return ""
 
+    async def not_ready_now(self) -> str:
+        """The same, and whether Envoy answers: it may hang with its connections open."""
+        return self.not_ready() or await self._pulse.hung()
+
+    def _vitals(self) -> Vitals:
+        watches = (self._deployments, self._slices)
+        return Vitals(
+            ready=not self.not_ready(),
+            connected=self._ads.connected,
+            unanswered=self._ads.unanswered,
+            silent={each.resource.plural: each.silent for each in watches},
+        )
+
     @contextlib.asynccontextmanager
     async def _grpc(self) -> AsyncIterator[None]:
         server = grpc.aio.server(
@@ -156,7 +174,7 @@ class Agent:
             book=self.book,
             refused=self.refused,
             exposition=self.exposition,
-            not_ready=self.not_ready,
+            not_ready=self.not_ready_now,
         )
         runner = web.AppRunner(app, access_log=None)
         await runner.setup()

@@ -229,7 +229,8 @@ class ColdStarts:
             try:
                 await self._waker.wake(wanted, deployment.wake_replicas)
             except ApiError as error:
-                log.warning("cannot ask for a node for %s: %s", wanted.cluster, error)
+                text = "cannot ask for a node for %s: %s"
+                log.warning(text, wanted.cluster, error, extra=wanted.fields)
             await asyncio.sleep(self._settings.first_backoff)
 
         def asked(_: object) -> None:
@@ -309,7 +310,8 @@ class ColdStarts:
             name = str(start.revision.deployment_key)
             message = f"{name!r} cannot be started: the API server refused to scale it: {error}"
         except Exception:
-            log.exception("waking %s failed", start.revision.cluster)
+            revision = start.revision
+            log.exception("waking %s failed", revision.cluster, extra=revision.fields)
             message = f"{str(start.revision.deployment_key)!r} cannot be started: internal error"
         else:
             return
@@ -380,6 +382,7 @@ class ColdStarts:
             problem.reason,
             problem.message,
             reply.retry_after,
+            extra=start.revision.fields,
         )
         return reply
 

@@ -6,10 +6,11 @@ from collections import Counter as Tally
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from beamlit_operator import __version__
 from beamlit_operator.gateway.names import DeploymentKey, Endpoint, RevisionKey
 from beamlit_operator.gateway.protos import Message
 from beamlit_operator.gateway.replies import Reply
@@ -36,6 +37,18 @@ class AtScrape(NamedTuple):
     replica_seconds: Mapping[RevisionKey, float]
 
 
+class Vitals(NamedTuple):
+    """How the gateway itself is, read when Prometheus asks."""
+
+    ready: bool
+    connected: bool
+    """Whether an Envoy is connected to the agent."""
+    unanswered: float
+    """Seconds for which Envoy has owed an answer to what it was sent."""
+    silent: Mapping[str, float]
+    """Seconds for which each watch has heard nothing."""
+
+
 class GatewayMetrics:
     """One registry for each agent, so that several can live in one process.
 
@@ -45,6 +58,13 @@ class GatewayMetrics:
     def __init__(self, describe: Describe = lambda _: None) -> None:
         """``describe`` gives the model and environment of a deployment that exists."""
         self.registry = CollectorRegistry()
+        build = Gauge(
+            "beamlit_gateway_build_info",
+            "1, with the version.",
+            ("version",),
+            registry=self.registry,
+        )
+        build.labels(__version__).set(1)
         self._describe = describe
         self._known: dict[DeploymentKey, Endpoint] = {}
         self.errors: Tally[tuple[str, str]] = Tally()
@@ -113,6 +133,10 @@ class GatewayMetrics:
     def watch(self, read: Callable[[], AtScrape]) -> None:
         """Adds what is read at the time of a scrape."""
         self.registry.register(_Scraped(read, self.labels_of))
+
+    def watch_health(self, read: Callable[[], Vitals]) -> None:
+        """Adds how the gateway itself is."""
+        self.registry.register(_Health(read))
 
     def cold_start_ended(self, revision: RevisionKey, outcome: str, *, seconds: float) -> None:
         """A start that requests waited for is over, ``seconds`` after the first request."""
@@ -207,5 +231,41 @@ class _Scraped(Collector):
                 "Seconds of ready replicas as this gateway saw them. Every gateway sees the same "
                 "ones: take the maximum over gateways, never the sum.",
                 labels=LABELS,
+            ),
+        ]
+
+
+class _Health(Collector):
+    def __init__(self, read: Callable[[], Vitals]) -> None:
+        self._read = read
+
+    def describe(self) -> Iterable[Metric]:
+        return self._families()
+
+    def collect(self) -> Iterable[Metric]:
+        now = self._read()
+        families = ready, connected, unanswered, silent = self._families()
+        ready.add_metric([], now.ready)
+        connected.add_metric([], now.connected)
+        unanswered.add_metric([], now.unanswered)
+        for resource, seconds in sorted(now.silent.items()):
+            silent.add_metric([resource], seconds)
+        return families
+
+    def _families(self) -> list[GaugeMetricFamily]:
+        return [
+            GaugeMetricFamily("beamlit_gateway_ready", "1 while callers are served."),
+            GaugeMetricFamily(
+                "beamlit_gateway_envoy_connected", "1 while an Envoy is connected to the agent."
+            ),
+            GaugeMetricFamily(
+                "beamlit_gateway_configuration_unanswered_seconds",
+                "For how long Envoy has owed an answer to configuration it was sent.",
+            ),
+            GaugeMetricFamily(
+                "beamlit_gateway_watch_silent_seconds",
+                "For how long a watch of the API server has heard nothing; infinite before its "
+                "first listing.",
+                labels=["resource"],
             ),
         ]

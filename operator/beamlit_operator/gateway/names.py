@@ -45,6 +45,12 @@ class RevisionKey(NamedTuple):
         return f"{self.workspace}/{self.deployment}/{self.revision}"
 
     @property
+    def fields(self) -> dict[str, object]:
+        """What log lines about it carry."""
+        about = {"kind": "ModelDeployment", "workspace": self.workspace, "object": self.deployment}
+        return {**about, "revision": self.revision}
+
+    @property
     def pods_cluster(self) -> str:
         """The name of the cluster of its pods alone, where it has one."""
         return f"{self.cluster}/{_PODS}"

@@ -154,6 +154,19 @@ class EnvoyAdmin:
     def __init__(self, settings: GatewaySettings) -> None:
         self._root = f"http://{settings.envoy_admin}"
 
+    async def answers(self, within: float) -> bool:
+        """Whether Envoy's main thread answers at all within so many seconds."""
+        timeout = aiohttp.ClientTimeout(total=within)
+        try:
+            async with (
+                aiohttp.ClientSession(timeout=timeout) as session,
+                session.get(f"{self._root}/ready") as response,
+            ):
+                await response.read()
+        except (aiohttp.ClientError, TimeoutError, OSError):
+            return False
+        return True
+
     async def drain(self, limit: float, *, delay: float) -> bool:
         """Asks callers to go elsewhere, and waits until they have.
 

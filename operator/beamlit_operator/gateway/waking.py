@@ -87,7 +87,8 @@ class Waker:
                         raise
                     self._trouble[revision] = f"cannot scale it up: {error}"
                     if not error.conflict:
-                        log.warning("cannot wake %s: %s", revision.cluster, error)
+                        text = "cannot wake %s: %s"
+                        log.warning(text, revision.cluster, error, extra=revision.fields)
                     await asyncio.sleep(delay)
                     delay = min(delay * 2, LAST_RETRY)
                     continue
@@ -135,5 +136,6 @@ class Waker:
             field_manager=labels.GATEWAY_FIELD_MANAGER,
         )
         self._metrics.woke(revision)
-        log.info("woke %s with %d replicas", revision.cluster, replicas)
+        told = "woke %s with %d replicas"
+        log.info(told, revision.cluster, replicas, extra=revision.fields)
         return sent

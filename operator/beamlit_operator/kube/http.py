@@ -9,8 +9,10 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextvars import ContextVar
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -52,6 +54,10 @@ def _traces() -> aiohttp.TraceConfig:
     return traces
 
 
+CLOCK_INTERVAL = 30.0
+"""Seconds between two looks at the API server's clock."""
+
+
 class HttpClient:
     """A :class:`~beamlit_operator.kube.client.KubeClient` over HTTP.
 
@@ -63,6 +69,10 @@ class HttpClient:
         self.on_warning: Callable[[str], None] | None = None
         """Who is told what the API server warns of (the header ``Warning``), sentence by
         sentence."""
+        self._looked_at_clock = float("-inf")
+        self.clock_difference: float | None = None
+        """Seconds by which this machine's clock is ahead of the API server's, as of an answer of
+        the last minute; to within a second, since its ``Date`` has whole ones. None: unknown."""
 
     async def __aenter__(self) -> HttpClient:
         return self
@@ -106,12 +116,24 @@ class HttpClient:
                 0, "Unreachable", f"{method} {path}: {error or type(error).__name__}"
             ) from error
         response = cast("aiohttp.ClientResponse", answer.response)
+        self._look_at_clock(response.headers)
         if response.status >= 300:
             raise _error_from(response.status, await response.read(), response.headers)
         if self.on_warning is not None:
             for text in response.headers.getall("Warning", ()):
                 self.on_warning(_warning(text))
         return response
+
+    def _look_at_clock(self, headers: Mapping[str, str]) -> None:
+        if time.monotonic() - self._looked_at_clock < CLOCK_INTERVAL or "Date" not in headers:
+            return
+        self._looked_at_clock = time.monotonic()
+        try:
+            told = parsedate_to_datetime(headers["Date"]).timestamp()
+        except ValueError:
+            return
+        # It was cut to whole seconds: half a second later is the best guess.
+        self.clock_difference = time.time() - told - 0.5
 
     async def _json(self, method: str, path: str, **kwargs: Any) -> Json:
         response = await self.request(method, path, **kwargs)

@@ -67,6 +67,7 @@ class Reflector(Mapping[ObjectKey, Json]):
         self._objects: dict[ObjectKey, Json] = {}
         self._synced = asyncio.Event()
         self._version: str | None = None
+        self._heard: float | None = None
 
     def __getitem__(self, key: ObjectKey) -> Json:
         return self._objects[key]
@@ -86,6 +87,20 @@ class Reflector(Mapping[ObjectKey, Json]):
         """Whether the collection was listed at least once."""
         return self._synced.is_set()
 
+    @property
+    def resource(self) -> Resource:
+        """What is followed."""
+        return self._resource
+
+    @property
+    def silent(self) -> float:
+        """Seconds since the API server last told anything: a listing, a change, a bookmark, or the
+        orderly end of a watch (at its timeout, so every five minutes at the latest). Infinite
+        before the first listing."""
+        if self._heard is None:
+            return float("inf")
+        return asyncio.get_running_loop().time() - self._heard
+
     async def run(self) -> None:
         """Follows the collection until cancelled; survives every API error."""
         delay = FIRST_RETRY
@@ -96,6 +111,7 @@ class Reflector(Mapping[ObjectKey, Json]):
                     delay = FIRST_RETRY
                 started = asyncio.get_running_loop().time()
                 await self._follow(self._version)
+                self._hear()
                 delay = FIRST_RETRY
                 if asyncio.get_running_loop().time() - started < FIRST_RETRY:
                     # Something between us and the server cuts every watch short.
@@ -126,7 +142,11 @@ class Reflector(Mapping[ObjectKey, Json]):
             if known is None or _version_of(known) != _version_of(item):
                 self._put(key, item)
         self._synced.set()
+        self._hear()
         return result.resource_version
+
+    def _hear(self) -> None:
+        self._heard = asyncio.get_running_loop().time()
 
     async def _follow(self, version: str) -> None:
         async for event in self._client.watch(
@@ -136,6 +156,7 @@ class Reflector(Mapping[ObjectKey, Json]):
             label_selector=self._label_selector,
             field_selector=self._field_selector,
         ):
+            self._hear()
             # Kept per event: a lost connection resumes after the last one seen, not before it.
             self._version = _version_of(event.object)
             if event.type == "DELETED":

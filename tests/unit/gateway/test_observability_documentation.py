@@ -9,7 +9,7 @@ from tests.support.fakekube import FakeKube
 
 from beamlit_operator.controllers.operator import Operator
 from beamlit_operator.controllers.options import Options
-from beamlit_operator.gateway.metrics import AtScrape, GatewayMetrics
+from beamlit_operator.gateway.metrics import AtScrape, GatewayMetrics, Vitals
 from beamlit_operator.gateway.replies import ErrorReason
 from beamlit_operator.gateway.statistics import FAMILIES, HISTOGRAM
 from beamlit_operator.gateway.telemetry import FIELDS
@@ -31,6 +31,7 @@ def shown(name: str, kind: str) -> str:
 def test_every_metric_of_the_gateway_is_documented() -> None:
     metrics = GatewayMetrics()
     metrics.watch(lambda: AtScrape({}, {}, {}))
+    metrics.watch_health(lambda: Vitals(True, True, 0.0, {}))
     there = {shown(f.name, f.type): f.type for f in metrics.registry.collect()}
     there |= {
         shown(name, "histogram" if name == HISTOGRAM else "counter"): (
@@ -42,7 +43,7 @@ def test_every_metric_of_the_gateway_is_documented() -> None:
 
 
 def test_every_metric_of_the_operator_is_documented() -> None:
-    operator = Operator(FakeKube(), Options())
+    operator = Operator(FakeKube(), Options(webhook_listen="127.0.0.1:0"))
     there = {shown(f.name, f.type): f.type for f in operator.metrics.registry.collect()}
     documented_here = {
         name: kind

@@ -143,6 +143,11 @@ def is_pair(pair: Pair) -> bool:
         return False
 
 
+def ends(pair: Pair | None) -> datetime | None:
+    """When a certificate ends; None without one."""
+    return _read(pair.certificate).not_valid_after_utc if pair is not None else None
+
+
 def _usable(bundle: Bundle, now: datetime) -> bool:
     """Whether it can be gone on from: readable, and the authority can still sign.
 

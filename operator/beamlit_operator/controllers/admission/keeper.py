@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Protocol
 
 from beamlit_operator.api import labels
-from beamlit_operator.controllers.admission.certificates import Bundle, Pair, advanced
+from beamlit_operator.controllers.admission.certificates import Bundle, Pair, advanced, ends
 from beamlit_operator.controllers.admission.configuration import CONFIGURATIONS
 from beamlit_operator.controllers.admission.tlscontext import load
 from beamlit_operator.kube import SECRETS, ApiError, Json, KubeClient
@@ -44,6 +44,11 @@ class Keeper(Protocol):
 
     interval: float
     """Seconds between two looks."""
+
+    @property
+    def ends(self) -> datetime | None:
+        """When the certificate that was loaded ends; None before that."""
+        ...
 
     async def look(self, context: ssl.SSLContext) -> None:
         """Loads the certificate into the context if it is another.
@@ -80,6 +85,10 @@ class OwnCertificates:
         self._bundle: Bundle | None = None
         self._loaded: Pair | None = None
         self._told = ""
+
+    @property
+    def ends(self) -> datetime | None:
+        return ends(self._loaded)
 
     async def look(self, context: ssl.SSLContext) -> None:
         bundle = await self._shared()
@@ -171,6 +180,10 @@ class DirectoryCertificates:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._loaded: Pair | None = None
+
+    @property
+    def ends(self) -> datetime | None:
+        return ends(self._loaded)
 
     async def look(self, context: ssl.SSLContext) -> None:
         found = await asyncio.to_thread(self._read)

@@ -21,6 +21,7 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import datetime
 from typing import Final
 
 from aiohttp import web
@@ -90,6 +91,11 @@ class Webhook:
             buckets=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1, 2),
             registry=registry,
         )
+
+    @property
+    def certificate_ends(self) -> datetime | None:
+        """When the certificate that is served ends; None while none is."""
+        return self._keeper.ends
 
     def use(self, settings: Settings) -> None:
         """From now on reviews by these settings."""
