@@ -37,7 +37,7 @@ def test_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     "command",
     [
         *("dev", "demo", "fetch", "get", "status", "invoke", "policy", "console", "pull", "render"),
-        *("release", "activate", "deactivate", "delete"),
+        *("release", "rollout", "history", "activate", "deactivate", "delete"),
     ],
 )
 def test_help_names_every_command(command: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -59,6 +59,11 @@ def test_an_unknown_command_is_misuse(capsys: pytest.CaptureFixture[str]) -> Non
         ["invoke", "iris", "-d", "{}"],
         ["policy", "explain", "iris"],
         ["release", "iris", "--from", "development", "--to", "production"],
+        ["rollout", "status"],
+        ["rollout", "promote", "iris", "--full"],
+        ["rollout", "abort", "iris"],
+        ["rollout", "undo", "iris", "-e", "production"],
+        ["history", "iris"],
         ["activate", "iris"],
         ["deactivate", "iris"],
         ["delete", "model", "iris"],
