@@ -10,6 +10,12 @@ alone: those are reported and left out, everything else gets through.
 
 Make before break: routes that name new clusters wait until Envoy has those clusters and their
 endpoints; clusters no route names any more go away after the routes were taken.
+
+An Envoy that comes back asks for its types in any order. While one of its clusters has no endpoints
+yet it keeps back whatever it has to say about clusters (``ClusterManagerImpl::updateClusterCounts``
+pauses them), its first question on a new stream too: endpoints, listeners and routes are asked for
+first. So routes wait for that question, and what Envoy waits for without our having it is answered
+at once, for the question may wait for that.
 """
 
 from __future__ import annotations
@@ -180,6 +186,10 @@ class AdsStream:
             if type_ is ResourceType.ENDPOINTS:
                 self._warm |= to.sent.keys()
                 self._warming -= self._warm
+                if not self._types[ResourceType.CLUSTER].started:
+                    # Some cluster has no endpoints yet. It may be one that was made anew, and Envoy
+                    # tells of those it had for the one before.
+                    to.sent.clear()
             if type_ is ResourceType.CLUSTER:
                 self._find_warming(to.sent)
             if to.wildcard:
@@ -274,8 +284,14 @@ class AdsStream:
             self._respond(ResourceType.LISTENER, self._types[ResourceType.LISTENER].dirty),
         ]
         self._find_warming(added)
+        responses.append(self._respond(ResourceType.ENDPOINTS, self._asked_in_vain()))
         # One table at a time: while Envoy works on one, what changes is kept for the next.
-        may_go = not clusters.in_flight and not routes.in_flight and not self._warming
+        may_go = (
+            clusters.started
+            and not clusters.in_flight
+            and not routes.in_flight
+            and not self._warming
+        )
         if routes.dirty and may_go:
             responses.append(self._respond(ResourceType.ROUTES, routes.dirty))
         if not routes.dirty and not routes.in_flight:
@@ -284,6 +300,13 @@ class AdsStream:
                 for type_ in (ResourceType.CLUSTER, ResourceType.ENDPOINTS)
             ]
         return [response for response in responses if response is not None]
+
+    def _asked_in_vain(self) -> set[str]:
+        """Endpoints that Envoy asked for, never had, and that there are none of."""
+        had = self._types[ResourceType.ENDPOINTS].sent
+        return {
+            name for name in self._dirty(ResourceType.ENDPOINTS, present=False) if name not in had
+        }
 
     def _take_suspects(self) -> list[tuple[ResourceType, set[str]]]:
         """The parts of refused responses, to be sent whatever was sent before."""

@@ -26,6 +26,7 @@ class Envoy:
     def __init__(self, store: ResourceStore) -> None:
         self.store = store
         self.stream = AdsStream(store)
+        self.history: list[tuple[str, list[str], list[str]]] = []
         store.subscribe(self.stream.changed)
 
     def ask(self, type_: ResourceType, *names: str, **fields: Any) -> None:
@@ -42,7 +43,7 @@ class Envoy:
     def sent(self) -> list[tuple[str, list[str], list[str]]]:
         """What comes now, not yet answered."""
         self.responses = self.stream.next_responses()
-        return [
+        found = [
             (
                 ResourceType(r.type_url).name,
                 [found.name for found in r.resources],
@@ -50,6 +51,8 @@ class Envoy:
             )
             for r in self.responses
         ]
+        self.history += found
+        return found
 
     def accept_all(self) -> None:
         while self.sent():
@@ -128,6 +131,52 @@ def test_routes_wait_for_new_clusters_and_their_endpoints(
     assert envoy.sent() == [("ENDPOINTS", ["b"], [])]
     envoy.answer(envoy.responses[0])
     assert envoy.sent() == [("ROUTES", ["routes"], [])]
+
+
+def reconnected(store: ResourceStore, *, endpoints: tuple[str, ...]) -> Envoy:
+    """An Envoy that lost its agent while a cluster had no endpoints yet: all but its clusters are
+    asked for."""
+    envoy = Envoy(store)
+    had = {"a": resource("a").version}
+    envoy.ask(ENDPOINTS, *endpoints, initial_resource_versions=had)
+    envoy.ask(LISTENER, initial_resource_versions={"main": resource("main").version})
+    envoy.ask(ROUTES, "routes", initial_resource_versions={"routes": resource("0").version})
+    return envoy
+
+
+def test_routes_wait_for_an_envoy_that_has_not_asked_for_clusters_yet(store: ResourceStore) -> None:
+    store.apply({CLUSTER: {"b": resource("b")}, ENDPOINTS: {"b": resource("b")}})
+    envoy = reconnected(store, endpoints=("a",))
+    envoy.accept_all()
+    assert ("ROUTES", ["routes"], []) not in envoy.history
+    envoy.ask(CLUSTER, initial_resource_versions={"a": resource("a").version})
+    assert envoy.sent() == [("CLUSTER", ["b"], [])]
+    envoy.answer(envoy.responses[0])
+    assert envoy.sent() == []
+    envoy.ask(ENDPOINTS, "b")
+    assert envoy.sent() == [("ENDPOINTS", ["b"], [])]
+    envoy.answer(envoy.responses[0])
+    assert envoy.sent() == [("ROUTES", ["routes"], [])]
+
+
+def test_an_envoy_that_waits_for_endpoints_nobody_has_is_told_before_its_routes_are(
+    store: ResourceStore,
+) -> None:
+    # Until then it does not ask for clusters, and until it does it gets no routes.
+    envoy = reconnected(store, endpoints=("a", "gone"))
+    assert ("ENDPOINTS", [], ["gone"]) in envoy.sent()
+    assert ("ROUTES", ["routes"], []) not in envoy.history
+    envoy.ask(CLUSTER, initial_resource_versions={"a": resource("a").version})
+    envoy.accept_all()
+    assert ("ROUTES", ["routes"], []) in envoy.history
+
+
+def test_an_envoy_that_does_not_ask_for_clusters_first_is_sent_endpoints_it_says_it_has(
+    store: ResourceStore,
+) -> None:
+    # One of its clusters was made anew and waits for them: what it has was the old one's.
+    envoy = reconnected(store, endpoints=("a",))
+    assert ("ENDPOINTS", ["a"], []) in envoy.sent()
 
 
 def test_a_cluster_goes_away_only_after_the_routes_left_it(
