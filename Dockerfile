@@ -18,6 +18,7 @@ RUN python locked.py --project > runtime.txt \
 COPY README.md LICENSE ./
 COPY operator operator
 COPY crds crds
+COPY manifests/rbac manifests/rbac
 COPY manifests/samples manifests/samples
 RUN python -m pip wheel --no-deps --no-build-isolation --no-index --wheel-dir /wheels . \
  && /opt/beamlit/bin/python -m pip install --no-deps --no-index /wheels/*.whl \

@@ -260,6 +260,36 @@ def pull(
 
 
 @app.command()
+def doctor(
+    namespace: Annotated[
+        str | None,
+        typer.Option("--namespace", "-n", help="Look at this workspace only; all by default."),
+    ] = None,
+    output: Annotated[Literal["table", "json"], typer.Option("--output", "-o")] = "table",
+    system_namespace: Annotated[
+        str | None, typer.Option(help="Where operator and gateway are; found by itself.")
+    ] = None,
+    gateway: Annotated[
+        str | None, typer.Option(help="Where callers reach the gateway; found by itself.")
+    ] = None,
+    kubeconfig: Kubeconfig = None,
+) -> None:
+    """Check the installation from the ground up, and say what to fix.
+
+    Nothing is changed. Works with any rights: checks that need more say so. Exit status: 0 no
+    problem (there may be warnings), 1 problems.
+    """
+    from beamlit_operator.cli.cluster import Target
+    from beamlit_operator.cli.doctor.command import doctor_command
+
+    complete(
+        doctor_command(
+            Target(kubeconfig, namespace), output=output, system=system_namespace, gateway=gateway
+        )
+    )
+
+
+@app.command()
 def version() -> None:
     """Print the version."""
     from beamlit_operator import __version__

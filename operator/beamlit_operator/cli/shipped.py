@@ -1,4 +1,4 @@
-"""Finds the manifests that this version of the project brings: its CRDs and its samples.
+"""Finds the manifests that this version of the project brings: its CRDs, roles and samples.
 
 In an installed package they stand beside the code; in a source tree, where they are kept.
 """
@@ -32,6 +32,16 @@ def sample_folder(name: str) -> Path:
         CommandError: the installation is not complete.
     """
     return _folder("samples", source="manifests/samples") / name
+
+
+def read_roles(component: str) -> list[Json]:
+    """The roles of ``operator`` or ``gateway``, with what binds them.
+
+    Raises:
+        CommandError: the installation is not complete.
+    """
+    file = _folder("rbac", source="manifests/rbac") / f"{component}.yaml"
+    return [each for each in yaml.safe_load_all(file.read_text()) if each]
 
 
 def read_crds() -> list[Json]:
