@@ -17,7 +17,7 @@ WITH_TOOLS := exec env PATH="$$PATH:$(CURDIR)/$(BIN)"
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo dev test lint format crds plots lock bench-laptop bench-admission bench-devcluster bench-gateway \
-    bench-coldstart soak chart image clean
+    bench-coldstart bench-operator soak chart image clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -117,6 +117,9 @@ bench-coldstart: $(READY) ## what the gateway adds to a cold start, at 5,000 dep
 
 bench-admission: $(READY) ## what the API server waits for the webhook, at 5,000 deployments; a minute
 	@$(WITH_TOOLS) $(BIN)/python -m tests.bench.admission
+
+bench-operator: $(READY) ## thousands of deployments at once, a restart, at rest; about six minutes
+	@$(WITH_TOOLS) $(BIN)/python -m tests.bench.operator
 
 soak: $(READY) ## 20 minutes of traffic, rollouts and kills: nothing lost, nothing grows
 	@$(WITH_TOOLS) $(BIN)/python -m tests.bench.soak
