@@ -26,7 +26,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any, Literal, TypeVar
 
 from beamlit_operator.kube import ApiError, Json, KubeClient, ListResult, Resource, WatchEvent
-from beamlit_operator.kube.http import before_sending
+from beamlit_operator.kube.transport import before_sending
 
 T = TypeVar("T")
 

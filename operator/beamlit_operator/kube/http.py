@@ -11,7 +11,6 @@ import json
 import os
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextvars import ContextVar
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -20,6 +19,7 @@ import aiohttp
 
 from beamlit_operator.kube.client import ApiError, Json, ListResult, WatchEvent
 from beamlit_operator.kube.resources import Resource
+from beamlit_operator.kube.transport import Transport
 
 if TYPE_CHECKING:
     # Half a second to import, which only those pay who connect.
@@ -33,25 +33,7 @@ REQUEST_TIMEOUT = 60.0
 
 
 STREAM_TIMEOUT = 86400.0
-"""Seconds a watch may stay open: the official package reads None as five minutes."""
-
-
-before_sending: ContextVar[Callable[[], None] | None] = ContextVar("before_sending", default=None)
-"""Called when a request has its connection and before its first byte leaves; may raise to stop it.
-Getting a connection can take any time, and what was true before it need not be afterwards."""
-
-
-async def _ask_before_sending(*_: object) -> None:
-    ask = before_sending.get()
-    if ask is not None:
-        ask()
-
-
-def _traces() -> aiohttp.TraceConfig:
-    traces = aiohttp.TraceConfig()
-    # Despite its name, aiohttp sends this signal before it writes the headers.
-    traces.on_request_headers_sent.append(_ask_before_sending)
-    return traces
+"""Seconds a watch may stay open."""
 
 
 CLOCK_INTERVAL = 30.0
@@ -66,6 +48,7 @@ class HttpClient:
 
     def __init__(self, api: k8s.ApiClient) -> None:
         self._api = api
+        self._transport = Transport(api)
         self.on_warning: Callable[[str], None] | None = None
         """Who is told what the API server warns of (the header ``Warning``), sentence by
         sentence."""
@@ -82,6 +65,7 @@ class HttpClient:
 
     async def close(self) -> None:
         """Closes the connections."""
+        await self._transport.close()
         await self._api.close()  # type: ignore[no-untyped-call]
 
     async def request(
@@ -101,21 +85,19 @@ class HttpClient:
         Raises:
             ApiError: the server refused, or could not be reached (status 0).
         """
-        request = await self._api.param_serialize(
-            method,
-            path,
-            query_params=[(k, str(v)) for k, v in (query or {}).items()],
-            header_params={"Accept": "application/json", "Content-Type": content_type},
-            body=body,
-            auth_settings=["BearerToken"],
-        )
         try:
-            answer = await self._api.call_api(*request, _request_timeout=timeout or STREAM_TIMEOUT)
+            response = await self._transport.send(
+                method,
+                path,
+                query=query,
+                headers={"Accept": "application/json", "Content-Type": content_type},
+                body=None if body is None else _encoded(body),
+                timeout=timeout or STREAM_TIMEOUT,
+            )
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
             raise ApiError(
                 0, "Unreachable", f"{method} {path}: {error or type(error).__name__}"
             ) from error
-        response = cast("aiohttp.ClientResponse", answer.response)
         self._look_at_clock(response.headers)
         if response.status >= 300:
             raise _error_from(response.status, await response.read(), response.headers)
@@ -310,6 +292,10 @@ def _warning(header: str) -> str:
     return text.replace('\\"', '"').replace("\\\\", "\\") or header
 
 
+def _encoded(body: Any) -> bytes:
+    return json.dumps(body, separators=(",", ":")).encode()
+
+
 async def _next_chunk(response: aiohttp.ClientResponse, timeout: float) -> bytes:
     """The next bytes of the stream, empty at its end.
 
@@ -369,7 +355,6 @@ async def connect(kubeconfig: str | os.PathLike[str] | None = None) -> HttpClien
         k8s_config.load_incluster_config(  # type: ignore[no-untyped-call]
             client_configuration=configuration
         )
-    configuration.trace_configs = [_traces()]
     return HttpClient(k8s.ApiClient(configuration))
 
 
