@@ -404,7 +404,7 @@ WRONG: list[tuple[Values, str]] = [
     ({"gateway": {"replicas": 0}}, "/gateway/replicas"),
     ({"operator": {"replicas": "two"}}, "/operator/replicas"),
     ({"image": {"digest": "sha256:short"}}, "/image/digest"),
-    ({"gateway": {"envoy": {"image": {"tag": ""}}}}, "/gateway/envoy/image"),
+    ({"gateway": {"envoy": {"image": {"tag": ""}}}}, "gateway.envoy.image needs a tag or a digest"),
     ({"gateway": {"envoy": {"maxHeap": "1.5Gi"}}}, "/gateway/envoy/maxHeap"),
     ({"logLevel": "verbose"}, "/logLevel"),
     ({"placementGuard": False}, "/placementGuard"),
