@@ -11,8 +11,9 @@ import hashlib
 import os
 import re
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from beamlit_operator.origins.staging import Staging
 
 PART_BYTES = 16 * 2**20
 _CHUNK_BYTES = 256 * 1024
+_DIGEST_BYTES = 2**20
 _ATTEMPTS = 5
 
 _MD5 = re.compile(r"[0-9a-f]{32}")
@@ -43,9 +45,10 @@ class _Object:
         self._lock = threading.Lock()
         self.encrypted = False
         starts = range(0, max(file.size, 1), PART_BYTES)
-        done = self._recorded() if path.exists() else set()
-        self.pending = [start for start in starts if start not in done]
+        self._done = self._recorded() if path.exists() else set()
+        self.pending = [start for start in starts if start not in self._done]
         self._left = len(self.pending)
+        self._content = _Content(path)
 
     def length(self, start: int) -> int:
         return min(PART_BYTES, self.file.size - start)
@@ -55,13 +58,24 @@ class _Object:
         with self._lock:
             with self._record.open("a") as record:
                 record.write(f"{start}\n")
+            self._done.add(start)
             self._left -= 1
             return self._left <= 0
+
+    def digest_ahead(self) -> None:
+        """Takes the ranges that are there from the beginning on into the digest, unless another
+        thread does: with many ranges most of the content is digested when the last one is there."""
+        self._content.advance(lambda: self._done, length=self.length)
+
+    def md5(self) -> str:
+        """The digest of the whole content. All ranges must be there."""
+        return self._content.digest()
 
     def forget(self) -> None:
         """Everything has to be brought again."""
         self._record.unlink(missing_ok=True)
         self.path.unlink(missing_ok=True)
+        self._content = _Content(self.path)
 
     def complete(self, staging: Staging) -> None:
         staging.complete(self.file, self.path)
@@ -73,6 +87,46 @@ class _Object:
         except FileNotFoundError:
             return set()
         return {int(line) for line in lines[:-1] if line.isdigit()}  # the last is empty or torn
+
+
+class _Content:
+    """The MD5 of a file that grows in ranges of any order; it is computed in the order of bytes."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = threading.Lock()
+        # The store's own digest; it guards against accidents, not against attackers.
+        self._md5 = hashlib.md5(usedforsecurity=False)
+        self._upto = 0
+
+    def advance(self, done: Callable[[], set[int]], *, length: Callable[[int], int]) -> None:
+        """Digests on through the ranges in ``done`` until one is missing; returns at once when
+        another thread is at it."""
+        if not self._lock.acquire(blocking=False):
+            return
+        try:
+            if self._upto not in done():
+                return
+            with self._path.open("rb", buffering=0) as file:
+                while self._upto in done():
+                    self._take(file, self._upto + length(self._upto))
+        finally:
+            self._lock.release()
+
+    def digest(self) -> str:
+        """Digests the rest."""
+        with self._lock, self._path.open("rb", buffering=0) as file:
+            self._take(file, os.fstat(file.fileno()).st_size)
+            return self._md5.hexdigest()
+
+    def _take(self, file: FileIO, end: int) -> None:
+        file.seek(self._upto)
+        while self._upto < end:
+            chunk = file.read(min(_DIGEST_BYTES, end - self._upto))
+            if not chunk:  # shorter than it should be: the digest will tell
+                return
+            self._md5.update(chunk)
+            self._upto += len(chunk)
 
 
 class Transfer:
@@ -121,6 +175,8 @@ class Transfer:
         self._range(client, item, start)
         if item.finished(start):
             self._conclude(client, item)
+        elif _has_md5(item):
+            item.digest_ahead()
 
     def _conclude(self, client: Any, item: _Object) -> None:
         """Compares with the ETag, where that is an MD5.
@@ -129,16 +185,16 @@ class Transfer:
         encrypted with a managed key and not in directory buckets. So a mismatch is believed only
         if the second attempt brings other bytes than the first.
         """
-        if not _MD5.fullmatch(item.file.digest) or item.encrypted:
+        if not _has_md5(item):
             self._completed(item)
             return
-        first = _md5(item.path)
+        first = item.md5()
         if first != item.file.digest:
             item.forget()
             self._progress.add(-item.file.size)
             for start in range(0, max(item.file.size, 1), PART_BYTES):
                 self._range(client, item, start)
-            second = _md5(item.path)
+            second = item.md5()
             if second not in (first, item.file.digest):
                 item.forget()
                 raise OriginError(
@@ -251,7 +307,6 @@ def _write_at(descriptor: int, chunk: bytes, offset: int) -> None:
         view, offset = view[written:], offset + written
 
 
-def _md5(path: Path) -> str:
-    with path.open("rb") as file:
-        # The store's own digest; it guards against accidents, not against attackers.
-        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+def _has_md5(item: _Object) -> bool:
+    """Whether the ETag is the content's MD5, as far as is known."""
+    return _MD5.fullmatch(item.file.digest) is not None and not item.encrypted
