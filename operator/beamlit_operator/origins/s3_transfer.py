@@ -56,10 +56,11 @@ class _Object:
     def finished(self, start: int) -> bool:
         """Notes that the range at ``start`` is there; true for the last one."""
         with self._lock:
-            with self._record.open("a") as record:
-                record.write(f"{start}\n")
             self._done.add(start)
             self._left -= 1
+            if self.file.size > PART_BYTES:  # what has one range is complete now
+                with self._record.open("a") as record:
+                    record.write(f"{start}\n")
             return self._left <= 0
 
     def digest_ahead(self) -> None:
