@@ -1,8 +1,8 @@
 """Brings S3 objects in parallel ranges, and takes nothing but the revision that was listed.
 
 Every range is asked for with ``If-Match``, so that an object which changed after it was listed
-fails instead of being stitched together from two versions. Finished ranges are noted beside the
-file: a fetcher that was killed brings at most the ranges again that were under way.
+fails instead of being stitched together from two versions. Finished blocks are noted beside the
+file: a fetcher that was killed brings at most the blocks again that were under way.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import hashlib
 import os
 import re
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from io import FileIO
 from pathlib import Path
@@ -28,6 +28,12 @@ from beamlit_operator.origins.ref import S3Ref
 from beamlit_operator.origins.staging import Staging
 
 PART_BYTES = 16 * 2**20
+"""What one request asks for."""
+
+BLOCK_BYTES = 2 * 2**20
+"""What is noted as soon as it is there. A fetcher that is killed brings at most one block of each
+connection again: together as much as one part."""
+
 _CHUNK_BYTES = 256 * 1024
 _DIGEST_BYTES = 2**20
 _ATTEMPTS = 5
@@ -36,7 +42,7 @@ _MD5 = re.compile(r"[0-9a-f]{32}")
 
 
 class _Object:
-    """One object on its way: its file, and which of its ranges are there."""
+    """One object on its way: its file, and which of its blocks are there."""
 
     def __init__(self, file: OriginFile, path: Path) -> None:
         self.file = file
@@ -44,32 +50,69 @@ class _Object:
         self._record = path.with_suffix(".done")
         self._lock = threading.Lock()
         self.encrypted = False
-        starts = range(0, max(file.size, 1), PART_BYTES)
+        self._block = min(BLOCK_BYTES, PART_BYTES)
+        blocks = range(0, max(file.size, 1), self._block)
         self._done = self._recorded() if path.exists() else set()
-        self.pending = [start for start in starts if start not in self._done]
-        self._left = len(self.pending)
+        missing = [start for start in blocks if start not in self._done]
+        self._left = len(missing)
+        self._claimed = False
+        self.brought = file.size - sum(map(self._length, missing))
+        self.pending = list(self._ranges(missing))
         self._content = _Content(path)
 
-    def length(self, start: int) -> int:
-        return min(PART_BYTES, self.file.size - start)
+    def whole(self) -> list[tuple[int, int]]:
+        """The ranges of the whole object."""
+        return list(self._ranges(range(0, max(self.file.size, 1), self._block)))
 
-    def finished(self, start: int) -> bool:
-        """Notes that the range at ``start`` is there; true for the last one."""
+    def _ranges(self, blocks: Iterable[int]) -> Iterator[tuple[int, int]]:
+        """Blocks in order as ranges of at most a part, from the first byte to before the last."""
+        start = end = -1
+        for block in blocks:
+            if block != end or block - start >= PART_BYTES:
+                if end >= 0:
+                    yield start, end
+                start = block
+            end = block + self._length(block)
+        if end >= 0:
+            yield start, end
+
+    def _length(self, block: int) -> int:
+        return min(self._block, self.file.size - block)
+
+    def reached(self, before: int, offset: int) -> bool:
+        """Notes the blocks that were completed by going from ``before`` to ``offset`` in a range
+        that began with a block; true if there were any."""
+        first = before - before % self._block
+        noted = [
+            block
+            for block in range(first, offset, self._block)
+            if block + self._length(block) <= offset
+        ]
+        if not noted:
+            return False
         with self._lock:
-            self._done.add(start)
-            self._left -= 1
-            if self.file.size > PART_BYTES:  # what has one range is complete now
+            self._done.update(noted)
+            self._left -= len(noted)
+            if self.file.size > self._block:  # what has one block is complete now
                 with self._record.open("a") as record:
-                    record.write(f"{start}\n")
-            return self._left <= 0
+                    record.write("".join(f"{start}\n" for start in noted))
+        return True
+
+    def claim(self) -> bool:
+        """True for the one thread that has to conclude: nothing is missing any more."""
+        with self._lock:
+            if self._claimed or (self._left > 0 and self.file.size):
+                return False
+            self._claimed = True
+            return True
 
     def digest_ahead(self) -> None:
-        """Takes the ranges that are there from the beginning on into the digest, unless another
+        """Takes the blocks that are there from the beginning on into the digest, unless another
         thread does: with many ranges most of the content is digested when the last one is there."""
-        self._content.advance(lambda: self._done, length=self.length)
+        self._content.advance(lambda: self._done, length=self._length)
 
     def md5(self) -> str:
-        """The digest of the whole content. All ranges must be there."""
+        """The digest of the whole content. All blocks must be there."""
         return self._content.digest()
 
     def forget(self) -> None:
@@ -87,7 +130,8 @@ class _Object:
             lines = self._record.read_text().split("\n")
         except FileNotFoundError:
             return set()
-        return {int(line) for line in lines[:-1] if line.isdigit()}  # the last is empty or torn
+        found = {int(line) for line in lines[:-1] if line.isdigit()}  # the last is empty or torn
+        return {start for start in found if start % self._block == 0}
 
 
 class _Content:
@@ -160,10 +204,10 @@ class Transfer:
         try:
             futures = []
             for item in objects:
-                self._progress.add(item.file.size - sum(map(item.length, item.pending)))
-                if not item.pending:  # killed between the last range and the verification
+                self._progress.add(item.brought)
+                if not item.pending:  # killed between the last block and the verification
                     futures.append(pool.submit(self._conclude, client, item))
-                futures += [pool.submit(self._part, client, item, start) for start in item.pending]
+                futures += [pool.submit(self._part, client, item, *each) for each in item.pending]
             done, _ = wait(futures, return_when=FIRST_EXCEPTION)
             for future in done:
                 future.result()
@@ -172,9 +216,9 @@ class Transfer:
             pool.shutdown(cancel_futures=True)
             client.close()
 
-    def _part(self, client: Any, item: _Object, start: int) -> None:
-        self._range(client, item, start)
-        if item.finished(start):
+    def _part(self, client: Any, item: _Object, start: int, end: int) -> None:
+        self._range(client, item, start, end)
+        if item.claim():
             self._conclude(client, item)
         elif _has_md5(item):
             item.digest_ahead()
@@ -193,8 +237,8 @@ class Transfer:
         if first != item.file.digest:
             item.forget()
             self._progress.add(-item.file.size)
-            for start in range(0, max(item.file.size, 1), PART_BYTES):
-                self._range(client, item, start)
+            for start, end in item.whole():
+                self._range(client, item, start, end)
             second = item.md5()
             if second not in (first, item.file.digest):
                 item.forget()
@@ -209,9 +253,9 @@ class Transfer:
         item.complete(self._staging)
         self._progress.completed()
 
-    def _range(self, client: Any, item: _Object, start: int) -> None:
+    def _range(self, client: Any, item: _Object, start: int, end: int) -> None:
         """Brings one range, going on after interruptions where they happened."""
-        offset, end, failures = start, start + item.length(start), 0
+        offset, failures = start, 0
         descriptor = os.open(item.path, os.O_WRONLY | os.O_CREAT, 0o666)
         try:
             while offset < end:
@@ -253,8 +297,10 @@ class Transfer:
                 if not chunk:
                     raise _Short(offset)
                 _write_at(descriptor, chunk, offset)
-                offset += len(chunk)
+                before, offset = offset, offset + len(chunk)
                 self._progress.add(len(chunk))
+                if item.reached(before, offset) and offset < end and _has_md5(item):
+                    item.digest_ahead()
         except (BotoCoreError, Urllib3Error, ConnectionError):
             raise _Short(offset) from None
         finally:
