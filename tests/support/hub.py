@@ -18,6 +18,7 @@ Large files are redirected to another path, as the Hub does to its content netwo
 from __future__ import annotations
 
 import asyncio
+import functools
 import hashlib
 import threading
 from dataclasses import dataclass, field
@@ -160,7 +161,7 @@ class HubServer:
         headers = {"X-Repo-Commit": sha, "ETag": f'"{_git_sha(content)}"'}
         if self._is_large(content):
             headers["X-Linked-Size"] = str(len(content))
-            headers["X-Linked-Etag"] = f'"{hashlib.sha256(content).hexdigest()}"'
+            headers["X-Linked-Etag"] = f'"{_sha256(content)}"'
             headers["Location"] = f"{self._content_network}/large/{name}/-/{sha}/{path}"
             return web.Response(status=302, headers=headers)
         return await self._content(request, path, content, headers)
@@ -168,7 +169,7 @@ class HubServer:
     async def _large(self, request: web.Request) -> web.StreamResponse:
         match = request.match_info
         content = self.repos[match["repo"]].commits[match["sha"]][match["path"]]
-        etag = f'"{hashlib.sha256(content).hexdigest()}"'
+        etag = f'"{_sha256(content)}"'
         return await self._content(request, match["path"], content, {"ETag": etag})
 
     async def _content(
@@ -225,10 +226,15 @@ class HubServer:
         return len(content) >= self.large_from_bytes
 
 
+@functools.lru_cache(maxsize=1024)
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+@functools.lru_cache(maxsize=1024)
 def _git_sha(content: bytes) -> str:
     return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
 
 
 def _lfs(name: str, content: bytes) -> dict[str, object]:
-    digest = hashlib.sha256(content).hexdigest()
-    return {name: digest, "size": len(content), "pointerSize": 130}
+    return {name: _sha256(content), "size": len(content), "pointerSize": 130}

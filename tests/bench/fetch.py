@@ -1,0 +1,343 @@
+"""Fetching beside the stores' own command lines, from the same local servers: ``make bench-fetch``.
+
+* S3: one object of 4 GiB, and 2,000 small ones, beside ``aws s3 cp --recursive``; the store is
+  ``rclone serve s3`` on a directory, which answers from the page cache faster than either reads.
+* Hub: a snapshot of one large file and 50 small ones, beside ``hf download``; the server is the
+  tests' own, which speaks the Hub's API. Both check nothing less than the Hub's digests.
+* A second fetch into the same directory, beside ``cp`` of the files.
+* A fetcher killed 50 times at random moments: it completes, and the store's own count of bytes
+  says how much came twice.
+
+Programs alternate, for each round into a new directory. Peak memory is that of the whole process.
+"""
+
+from __future__ import annotations
+
+import argparse
+import filecmp
+import os
+import random
+import resource
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.bench.gatewaystage import free_port
+from tests.bench.quiet import quiet_round
+from tests.bench.report import Row, publish
+from tests.support.hub import HubServer
+
+TOOLS = Path(__file__).parents[2] / "build" / "fetchtools" / "bin"
+"""Where ``make bench-fetch`` puts the programs to compare with."""
+
+KEYS = {"AWS_ACCESS_KEY_ID": "AKIAEXAMPLE", "AWS_SECRET_ACCESS_KEY": "secret-example"}
+REPO = "org/model"
+LARGE_NAME = "weights.safetensors"
+KILLS = 50
+MOST_IN_A_ROW = 20
+"""Kills of one fetch; then it is left alone, so that a busy machine ends the benchmark too."""
+
+MIB = 2**20
+
+
+@dataclass(frozen=True)
+class Run:
+    """One program, once: how long it took, and the most memory it had."""
+
+    seconds: float
+    mebibytes: float
+
+
+class ProgramFailedError(Exception):
+    """A program of the comparison ended with an error; what it said is in the message."""
+
+
+def run(command: Sequence[str | Path], environment: Mapping[str, str]) -> Run:
+    """Runs a program to its end.
+
+    Raises:
+        ProgramFailedError: it failed.
+    """
+    with tempfile.TemporaryFile() as said:
+        started = time.perf_counter()
+        process = subprocess.Popen(
+            [str(part) for part in command],
+            env={"PATH": os.environ["PATH"], "HOME": tempfile.gettempdir(), **environment},
+            stdout=said,
+            stderr=said,
+        )
+        _, status, usage = os.wait4(process.pid, 0)
+        seconds = time.perf_counter() - started
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode != 0:
+            said.seek(0)
+            words = said.read().decode(errors="replace")[-2000:]
+            raise ProgramFailedError(f"{command[0]} ended with {process.returncode}: {words}")
+    return Run(seconds, usage.ru_maxrss / 1024)
+
+
+def ours(uri: str, into: Path, endpoint: str) -> list[str | Path]:
+    command = [sys.executable, "-m", "beamlit_operator.origins", uri, into]
+    return [*command, "--endpoint", endpoint]
+
+
+class Store:
+    """An S3 server over a directory, in a process of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        port = free_port()
+        self.endpoint = f"http://127.0.0.1:{port}"
+        keys = f"{KEYS['AWS_ACCESS_KEY_ID']},{KEYS['AWS_SECRET_ACCESS_KEY']}"
+        command = [TOOLS / "rclone", "serve", "s3", "--addr", f"127.0.0.1:{port}"]
+        self._process = subprocess.Popen(
+            [*command, "--auth-key", keys, "--etag-hash", "MD5", "--config", "", folder],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+
+    def sent(self) -> int:
+        """Bytes it has written to its callers so far (proc_pid_io(5); it writes nothing else)."""
+        lines = Path(f"/proc/{self._process.pid}/io").read_text().splitlines()
+        return int(next(line for line in lines if line.startswith("wchar")).split()[1])
+
+    def stop(self) -> None:
+        self._process.terminate()
+        self._process.wait(10)
+
+
+@contextmanager
+def stored(folder: Path) -> Iterator[Store]:
+    store = Store(folder)
+    try:
+        # The first call computes the digests that are the ETags; the store keeps them.
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                run(aws("s3://models/small", folder / "warm", store.endpoint), aws_variables())
+                break
+            except ProgramFailedError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.2)
+        shutil.rmtree(folder / "warm")
+        yield store
+    finally:
+        store.stop()
+
+
+def aws(uri: str, into: Path, endpoint: str) -> list[str | Path]:
+    command = [TOOLS / "aws", "--endpoint-url", endpoint, "s3", "cp", uri, into]
+    return [*command, "--recursive", "--quiet"]
+
+
+def aws_variables() -> dict[str, str]:
+    return {**KEYS, "AWS_REGION": "us-east-1"}
+
+
+@dataclass(frozen=True)
+class Contest:
+    """The runs of two programs that took turns."""
+
+    ours: list[Run]
+    theirs: list[Run]
+    quiet: bool
+
+    def seconds(self) -> tuple[float, float]:
+        return _median(self.ours), _median(self.theirs)
+
+    def memory(self) -> tuple[float, float]:
+        return max(r.mebibytes for r in self.ours), max(r.mebibytes for r in self.theirs)
+
+
+def contest(
+    mine: Callable[[Path], Run], other: Callable[[Path], Run], *, rounds: int, work: Path
+) -> Contest:
+    """Lets both fetch in turns, each time into a directory that is not there yet."""
+
+    def one_round() -> tuple[Run, Run]:
+        found = []
+        for program in (mine, other):
+            into = work / "into"
+            found.append(program(into))
+            shutil.rmtree(into)
+        return found[0], found[1]
+
+    rows = [quiet_round(one_round, root=os.getpid(), tries=3) for _ in range(rounds)]
+    return Contest([r[0][0] for r in rows], [r[0][1] for r in rows], all(r[1] for r in rows))
+
+
+def _median(runs: Sequence[Run]) -> float:
+    return statistics.median(each.seconds for each in runs)
+
+
+def rate_rows(what: str, size: float, found: Contest, *, baseline: str, unit: str) -> list[Row]:
+    mine, other = found.seconds()
+    my_memory, other_memory = found.memory()
+    return [
+        Row(what, size / mine, unit, baseline, size / other),
+        Row(f"{what}: peak memory", my_memory, "MiB", baseline, other_memory),
+    ]
+
+
+def s3_rows(work: Path, *, gigabytes: float, rounds: int) -> tuple[list[Row], list[str]]:
+    data, notes = work / "data", []
+    fill(data / "models" / "big" / LARGE_NAME, int(gigabytes * 2**30))
+    for number in range(2000):
+        fill(data / "models" / "small" / f"part-{number:04}", 20_000)
+    rows: list[Row] = []
+    usual: dict[str, float] = {}
+    with stored(data) as store:
+        for what, folder, size, unit in (
+            (f"S3: one object of {gigabytes:g} GiB", "big", gigabytes * 1024, "MiB/s"),
+            ("S3: 2,000 objects of 20 kB", "small", 2000, "objects/s"),
+        ):
+            uri = f"s3://models/{folder}"
+
+            def mine(into: Path, uri: str = uri) -> Run:
+                return run(ours(uri, into, store.endpoint), aws_variables())
+
+            def other(into: Path, uri: str = uri) -> Run:
+                return run(aws(uri, into, store.endpoint), aws_variables())
+
+            found = contest(mine, other, rounds=rounds, work=work)
+            rows += rate_rows(what, size, found, baseline="aws s3 cp", unit=unit)
+            usual[folder] = _median(found.ours)
+            if not found.quiet:
+                notes.append(f"{what}: other processes were busy in every try of a round")
+        rows += second_rows(store, work, rounds=rounds)
+        rows += kill_rows(store, work, usual_seconds=usual["big"])
+    return rows, notes
+
+
+def second_rows(store: Store, work: Path, *, rounds: int) -> list[Row]:
+    """The directory holds the revision already: what a second start pays."""
+    into, copy = work / "second", work / "copy"
+    first = ours("s3://models/big", into, store.endpoint)
+    revision = _revision(first)
+    again = [*first, "--revision", revision]
+    found, copies = [], []
+    for _ in range(rounds):
+        found.append(run(again, aws_variables()))
+        copies.append(run(["cp", into / LARGE_NAME, copy], {}))
+        copy.unlink()
+    shutil.rmtree(into)
+    return [
+        Row(
+            "second start, the files are there",
+            _median(found) * 1000,
+            "ms",
+            "cp of the file",
+            _median(copies) * 1000,
+        )
+    ]
+
+
+def _revision(command: Sequence[str | Path]) -> str:
+    environment = {"PATH": os.environ["PATH"], **aws_variables()}
+    said = subprocess.run(
+        [str(part) for part in command], env=environment, capture_output=True, text=True, check=True
+    ).stderr
+    return said.rsplit(" at ", 1)[1].split()[0]
+
+
+def kill_rows(store: Store, work: Path, *, usual_seconds: float) -> list[Row]:
+    """Kills fetchers of the large object at random moments, and lets each next one go on."""
+    chance, source = random.Random(5), work / "data" / "models" / "big" / LARGE_NAME
+    size = source.stat().st_size
+    completed = wrong = kills = 0
+    most = 0.0
+    while kills < KILLS:
+        into = work / "killed"
+        before, mine = store.sent(), 0
+        while True:
+            process = subprocess.Popen(
+                [str(part) for part in ours("s3://models/big", into, store.endpoint)],
+                env={"PATH": os.environ["PATH"], **aws_variables()},
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
+            try:
+                process.wait(usual_seconds * chance.random() if mine < MOST_IN_A_ROW else None)
+            except subprocess.TimeoutExpired:
+                process.send_signal(signal.SIGKILL)
+                process.wait()
+                kills, mine = kills + 1, mine + 1
+                continue
+            break
+        if process.returncode == 0:
+            completed += 1
+            wrong += not filecmp.cmp(source, into / LARGE_NAME, shallow=False)
+        else:
+            wrong += 1
+        if mine:
+            most = max(most, (store.sent() - before - size) / mine)
+        shutil.rmtree(into)
+    return [
+        Row("fetchers killed at random", kills, "times"),
+        Row("... fetches completed of them", completed, "fetches"),
+        Row("... wrong or failed", wrong, "fetches"),
+        Row("... sent twice for each kill, at most", most / MIB, "MiB", "one part", 16),
+    ]
+
+
+def hub_rows(work: Path, *, gigabytes: float, rounds: int) -> tuple[list[Row], list[str]]:
+    files = {f"notes/{number}.json": os.urandom(5_000) for number in range(50)}
+    files[LARGE_NAME] = os.urandom(int(gigabytes * 2**30))
+    what = f"Hub: {gigabytes:g} GiB in one file, and 50 small ones"
+    with HubServer() as hub:
+        hub.add(REPO, files)
+
+        def mine(into: Path) -> Run:
+            return run(ours(f"hf://{REPO}", into, hub.endpoint), {})
+
+        def other(into: Path) -> Run:
+            home = work / "home"
+            variables = {"HF_ENDPOINT": hub.endpoint, "HF_HOME": str(home)}
+            program = Path(sys.executable).with_name("hf")
+            found = run([program, "download", REPO, "--local-dir", into, "--quiet"], variables)
+            shutil.rmtree(home, ignore_errors=True)
+            return found
+
+        found = contest(mine, other, rounds=rounds, work=work)
+    notes = [] if found.quiet else [f"{what}: other processes were busy in every try of a round"]
+    size = gigabytes * 1024
+    return rate_rows(what, size, found, baseline="hf download", unit="MiB/s"), notes
+
+
+def fill(path: Path, size: int) -> None:
+    """A file of random bytes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as file:
+        while size > 0:
+            size -= file.write(os.urandom(min(size, 16 * MIB)))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0] if __doc__ else None)
+    parser.add_argument("--gigabytes", type=float, default=4.0, help="size of the large S3 object")
+    parser.add_argument("--hub-gigabytes", type=float, default=1.0, help="of the Hub's large file")
+    parser.add_argument("--rounds", type=int, default=3)
+    given = parser.parse_args()
+    if not (TOOLS / "aws").exists():
+        print(f"{TOOLS} has no aws and rclone: run `make bench-fetch`", file=sys.stderr)
+        return 2
+    # The store and the fetchers keep many files open.
+    resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
+    with tempfile.TemporaryDirectory(prefix="beamlit-bench-fetch-") as name:
+        work = Path(name)
+        s3, s3_notes = s3_rows(work, gigabytes=given.gigabytes, rounds=given.rounds)
+        hub, hub_notes = hub_rows(work, gigabytes=given.hub_gigabytes, rounds=given.rounds)
+    publish("fetch", [*s3, *hub], [*s3_notes, *hub_notes])
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
