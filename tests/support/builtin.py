@@ -1,4 +1,4 @@
-"""Kubernetes' own schemas, strict, compiled once for each kind: thousands of objects can be checked."""
+"""Kubernetes' own schemas, strict, compiled once for each kind, so that many can be checked."""
 
 from __future__ import annotations
 

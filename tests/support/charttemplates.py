@@ -39,8 +39,15 @@ class Templates:
         ]
 
 
+class _Loader(yaml.CSafeLoader):
+    """Reads `=` as the text it is: PyYAML knows the tag of YAML 1.1 and nothing to do about it."""
+
+
+_Loader.add_constructor("tag:yaml.org,2002:value", _Loader.construct_yaml_str)
+
+
 def parsed(text: str) -> list[Any]:
-    return [each for each in yaml.load_all(text, yaml.CSafeLoader) if each]
+    return [each for each in yaml.load_all(text, _Loader) if each]
 
 
 @contextmanager

@@ -6,7 +6,7 @@ cluster, so there is one installation in it. Helm refuses a second one.
 {{/* What others select by: {root, component}. */}}
 {{- define "beamlit.selector" -}}
 app.kubernetes.io/name: beamlit-operator
-app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/instance: {{ .root.Release.Name | quote }}
 app.kubernetes.io/component: {{ .component }}
 {{- end }}
 
@@ -18,7 +18,7 @@ app.kubernetes.io/component: {{ .component }}
 
 {{- define "beamlit.ownLabels" -}}
 app.kubernetes.io/name: beamlit-operator
-app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/instance: {{ .root.Release.Name | quote }}
 {{- with .component }}
 app.kubernetes.io/component: {{ . }}
 {{- end }}
@@ -134,7 +134,7 @@ capabilities: {drop: [ALL]}
 imagePullSecrets: {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- with .values.priorityClassName }}
-priorityClassName: {{ . }}
+priorityClassName: {{ . | quote }}
 {{- end }}
 {{- with .values.nodeSelector }}
 nodeSelector: {{- toYaml . | nindent 2 }}
