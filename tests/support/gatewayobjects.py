@@ -24,8 +24,11 @@ def model_deployment(
     created: str = CREATED,
     endpoint: Json | None = None,
     app_protocol: str | None = None,
+    stable: str | None = None,
+    sticky: Json | None = None,
 ) -> Json:
-    """A ModelDeployment; ``problem`` is the reason and message of ``Ready=False``."""
+    """A ModelDeployment; ``problem`` is the reason and message of ``Ready=False``, ``stable`` the
+    revision that a canary rollout moves callers away from."""
     ready: Json = {"type": "Ready", "status": "True", "reason": "Idle", "message": ""}
     if problem is not None:
         ready = {"type": "Ready", "status": "False", "reason": problem[0], "message": problem[1]}
@@ -42,6 +45,7 @@ def model_deployment(
             "environment": environment,
             "enabled": enabled,
             **({"endpoint": endpoint} if endpoint is not None else {}),
+            **({"rollout": {"sticky": sticky}} if sticky is not None else {}),
         },
         "status": {
             "conditions": [ready],
@@ -52,6 +56,7 @@ def model_deployment(
                     "replicas": replicas,
                     "traffic": share,
                     **({"appProtocol": app_protocol} if app_protocol else {}),
+                    **({"role": "stable" if revision == stable else "canary"} if stable else {}),
                 }
                 for revision, share in (traffic or {}).items()
             ],

@@ -70,7 +70,8 @@ class Agent:
         self._statistics = EnvoyStatistics(settings)
         self._scraped = AtScrape({}, {}, {})
         self.metrics.watch(lambda: self._scraped)
-        self.metrics.watch_health(self._vitals)
+        self._vital = Vitals(False, False, 0.0, {})
+        self.metrics.watch_health(lambda: self._vital)
         self._deployments = Reflector(client, MODEL_DEPLOYMENTS, on_change=self._deployment_changed)
         self._slices = Reflector(
             client,
@@ -204,7 +205,8 @@ class Agent:
         text = b"".join(
             [line async for line in rendered(counted, self.metrics, exists=self._exists)]
         )
-        self._scraped = self._at_scrape()
+        # What needs the event loop is read before.
+        self._scraped, self._vital = self._at_scrape(), self._vitals()
         # Written in a thread: requests that are held must not wait for thousands of lines.
         return await asyncio.to_thread(self.metrics.exposition) + text
 

@@ -46,7 +46,7 @@ class Authorization(AuthorizationServicer):  # type: ignore[misc]
     ) -> Message:
         """Holds the call until there is an answer."""
         headers = request.attributes.request.http.headers
-        cluster = headers.get(names.REVISION_HEADER, "")
+        cluster = headers.get(names.CLUSTER_HEADER, "")
         revision = RevisionKey.of_cluster(cluster)
         if revision is None:
             log.error("a request reached the cold listener for the unknown cluster %r", cluster)
@@ -55,7 +55,12 @@ class Authorization(AuthorizationServicer):  # type: ignore[misc]
             # Else it is counted when a pod takes it, by the cluster of the pods.
             self._book.cold_request(revision)
         began = self._clock()
-        outcome = await self._cold.admit(revision, size=held_bytes(_length(headers)))
+        outcome = await self._cold.admit(
+            revision,
+            size=held_bytes(_length(headers)),
+            # The route was chosen by it, or the request would not have come here.
+            pinned=bool(headers.get(names.REVISION_HEADER)),
+        )
         facts = {}
         if self._logged:
             facts[names.HELD_HEADER] = str(round((self._clock() - began) * 1000))
@@ -63,6 +68,9 @@ class Authorization(AuthorizationServicer):  # type: ignore[misc]
             return _denied(outcome, facts)
         if self._logged:
             facts[names.POD_HEADER] = str(outcome.pod)
+        if outcome.revision not in (None, revision):
+            # Its route says otherwise: traffic moved while it was on its way.
+            facts[names.REVISION_HEADER] = outcome.revision.revision
         return _allowed(outcome, facts)
 
 

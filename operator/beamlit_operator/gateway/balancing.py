@@ -34,6 +34,7 @@ from beamlit_operator.gateway.protos import (
     LeastRequest,
     Lua,
     LuaPerRoute,
+    Maglev,
     UpstreamCodec,
     packed,
 )
@@ -109,13 +110,6 @@ def prefix_route(balancing: Balancing) -> dict[str, Any]:
     return {"typed_per_filter_config": {PREFIX_FILTER: packed(asked)}}
 
 
-def hash_policy(balancing: Balancing) -> dict[str, Any]:
-    """What a route's action says. Without the header there is no hash, and any pod is taken."""
-    if not balancing.prefix_length:
-        return {}
-    return {"hash_policy": [{"header": {"header_name": PREFIX_HEADER}}]}
-
-
 def policy(balancing: Balancing) -> dict[str, Any]:
     """How a cluster chooses among its pods."""
     if not balancing.prefix_length:
@@ -128,16 +122,17 @@ def policy(balancing: Balancing) -> dict[str, Any]:
             }
             return {"load_balancing_policy": {"policies": [{"typed_extension_config": scan}]}}
         return {"lb_policy": "LEAST_REQUEST"}
-    return {"lb_policy": "MAGLEV", "maglev_lb_config": {"table_size": {"value": TABLE_SIZE}}}
-
-
-def bounded_loads(balancing: Balancing) -> dict[str, Any]:
-    """What a cluster's common settings say about it."""
-    if not balancing.prefix_length:
-        return {}
-    return {
-        "consistent_hashing_lb_config": {"hash_balance_factor": {"value": BALANCE_FACTOR}},
-    }
+    # Not by the hash of the route, by which a sticky caller's revision is chosen. Without the
+    # header there is no hash, and any pod is taken.
+    maglev = Maglev(
+        table_size={"value": TABLE_SIZE},
+        consistent_hashing_lb_config={
+            "hash_balance_factor": {"value": BALANCE_FACTOR},
+            "hash_policy": [{"header": {"header_name": PREFIX_HEADER}}],
+        },
+    )
+    hashed = {"name": "envoy.load_balancing_policies.maglev", "typed_config": packed(maglev)}
+    return {"load_balancing_policy": {"policies": [{"typed_extension_config": hashed}]}}
 
 
 def upstream_filters(balancing: Balancing) -> list[dict[str, Any]]:

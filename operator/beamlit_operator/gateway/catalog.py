@@ -25,6 +25,7 @@ from beamlit_operator.gateway.names import (
     RevisionName,
     Workspace,
 )
+from beamlit_operator.gateway.splitting import Sticky, parse_sticky
 
 Json = dict[str, Any]
 
@@ -50,13 +51,15 @@ class Pod:
 
 @dataclass(frozen=True, slots=True)
 class Revision:
-    """A revision that gets traffic: its share in percent, the replicas wanted of it, and whether
-    its servers speak HTTP/2."""
+    """A revision that is listed: its share of the traffic in percent, which may be nothing, the
+    replicas wanted of it, whether its servers speak HTTP/2, and whether a rollout moves callers
+    away from it."""
 
     key: RevisionKey
     traffic: int
     replicas: int
     h2c: bool = False
+    stable: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +101,7 @@ class Deployment:
     problem: Problem | None
     wake_replicas: int
     balancing: Balancing
+    sticky: Sticky | None = None
 
     @property
     def endpoint(self) -> Endpoint:
@@ -110,8 +114,18 @@ class Deployment:
         return self.problem is not None and self.problem.reason == Reason.DUPLICATE
 
     def revision(self, key: RevisionKey) -> Revision | None:
-        """Its revision of that name, if that one gets traffic."""
+        """Its revision of that name, if it is listed."""
         return next((r for r in self.revisions if r.key == key), None)
+
+    @property
+    def served(self) -> bool:
+        """Whether any of its revisions gets traffic."""
+        return any(revision.traffic for revision in self.revisions)
+
+    @property
+    def serving(self) -> Revision:
+        """The revision that gets most."""
+        return max(self.revisions, key=lambda revision: revision.traffic)
 
 
 def parse_deployment(obj: Json) -> Deployment | None:
@@ -134,16 +148,17 @@ def parse_deployment(obj: Json) -> Deployment | None:
         revisions=tuple(
             Revision(
                 RevisionKey(key.workspace, key.name, RevisionName(row["name"])),
-                traffic=int(row["traffic"]),
+                traffic=int(row.get("traffic") or 0),
                 replicas=int(row.get("replicas") or 0),
                 h2c=row.get("appProtocol") == H2C,
+                stable=row.get("role") == "stable",
             )
             for row in status.get("revisions") or ()
-            if row.get("traffic")
         ),
         problem=_problem(status),
         wake_replicas=max(1, int((spec.get("serverlessConfig") or {}).get("scaleUpMinimum") or 1)),
         balancing=parse_balancing(spec.get("endpoint")),
+        sticky=parse_sticky(spec.get("rollout")),
     )
 
 

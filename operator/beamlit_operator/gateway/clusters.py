@@ -32,7 +32,6 @@ from typing import Any
 from beamlit_operator.gateway import names
 from beamlit_operator.gateway.balancing import (
     Balancing,
-    bounded_loads,
     policy,
     upstream_filters,
 )
@@ -167,7 +166,7 @@ class Shape:
 
 
 def shapes(deployment: Deployment) -> dict[RevisionKey, Shape]:
-    """The revisions of a deployment that get traffic, and what their clusters are like."""
+    """The revisions of a deployment, and what their clusters are like."""
     return {
         revision.key: Shape(revision.h2c, deployment.balancing) for revision in deployment.revisions
     }
@@ -200,7 +199,6 @@ def _pods(name: str, shape: Shape, *, limits: dict[str, Any]) -> Message:
         connect_timeout=CONNECT_TIMEOUT,
         common_lb_config={
             "healthy_panic_threshold": {"value": 0},
-            **bounded_loads(shape.balancing),
         },
         circuit_breakers=limits,
         outlier_detection=_EJECTION,

@@ -14,6 +14,9 @@ has too many held already, or the gateway  429, ``Retry-After``
 holds too many requests or bytes           429, ``Retry-After``
 else                                       held; the first one wakes the deployment
 ... and a pod becomes ready                goes to it, the holders spread over the ready pods
+... and its revision loses its traffic     goes on waiting for the one that gets most; if its caller
+                                           asked for that revision, for that one
+... and the one asked for is not listed    404 ``UnknownRevision``
 ... and the start fails                    503 with the reason from the pod; back-off grows
 ... and the API server refuses the scale   503 ``WakeRefused`` with what it said; back-off grows
 ... and the start deadline passes          504, ``Retry-After``
@@ -63,9 +66,15 @@ class Released:
 
     pod: Pod
     way: str = names.POD_CLUSTER
+    revision: RevisionKey | None = field(default=None, compare=False)
 
 
 Outcome = Released | Reply
+
+
+def _unlisted(asked: RevisionKey) -> Reply:
+    message = f"{str(asked.deployment_key)!r} has no revision {asked.revision!r} any more"
+    return Reply(404, ErrorReason.UNKNOWN_REVISION, message)
 
 
 _ENDS = Reply(
@@ -101,6 +110,8 @@ class _Holder:
 
     start: _Start
     outcome: asyncio.Future[Outcome]
+    pinned: bool = False
+    """Whether its caller asked for this revision."""
 
 
 class ColdStarts:
@@ -163,19 +174,24 @@ class ColdStarts:
         """The revisions that requests wait for."""
         return self._starts.keys()
 
-    async def admit(self, asked: RevisionKey, *, size: int = HELD_BASE) -> Outcome:
+    async def admit(
+        self, asked: RevisionKey, *, size: int = HELD_BASE, pinned: bool = False
+    ) -> Outcome:
         """Answers where a request goes, however long that takes up to the start deadline.
 
-        ``size`` is what holding it costs (`held_bytes`). Cancelling this is how a caller hangs up.
+        ``size`` is what holding it costs (`held_bytes`); ``pinned``, whether its caller asked for
+        this revision, so that no other one will do. Cancelling this is how a caller hangs up.
         """
-        outcome = self._at_once(asked, size)
+        outcome = self._at_once(asked, size, pinned=pinned)
         if outcome is None:
-            outcome = _ENDS if self._draining else await self._hold(asked, size)
+            outcome = _ENDS if self._draining else await self._hold(asked, size, pinned=pinned)
         if isinstance(outcome, Reply):
             self._metrics.refused(outcome)
         return outcome
 
-    def _at_once(self, asked: RevisionKey, size: int = HELD_BASE) -> Outcome | None:
+    def _at_once(
+        self, asked: RevisionKey, size: int = HELD_BASE, *, pinned: bool = False
+    ) -> Outcome | None:
         deployment = self._catalog.get(asked.deployment_key)
         if deployment is None:
             message = f"deployment {str(asked.deployment_key)!r} is gone"
@@ -183,7 +199,9 @@ class ColdStarts:
         refusal = refusal_of(deployment)
         if refusal is not None:
             return refusal
-        wanted = self._wanted(asked, deployment)
+        if pinned and deployment.revision(asked) is None:
+            return _unlisted(asked)
+        wanted = self._wanted(asked, deployment, pinned=pinned)
         ways = self._ways(wanted, deployment)
         if ways:
             return ways[next(self._turn) % len(ways)]
@@ -240,25 +258,27 @@ class ColdStarts:
         self._asking[wanted] = task
         task.add_done_callback(asked)
 
-    def _wanted(self, asked: RevisionKey, deployment: Deployment) -> RevisionKey:
-        """The revision to start: the one asked for, or, if it gets no traffic any more, the one
-        that gets most."""
-        if deployment.revision(asked) is not None:
-            return asked
-        return max(deployment.revisions, key=lambda revision: revision.traffic).key
+    def _wanted(
+        self, asked: RevisionKey, deployment: Deployment, *, pinned: bool = False
+    ) -> RevisionKey:
+        """The revision to start: the one a request came for, or, if that gets no traffic any more
+        and its caller did not ask for it, the one that gets most."""
+        revision = deployment.revision(asked)
+        stays = revision is not None and (pinned or revision.traffic)
+        return asked if stays else deployment.serving.key
 
     def _ways(self, revision: RevisionKey, deployment: Deployment) -> list[Released]:
         """Where a request for this revision can go now."""
         if deployment.balancing.limited and not self._taken(revision):
             return []
         way = way_to_pods(deployment, revision)
-        return [Released(pod, way) for pod in self._catalog.pods(revision)]
+        return [Released(pod, way, revision) for pod in self._catalog.pods(revision)]
 
-    async def _hold(self, asked: RevisionKey, size: int) -> Outcome:
+    async def _hold(self, asked: RevisionKey, size: int, *, pinned: bool) -> Outcome:
         deployment = self._catalog.get(asked.deployment_key)
         assert deployment is not None
-        start = self._start_of(self._wanted(asked, deployment), deployment)
-        holder = _Holder(start, asyncio.get_running_loop().create_future())
+        start = self._start_of(self._wanted(asked, deployment, pinned=pinned), deployment)
+        holder = _Holder(start, asyncio.get_running_loop().create_future(), pinned)
         start.holders.add(holder)
         self._held += 1
         self._held_bytes += size
@@ -350,13 +370,14 @@ class ColdStarts:
             assert isinstance(outcome, Reply)
             self._settle(start, [outcome], "refused")
             return
-        ways = self._ways(self._wanted(start.revision, deployment), deployment)
+        if self._wanted(start.revision, deployment) != start.revision:
+            self._part(start, deployment)
+            if self._starts.get(start.revision) is not start:
+                return
+        ways = self._ways(start.revision, deployment)
         if ways:
             self._setbacks.started(start.revision)
             self._settle(start, ways, "ready")
-        elif deployment.revision(start.revision) is None:
-            # Traffic moved to another revision that sleeps too: wait for that one.
-            self._move(start, self._wanted(start.revision, deployment), deployment)
         elif self._failed(start, deployment):
             assert deployment.problem is not None
             self._settle(start, [self._note_failure(start, deployment.problem)], "failed")
@@ -395,13 +416,39 @@ class ColdStarts:
             if not holder.outcome.done():
                 holder.outcome.set_result(next(turns))
 
-    def _move(self, start: _Start, to: RevisionKey, deployment: Deployment) -> None:
+    def _part(self, start: _Start, deployment: Deployment) -> None:
+        """The revision of this start lost its traffic: only who asked for it waits on, as long as
+        it is listed."""
+        pinned = {holder for holder in start.holders if holder.pinned}
+        others = start.holders - pinned
+        if deployment.revision(start.revision) is None:
+            for holder in pinned:
+                if not holder.outcome.done():
+                    holder.outcome.set_result(_unlisted(start.revision))
+            start.holders = others
+        elif pinned:
+            start.holders = pinned
+            if others:
+                self._join(others, deployment, began=start.began)
+            return
+        ways = self._ways(deployment.serving.key, deployment)
+        if ways:
+            self._setbacks.started(start.revision)
+            self._settle(start, ways, "ready")
+            return
+        # Traffic moved to another revision that sleeps too: wait for that one.
         self._end(start, "superseded")
-        fresh = self._start_of(to, deployment)
-        fresh.began = min(fresh.began, start.began)
-        for holder in start.holders:
+        if others:
+            self._join(others, deployment, began=start.began)
+
+    def _join(self, holders: set[_Holder], deployment: Deployment, *, began: float) -> None:
+        """These wait for the revision that gets most of the traffic from now on."""
+        fresh = self._start_of(deployment.serving.key, deployment)
+        fresh.began = min(fresh.began, began)
+        for holder in holders:
             holder.start = fresh
-        fresh.holders |= start.holders
+        fresh.holders |= holders
+        self._evaluate(fresh)
 
     def _end(self, start: _Start, how: str) -> None:
         if self._starts.get(start.revision) is not start:

@@ -23,6 +23,7 @@ from beamlit_operator.gateway.protos import (
     packed,
 )
 from beamlit_operator.gateway.settings import Address, GatewaySettings
+from beamlit_operator.gateway.splitting import revision_check
 
 STREAM_WINDOW = 262_144
 """Bytes that an HTTP/2 caller may send ahead on one stream: the rest of a held upload stays with
@@ -80,6 +81,8 @@ def main_listener(settings: GatewaySettings) -> Message:
                 *telemetry.cold_facts(settings),
                 _retry_after_reset(),
                 *body_filters(),
+                # After the route of a body's `model` was found.
+                revision_check(),
                 prefix_filter(),
             ],
         ),

@@ -13,6 +13,7 @@ from beamlit_operator.gateway.openai import OPENAI_PATH
 from beamlit_operator.gateway.protos import CelFilter, packed
 from beamlit_operator.gateway.replies import ErrorReason
 from beamlit_operator.gateway.settings import GatewaySettings
+from beamlit_operator.gateway.splitting import CHECK
 
 UNANSWERED = 511
 """How the cold listener tells an agent that could not be asked from one that said no. Never seen by
@@ -40,6 +41,18 @@ def main_replies(settings: GatewaySettings) -> dict[str, Any]:
     return {
         "mappers": [
             _overloaded(),
+            {
+                "filter": _details(
+                    f"response.code_details == 'rbac_access_denied_matched_policy[{CHECK}]'"
+                ),
+                "status_code": {"value": 404},
+                "body_format_override": _error_format(
+                    ErrorReason.UNKNOWN_REVISION,
+                    "this deployment has no revision of the name that the header "
+                    f"{names.REVISION_HEADER} asks for; its status lists those it has",
+                    **_OPENAI,
+                ),
+            },
             *(
                 {
                     "filter": _status(code),

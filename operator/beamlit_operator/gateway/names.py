@@ -94,6 +94,10 @@ ROUTES = "routes"
 """The route table of the main listener."""
 
 REVISION_HEADER = "x-beamlit-revision"
+"""From callers: the revision they ask for. On answers, while a deployment has several: the one that
+answered."""
+
+CLUSTER_HEADER = "x-beamlit-cluster"
 """Set by the main listener on every request, replacing what the caller sent: the cluster it was
 routed to, by which the cold listener knows what to wake."""
 

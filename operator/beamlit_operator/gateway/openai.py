@@ -138,17 +138,17 @@ def calls(workspace: str, model: str, group: Sequence[Deployment]) -> bytes:
             f"model {model!r} of workspace {workspace!r} is not deployed in environment "
             f"{DEFAULT_ENVIRONMENT!r}, the default; ask for {wanted}"
         )
-        unnamed = _error(anything, Reply(404, ErrorReason.UNKNOWN_ENVIRONMENT, message))
-    return trees.branch(model, trees.routes([unnamed])) + b"".join(
-        trees.branch(_full_id(deployment), trees.routes([_call(anything, deployment)]))
+        unnamed = [_error(anything, Reply(404, ErrorReason.UNKNOWN_ENVIRONMENT, message))]
+    return trees.branch(model, trees.routes(unnamed)) + b"".join(
+        trees.branch(_full_id(deployment), trees.routes(_call(anything, deployment)))
         for deployment in group
     )
 
 
-def _call(match: dict[str, Any], deployment: Deployment) -> Message:
+def _call(match: dict[str, Any], deployment: Deployment) -> list[Message]:
     refusal = refusal_of(deployment)
     if refusal is not None:
-        return _error(match, refusal)
+        return [_error(match, refusal)]
     return serve(match, deployment, rewrite="/")
 
 

@@ -69,6 +69,9 @@ HeaderMutation = _type(
 LeastRequest = _type(
     "envoy.extensions.load_balancing_policies.least_request.v3.least_request_pb2", "LeastRequest"
 )
+Rbac = _type("envoy.extensions.filters.http.rbac.v3.rbac_pb2", "RBAC")
+Expression = _type("google.api.expr.v1alpha1.syntax_pb2", "Expr")
+Maglev = _type("envoy.extensions.load_balancing_policies.maglev.v3.maglev_pb2", "Maglev")
 Lua = _type("envoy.extensions.filters.http.lua.v3.lua_pb2", "Lua")
 LuaPerRoute = _type("envoy.extensions.filters.http.lua.v3.lua_pb2", "LuaPerRoute")
 UpstreamCodec = _type(

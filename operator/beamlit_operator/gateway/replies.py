@@ -19,6 +19,7 @@ class ErrorReason(StrEnum):
     UNKNOWN_WORKSPACE = "UnknownWorkspace"
     UNKNOWN_MODEL = "UnknownModel"
     UNKNOWN_ENVIRONMENT = "UnknownEnvironment"
+    UNKNOWN_REVISION = "UnknownRevision"
     DEACTIVATED = "Deactivated"
     DUPLICATE = "Duplicate"
     NOT_READY = "NotReady"

@@ -26,7 +26,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from beamlit_operator.gateway import names
-from beamlit_operator.gateway.balancing import hash_policy, prefix_route
+from beamlit_operator.gateway.balancing import prefix_route
 from beamlit_operator.gateway.catalog import DEFAULT_ENVIRONMENT, Deployment
 from beamlit_operator.gateway.protos import (
     Message,
@@ -37,6 +37,7 @@ from beamlit_operator.gateway.protos import (
 )
 from beamlit_operator.gateway.replies import ErrorReason, Reply
 from beamlit_operator.gateway.settings import GatewaySettings
+from beamlit_operator.gateway.splitting import Share, branches
 
 ENVIRONMENT_PARAMETER = "environment"
 
@@ -126,8 +127,8 @@ def _deployment_routes(
 ) -> list[Message]:
     """The two forms of the path: with something after the model's name, and without."""
     return [
-        serve({"prefix": f"{prefix}/", "query_parameters": query}, deployment, rewrite="/"),
-        serve({"path": prefix, "query_parameters": query}, deployment, rewrite="/"),
+        *serve({"prefix": f"{prefix}/", "query_parameters": query}, deployment, rewrite="/"),
+        *serve({"path": prefix, "query_parameters": query}, deployment, rewrite="/"),
     ]
 
 
@@ -136,29 +137,35 @@ def host_routes(deployment: Deployment, domains: Sequence[str]) -> Message:
     return VirtualHost(
         name=str(deployment.key),
         domains=domains,
-        routes=[serve({"prefix": "/"}, deployment)],
+        routes=serve({"prefix": "/"}, deployment),
         retry_policy=RETRY_POLICY,
         request_body_buffer_limit=KEPT_BODY,
     )
 
 
-def serve(match: dict[str, Any], deployment: Deployment, *, rewrite: str = "") -> Message:
-    """Requests that match go to the deployment, or get the error it has for them. What the match
-    says of the path is replaced by ``rewrite``, if there is one."""
+def serve(match: dict[str, Any], deployment: Deployment, *, rewrite: str = "") -> list[Message]:
+    """Requests that match go to a revision of the deployment, or get the error it has for them.
+    What the match says of the path is replaced by ``rewrite``, if there is one."""
     refusal = refusal_of(deployment)
     if refusal is not None:
-        return reply_route(match, refusal)
-    action: dict[str, Any] = {"timeout": {}, **hash_policy(deployment.balancing)}
+        return [reply_route(match, refusal)]
+    action: dict[str, Any] = {"timeout": {}}
     if rewrite:
         action["prefix_rewrite"] = rewrite
-    revisions = deployment.revisions
-    if len(revisions) == 1:
-        action["cluster"] = revisions[0].key.cluster
-    else:
-        action["weighted_clusters"] = {
-            "clusters": [{"name": r.key.cluster, "weight": {"value": r.traffic}} for r in revisions]
-        }
-    return Route(match=match, route=action, **prefix_route(deployment.balancing))
+    shares = [
+        Share(r.key.revision, r.key.cluster, r.traffic, stable=r.stable)
+        for r in deployment.revisions
+    ]
+    prompts = prefix_route(deployment.balancing)
+    return [
+        Route(
+            match={**match, **branch.match},
+            route={**action, **branch.action},
+            **branch.answer,
+            **prompts,
+        )
+        for branch in branches(shares, deployment.sticky)
+    ]
 
 
 def refusal_of(deployment: Deployment) -> Reply | None:
@@ -171,7 +178,7 @@ def refusal_of(deployment: Deployment) -> Reply | None:
         )
     if not deployment.enabled:
         return not_found(ErrorReason.DEACTIVATED, f"{name} is deactivated in {where}")
-    if deployment.revisions:
+    if deployment.served:
         return None
     problem = deployment.problem
     if problem is None:

@@ -169,7 +169,7 @@ def _frame() -> tuple[bytes, bytes]:
         max_direct_response_body_size_bytes={"value": openai.LIST_LIMIT},
         request_headers_to_add=[
             {
-                "header": {"key": names.REVISION_HEADER, "value": "%UPSTREAM_CLUSTER%"},
+                "header": {"key": names.CLUSTER_HEADER, "value": "%UPSTREAM_CLUSTER%"},
                 "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
             }
         ],

@@ -23,7 +23,7 @@ from tests.support.fakekube import FakeKube
 
 from beamlit_operator.gateway.agent import Agent
 from beamlit_operator.gateway.balancing import PREFIX_HEADER
-from beamlit_operator.gateway.names import AGENT_CLUSTER, REVISION_HEADER, WAY_HEADER
+from beamlit_operator.gateway.names import AGENT_CLUSTER, CLUSTER_HEADER, WAY_HEADER
 from beamlit_operator.kube import DEPLOYMENTS, ENDPOINT_SLICES, MODEL_DEPLOYMENTS, ApiError
 
 
@@ -87,7 +87,7 @@ async def test_a_forged_destination_is_ignored_cold_and_warm(
         forged = {
             "destination": f"{victim.host}:{victim.port}",
             "x-envoy-original-dst-host": f"{victim.host}:{victim.port}",
-            REVISION_HEADER: "other/deployment/revision",
+            CLUSTER_HEADER: "other/deployment/revision",
             WAY_HEADER: AGENT_CLUSTER,
             PREFIX_HEADER: "0",
         }
@@ -97,7 +97,7 @@ async def test_a_forged_destination_is_ignored_cold_and_warm(
         for answer in (await cold, await gateway.get("/demo/models/iris", headers=forged)):
             assert answer[0] == 200
             assert answer[1]["server"] == "model"
-            assert answer[1]["headers"][REVISION_HEADER] == f"demo/iris-production/{revision}"
+            assert answer[1]["headers"][CLUSTER_HEADER] == f"demo/iris-production/{revision}"
             assert WAY_HEADER not in answer[1]["headers"]
         assert victim.requests == []
 

@@ -61,7 +61,7 @@ async def test_the_model_in_the_body_says_who_answers_and_the_server_sees_its_ow
     assert body["bytes"] == len(json.dumps(sent))
     headers = body["headers"]
     assert isinstance(headers, dict)
-    assert headers["x-beamlit-revision"] == f"demo/iris-{environment}/iris-{environment}-1"
+    assert headers["x-beamlit-cluster"] == f"demo/iris-{environment}/iris-{environment}-1"
     assert not any("openai" in name for name in headers)
 
 

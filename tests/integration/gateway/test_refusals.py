@@ -28,7 +28,7 @@ LOGICAL_NONSENSE = 6
 def poisoned(monkeypatch: pytest.MonkeyPatch) -> None:
     """Clusters and routes of deployments with ``poison`` in their revision's name are refused."""
     cluster: Callable[..., Message] = clusters._pods
-    serve: Callable[..., Message] = routes.serve
+    serve: Callable[..., list[Message]] = routes.serve
 
     def bad_cluster(name: str, *arguments: Any, **more: Any) -> Message:
         message = cluster(name, *arguments, **more)
@@ -36,13 +36,14 @@ def poisoned(monkeypatch: pytest.MonkeyPatch) -> None:
             message.lb_policy = LOGICAL_NONSENSE
         return message
 
-    def bad_route(match: Any, deployment: Any, **more: Any) -> Message:
-        message = serve(match, deployment, **more)
+    def bad_route(match: Any, deployment: Any, **more: Any) -> list[Message]:
+        messages = serve(match, deployment, **more)
         if any("misrouted" in r.key.revision for r in deployment.revisions):
-            # Both rewrites at once: Envoy refuses the whole route table for it.
-            message.route.prefix_rewrite = "/"
-            message.route.regex_rewrite.pattern.regex = "["
-        return message
+            for message in messages:
+                # Both rewrites at once: Envoy refuses the whole route table for it.
+                message.route.prefix_rewrite = "/"
+                message.route.regex_rewrite.pattern.regex = "["
+        return messages
 
     monkeypatch.setattr(clusters, "_pods", bad_cluster)
     monkeypatch.setattr(routes, "serve", bad_route)

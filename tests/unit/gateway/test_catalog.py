@@ -57,10 +57,18 @@ def test_a_deployment_without_status_and_defaults_is_read() -> None:
     assert (found.environment, found.enabled, found.revisions) == ("production", True, ())
 
 
-def test_revisions_without_traffic_are_not_routed_to() -> None:
+def test_revisions_without_traffic_are_known_too() -> None:
     found = parse_deployment(model_deployment("iris", traffic={"old": 0, "new": 100}))
     assert found is not None
-    assert [str(r.key.revision) for r in found.revisions] == ["new"]
+    assert [(str(r.key.revision), r.traffic) for r in found.revisions] == [("old", 0), ("new", 100)]
+    assert found.serving.key.revision == "new"
+    assert found.served
+
+
+def test_a_deployment_whose_revisions_get_no_traffic_is_not_served() -> None:
+    found = parse_deployment(model_deployment("iris", traffic={"iris-1": 0}))
+    assert found is not None
+    assert not found.served
 
 
 def test_a_deployment_that_is_being_deleted_is_gone() -> None:

@@ -81,8 +81,10 @@ class World:
         self.catalog.put_slice("demo", "s", endpoint_slice("iris-1", pods, deployment="iris"))
         self.cold.changed(REVISION.deployment_key)
 
-    async def ask(self, revision: RevisionKey = REVISION) -> asyncio.Task[Outcome]:
-        task = asyncio.create_task(self.cold.admit(revision))
+    async def ask(
+        self, revision: RevisionKey = REVISION, *, pinned: bool = False
+    ) -> asyncio.Task[Outcome]:
+        task = asyncio.create_task(self.cold.admit(revision, pinned=pinned))
         # Lets the task, and the wake it starts, run up to where they wait.
         for _ in range(3):
             await asyncio.sleep(0)
@@ -305,3 +307,55 @@ async def test_a_node_is_asked_for_once_in_a_while_however_many_callers_come(wor
         assert (await refusal(await world.ask())).status == 503
     assert world.waker.woken == [(REVISION, 1)]
     world.cold.close()
+
+
+CANARY = RevisionKey(Workspace("demo"), "iris", RevisionName("iris-2"))
+
+
+async def test_a_request_that_fell_to_an_idle_canary_wakes_the_canary(world: World) -> None:
+    world.deploy(traffic={"iris-1": 90, "iris-2": 10})
+    await world.ask(CANARY)
+    assert world.waker.woken == [(CANARY, 1)]
+
+
+async def test_a_revision_without_traffic_is_woken_for_who_asks_for_it(world: World) -> None:
+    world.deploy(traffic={"iris-1": 100, "iris-2": 0})
+    await world.ask(CANARY, pinned=True)
+    await world.ask(CANARY)
+    assert world.waker.woken == [(CANARY, 1), (REVISION, 1)]
+
+
+async def test_when_a_rollout_is_aborted_only_who_asked_for_the_canary_waits_on_for_it(
+    world: World,
+) -> None:
+    world.deploy(traffic={"iris-1": 90, "iris-2": 10})
+    by_weight, by_name = await world.ask(CANARY), await world.ask(CANARY, pinned=True)
+    world.deploy(traffic={"iris-1": 100, "iris-2": 0})
+    assert world.cold.waiting() == {REVISION: 1, CANARY: 1}
+    world.pods("127.0.0.1")
+    outcome = await by_weight
+    assert isinstance(outcome, Released)
+    assert outcome.revision == REVISION
+    assert not by_name.done()
+    world.deploy(traffic={"iris-1": 100})
+    reply = await refusal(by_name)
+    assert (reply.status, reply.reason) == (404, "UnknownRevision")
+    assert world.cold.waiting() == {}
+
+
+async def test_when_the_stable_revision_is_awake_those_who_waited_for_the_canary_go_there_at_once(
+    world: World,
+) -> None:
+    world.pods("127.0.0.1")
+    world.deploy(traffic={"iris-1": 90, "iris-2": 10})
+    by_weight, by_name = await world.ask(CANARY), await world.ask(CANARY, pinned=True)
+    world.deploy(traffic={"iris-1": 100, "iris-2": 0})
+    assert isinstance(await by_weight, Released)
+    assert world.cold.waiting() == {CANARY: 1}
+    by_name.cancel()
+
+
+async def test_a_revision_that_is_not_listed_is_not_woken_for_who_asks_for_it(world: World) -> None:
+    reply = await refusal(await world.ask(CANARY, pinned=True))
+    assert (reply.status, reply.reason) == (404, "UnknownRevision")
+    assert world.waker.woken == []

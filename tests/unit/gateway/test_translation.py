@@ -45,7 +45,11 @@ def deployment_events(draw: st.DrawFn) -> tuple[str, str, str, Json | None]:
             workspace=workspace,
             model=draw(st.sampled_from(["iris", "a-b"])),
             environment=draw(st.sampled_from(["production", "b-production"])),
-            traffic={revision: 50 for revision in sorted(revisions)},
+            traffic={
+                revision: draw(st.sampled_from([0, 50, 100])) for revision in sorted(revisions)
+            },
+            stable=draw(st.sampled_from([None, f"{name}-1"])),
+            sticky=draw(st.sampled_from([None, {"header": "x-user"}, {"cookie": "who"}])),
             replicas=draw(st.integers(0, 2)),
             enabled=draw(st.booleans()),
             problem=draw(st.sampled_from([None, ("Duplicate", "older"), ("StartFailed", "boom")])),
