@@ -1,0 +1,38 @@
+"""What callers notice of changes and of gateways that are killed."""
+
+from __future__ import annotations
+
+import signal
+
+import pytest
+from tests.support import scenarios
+from tests.support.chart import SYSTEM
+from tests.support.release import ChartedStack
+from tests.support.site import Site
+
+pytestmark = pytest.mark.xdist_group("availability")
+
+
+async def test_a_new_version_and_a_policy_lose_no_request(site: Site) -> None:
+    workspace = await scenarios.quickstart(site)
+    await scenarios.rollout(site, workspace)
+    await scenarios.policy(site)
+
+
+async def test_of_a_gateway_that_is_killed_no_more_is_lost_than_it_had_in_hand(
+    site: Site, stack: ChartedStack
+) -> None:
+    workspace = await scenarios.quickstart(site)
+    first, second = (
+        pod["metadata"]["name"] for pod in await site.pods(SYSTEM, component="gateway")
+    )
+    callers = 4
+    async with site.load(workspace, callers=callers) as calls:
+        # As when its node is gone: agent and Envoy at once.
+        stack.signal(first, signal.SIGKILL)
+        await site.until_restarted(first)
+        stack.signal(second, signal.SIGKILL, "envoy")
+        await site.until_restarted(second)
+    assert calls.wrong == []
+    assert len(calls.broken) <= 2 * callers, calls.broken
+    assert calls.answered > 20
