@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -67,6 +68,7 @@ class Elector:
         self._sleep = sleep
         self._seen_version = ""
         self._seen_at = 0.0
+        self._expires = 0.0
         self._renewed = 0.0
         self.leading = False
 
@@ -80,7 +82,9 @@ class Elector:
             asked = self._clock()
             if await self._attempt(within=self._timing.renew_deadline):
                 break
-            await self._pause()
+            # Not a moment longer than the other one's Lease lasts, should that be its end.
+            left = self._expires - self._clock()
+            await self._pause(left + 0.01 if left > 0 else self._timing.retry)
         self._renewed = asked
         self.leading = True
         log.info("%s leads", self.identity)
@@ -117,8 +121,8 @@ class Elector:
         except (ApiError, TimeoutError) as error:
             log.warning("the Lease could not be given up: %s", error)
 
-    async def _pause(self) -> None:
-        await self._sleep(self._timing.retry)
+    async def _pause(self, at_most: float = math.inf) -> None:
+        await self._sleep(min(self._timing.retry, at_most))
 
     async def _attempt(self, *, within: float) -> bool:
         """Whether the Lease is ours now, renewed or taken; no after so many seconds."""
@@ -143,8 +147,8 @@ class Elector:
         if version != self._seen_version:
             self._seen_version, self._seen_at = version, self._clock()
         duration = float(spec.get("leaseDurationSeconds") or self._timing.duration)
-        expired = self._clock() - self._seen_at >= duration
-        if holder not in ("", self.identity) and not expired:
+        self._expires = self._seen_at + duration
+        if holder not in ("", self.identity) and self._clock() < self._expires:
             return False
         # The resourceVersion travels along: who comes second gets a conflict.
         await self._client.update(LEASES, {**lease, "spec": self._spec(spec, holder)})

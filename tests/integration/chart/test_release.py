@@ -7,7 +7,6 @@ others.
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -16,7 +15,8 @@ import aiohttp
 import pytest
 from tests.integration.system.conftest import Workspace
 from tests.support.chart import CHART, RELEASE, SYSTEM, Values, merged, stored
-from tests.support.stack import Stack, running_stack
+from tests.support.release import EMBEDDED, ChartedStack
+from tests.support.stack import running_stack
 
 from beamlit_operator.controllers.admission.configuration import CONFIGURATIONS
 from beamlit_operator.kube import (
@@ -30,53 +30,18 @@ from beamlit_operator.kube import (
     SERVICES,
     ApiError,
     HttpClient,
-    Json,
     Resource,
     connect,
 )
 
 pytestmark = pytest.mark.xdist_group("chart")
 
-# No pod has a network of its own here, so nothing may listen on loopback or on all addresses; and
-# there is no DNS. All else is as on any cluster.
-VALUES: Values = {
-    "bindAddress": "$(POD_IP)",
-    "operator": {"extraEnv": [{"name": "HOME", "value": "/scratch"}]},
-    "gateway": {
-        "drainTime": 1,
-        "drainDelay": 0,
-        "startDeadline": 60,
-        "agent": {
-            "extraArgs": ["--xds-listen=$(POD_IP):18000", "--envoy-admin=$(POD_IP):19000"],
-            "extraEnv": [{"name": "HOME", "value": "/scratch"}],
-        },
-    },
-    "placementGuard": "Record",
-}
+VALUES: Values = merged(EMBEDDED, {"placementGuard": "Record"})
 ROLES = "rbac.authorization.k8s.io"
 CLUSTER_ROLES = (
     Resource(ROLES, "v1", "clusterroles", "ClusterRole", namespaced=False),
     Resource(ROLES, "v1", "clusterrolebindings", "ClusterRoleBinding", namespaced=False),
 )
-
-
-class ChartedStack(Stack):
-    """A cluster under RBAC and stores of models; operator and gateway come with the chart."""
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder)
-        self.access_log = folder / "access.jsonl"
-        self.cluster_flags = ("--authorization", "RBAC", "--access-log", str(self.access_log))
-
-    def start(self) -> None:
-        self.start_stores()
-        self.start_cluster()
-
-    def refused(self) -> list[Json]:
-        """What the accounts of the release asked for and may not do."""
-        uses = [json.loads(line) for line in self.access_log.read_text().splitlines()]
-        account = f"system:serviceaccount:{SYSTEM}:"
-        return [use for use in uses if use["user"].startswith(account) and not use["allowed"]]
 
 
 @pytest.fixture
