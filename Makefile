@@ -59,12 +59,13 @@ dev: $(READY) ## the embedded cluster with sample models, until Ctrl-C
 test: $(READY) ## all tests
 	@$(WITH_TOOLS) $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup $(PYTEST_ARGS)
 
-lint: $(READY) ## style, types, the rooms' borders, and that crds/ is up to date
+lint: $(READY) ## style, types, the rooms' borders, and that crds/ is up to date and additive
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m $(PACKAGE).api.crd --check crds
+	$(BIN)/python -m $(PACKAGE).api.compatibility crds --after tests/fixtures/releases/*/chart.tgz
 	$(BIN)/python -m $(PACKAGE).api.reference --check docs/reference.md
 	$(BIN)/python -m $(PACKAGE).controllers.admission.manifests --check manifests/admission
 	$(BIN)/python helm/generate.py --check
