@@ -211,7 +211,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m beamlit_operator.api.compatibility")
     parser.add_argument("definitions", type=Path, help="a folder of definitions, or a packed chart")
     parser.add_argument(
-        "--after", type=Path, nargs="+", required=True, help="the earlier ones, each as one of these"
+        "--after", type=Path, nargs="+", required=True, help="the earlier ones, each like these"
     )
     given = parser.parse_args(arguments)
     found = [
