@@ -289,6 +289,34 @@ def doctor(
     )
 
 
+@app.command("support-bundle")
+def support_bundle(
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="The file to make, a .tar.gz.")
+    ] = None,
+    namespace: Annotated[
+        str | None,
+        typer.Option("--namespace", "-n", help="Of this workspace only; of all by default."),
+    ] = None,
+    system_namespace: Annotated[
+        str | None, typer.Option(help="Where operator and gateway are.")
+    ] = None,
+    log_dir: Annotated[
+        Path | None, typer.Option(help="Also logs of processes: the folder `beamlit dev` prints.")
+    ] = None,
+    kubeconfig: Kubeconfig = None,
+) -> None:
+    """Collect what helps others to find out what is wrong, without any secret."""
+    from beamlit_operator.cli.bundle.command import bundle_command
+    from beamlit_operator.cli.cluster import Target
+
+    complete(
+        bundle_command(
+            Target(kubeconfig, namespace), output=output, system=system_namespace, log_dir=log_dir
+        )
+    )
+
+
 @app.command()
 def version() -> None:
     """Print the version."""
