@@ -69,6 +69,7 @@ lint: $(READY) ## style, types, the rooms' borders, and that crds/ is up to date
 	$(BIN)/python -m $(PACKAGE).api.reference --check docs/reference.md
 	$(BIN)/python -m $(PACKAGE).controllers.admission.manifests --check manifests/admission
 	$(BIN)/python helm/generate.py --check
+	$(BIN)/python helm/kustomize.py --check
 
 format: $(READY) ## rewrite the code in the house's format
 	$(BIN)/ruff check --fix .
@@ -79,9 +80,11 @@ crds: $(READY) ## generate crds/ and docs/reference.md from the models
 	$(BIN)/python -m $(PACKAGE).api.reference docs/reference.md
 	$(BIN)/python -m $(PACKAGE).controllers.admission.manifests manifests/admission
 	$(BIN)/python helm/generate.py
+	$(BIN)/python helm/kustomize.py
 
-chart: $(READY) ## bring the chart's copies of CRDs and roles, and its table of values, up to date
+chart: $(READY) ## bring the chart's copies and table of values, and what Kustomize needs, up to date
 	$(BIN)/python helm/generate.py
+	$(BIN)/python helm/kustomize.py
 
 # Docker, or a program that is called so. IMAGE=... names the result.
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)

@@ -21,7 +21,9 @@ CHART = ROOT / "helm" / "beamlit-operator"
 COPIED = {
     "crds": sorted((ROOT / "crds").glob("*.yaml")),
     "rbac": [ROOT / "manifests" / "rbac" / f"{n}.yaml" for n in ("operator", "gateway", "people")],
-    "admission": sorted((ROOT / "manifests" / "admission").glob("*.yaml")),
+    "admission": [
+        ROOT / "manifests" / "admission" / f"{n}.yaml" for n in ("placement-policy", "webhook")
+    ],
 }
 INSTALL = ROOT / "docs" / "install.md"
 BEGIN, END = "<!-- values: begin, by `make chart` -->\n", "<!-- values: end -->\n"
