@@ -57,6 +57,8 @@ class Stack:
         self.kubeconfig = folder / "cluster" / "kubeconfig"
         self.operator_kubeconfig = self.gateway_kubeconfig = self.kubeconfig
         self.cluster_flags: tuple[str, ...] = ()
+        self.gateway_flags: tuple[str, ...] = ()
+        self.caller_headers: dict[str, str] = {}
         self.operator_flags: tuple[str, ...] = ("--no-leader-election",)
         self._gateway_port, self._admin_port, self._operator_port = (free_port() for _ in range(3))
         self._xds_port, self._envoy_port = free_port(), free_port()
@@ -127,6 +129,7 @@ class Stack:
             *("--xds-listen", f"127.0.0.1:{self._xds_port}"),
             *("--envoy-admin", f"127.0.0.1:{self._envoy_port}"),
             *("--drain-time", "1", "--drain-delay", "0", "--start-deadline", "60"),
+            *self.gateway_flags,
         )
         self.until(lambda: answers(f"http://127.0.0.1:{self._admin_port}/readyz"), "the gateway")
 

@@ -18,6 +18,7 @@ from prometheus_client import disable_created_metrics
 
 from beamlit_operator.gateway.agent import Agent
 from beamlit_operator.gateway.bootstrap import bootstrap
+from beamlit_operator.gateway.issuers import parse_issuers
 from beamlit_operator.gateway.process import EnvoyAdmin, EnvoyProcess, find_envoy
 from beamlit_operator.gateway.settings import Address, GatewaySettings
 from beamlit_operator.kube import connect
@@ -78,6 +79,42 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         help="make a traceparent for callers that sent none (default: no) "
         "[$BEAMLIT_GATEWAY_TRACING]",
     )
+    parser.add_argument(
+        "--authentication",
+        action=argparse.BooleanOptionalAction,
+        default=os.environ.get("BEAMLIT_GATEWAY_AUTHENTICATION", "").lower()
+        in ("1", "true", "yes"),
+        help="callers need a token and the right to invoke (default: no) "
+        "[$BEAMLIT_GATEWAY_AUTHENTICATION]",
+    )
+    option(
+        "authentication-listen",
+        str(known.authentication_listen),
+        help="where Envoy asks the agent who calls, HOST:PORT",
+    )
+    option(
+        "audiences",
+        ",".join(known.audiences),
+        help="who tokens of ServiceAccounts must be for, with commas in between",
+    )
+    option(
+        "oidc-issuers",
+        "",
+        help="other issuers of tokens, a JSON list or @FILE: issuer, audiences, usernameClaim, "
+        "usernamePrefix, groupsClaim, groupsPrefix, caFile",
+    )
+    option(
+        "decision-ttl",
+        known.decision_ttl,
+        kind=float,
+        help="seconds that Envoy goes by a decision before it asks again",
+    )
+    option(
+        "decision-stale",
+        known.decision_stale,
+        kind=float,
+        help="seconds that a decision counts while nobody can be asked",
+    )
     option("otlp-endpoint", None, help="send spans to this collector by OTLP over gRPC, HOST:PORT")
     option(
         "trace-sampling",
@@ -114,8 +151,12 @@ def settings_from(options: argparse.Namespace) -> GatewaySettings:
         f.name: getattr(options, f.name, None) for f in fields(GatewaySettings)
     }
     given["xds"] = options.xds_listen
-    for name in ("listen", "admin", "xds", "envoy_admin"):
+    for name in ("listen", "admin", "xds", "envoy_admin", "authentication_listen"):
         given[name] = Address.parse(given[name])
+    given["audiences"] = tuple(filter(None, options.audiences.split(",")))
+    given["issuers"] = parse_issuers(options.oidc_issuers)
+    if options.authentication and not given["audiences"]:
+        raise ValueError("--audiences is empty: name who tokens must be for, such as beamlit")
     if options.otlp_endpoint:
         Address.parse(options.otlp_endpoint)
     if not 0 <= options.trace_sampling <= 100:
@@ -131,7 +172,9 @@ async def serve(options: argparse.Namespace, settings: GatewaySettings) -> None:
         loop.add_signal_handler(number, stop.set)
     async with contextlib.AsyncExitStack() as stack:
         client = await stack.enter_async_context(await connect(options.kubeconfig))
-        agent = await stack.enter_async_context(Agent(client, settings).running())
+        agent = await stack.enter_async_context(
+            Agent(client, settings, documents=client.document).running()
+        )
         if not options.no_envoy:
             binary = Path(options.envoy) if options.envoy else find_envoy()
             envoy = EnvoyProcess(binary, settings=settings, metrics=agent.metrics)

@@ -39,7 +39,9 @@ from beamlit_operator.gateway.protos import add_ads, add_authorization, add_load
 from beamlit_operator.gateway.refusals import Refusals
 from beamlit_operator.gateway.replicas import ReplicaSeconds
 from beamlit_operator.gateway.resources import ResourceStore, ResourceType
+from beamlit_operator.gateway.reviewserver import ReviewServer
 from beamlit_operator.gateway.settings import GatewaySettings
+from beamlit_operator.gateway.signingkeys import Documents
 from beamlit_operator.gateway.statistics import EnvoyStatistics, rendered
 from beamlit_operator.gateway.translation import Translator
 from beamlit_operator.gateway.waking import Waker
@@ -51,7 +53,15 @@ log = logging.getLogger(__name__)
 class Agent:
     """One gateway's agent. Use :meth:`running`."""
 
-    def __init__(self, client: KubeClient, settings: GatewaySettings) -> None:
+    def __init__(
+        self,
+        client: KubeClient,
+        settings: GatewaySettings,
+        *,
+        documents: Documents | None = None,
+    ) -> None:
+        """``documents`` fetches what the API server says of its tokens' signatures."""
+        self._reviews: ReviewServer | None = None
         self.settings = settings
         self.catalog = Catalog()
         self.metrics = GatewayMetrics(self._describe)
@@ -67,6 +77,10 @@ class Agent:
         )
         self.book = LoadBook(self.cold, exists=lambda key: self.catalog.get(key) is not None)
         self.replicas = ReplicaSeconds()
+        if settings.authentication:
+            self._reviews = ReviewServer(
+                client, settings, documents=documents, metrics=self.metrics
+            )
         self._statistics = EnvoyStatistics(settings)
         self._scraped = AtScrape({}, {}, {})
         self.metrics.watch(lambda: self._scraped)
@@ -102,6 +116,8 @@ class Agent:
         async with contextlib.AsyncExitStack() as stack:
             await stack.enter_async_context(self._grpc())
             await stack.enter_async_context(self._http())
+            if self._reviews is not None:
+                await stack.enter_async_context(self._reviews.running())
             # Should one of them fail, the block ends with its error: nothing runs half.
             group = await stack.enter_async_context(asyncio.TaskGroup())
             tasks = [

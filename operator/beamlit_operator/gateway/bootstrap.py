@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from beamlit_operator.gateway import names, telemetry
+from beamlit_operator.gateway import gate, names, telemetry
 from beamlit_operator.gateway.agentpipe import pipe_cluster, pipe_listener
 from beamlit_operator.gateway.clusters import (
     BUFFER_LIMIT,
@@ -140,6 +140,7 @@ def _static_clusters(settings: GatewaySettings) -> list[Message]:
         _cold_cluster(names.COLD_CLUSTER),
         _cold_cluster(names.COLD_CLUSTER_H2C, h2c=True),
         *collector,
+        *gate.clusters(settings),
     ]
 
 

@@ -102,6 +102,9 @@ class Deployment:
     wake_replicas: int
     balancing: Balancing
     sticky: Sticky | None = None
+    public: bool = False
+    guarded: bool = False
+    """Whether callers are authenticated, so that its routes have to say whose they are."""
 
     @property
     def endpoint(self) -> Endpoint:
@@ -159,6 +162,7 @@ def parse_deployment(obj: Json) -> Deployment | None:
         wake_replicas=max(1, int((spec.get("serverlessConfig") or {}).get("scaleUpMinimum") or 1)),
         balancing=parse_balancing(spec.get("endpoint")),
         sticky=parse_sticky(spec.get("rollout")),
+        public=(spec.get("endpoint") or {}).get("public") is True,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from beamlit_operator.gateway import names, telemetry
+from beamlit_operator.gateway import gate, names, telemetry
 from beamlit_operator.gateway.balancing import prefix_filter
 from beamlit_operator.gateway.clusters import BUFFER_LIMIT
 from beamlit_operator.gateway.localreplies import UNANSWERED, cold_replies, main_replies
@@ -78,9 +78,11 @@ def main_listener(settings: GatewaySettings) -> Message:
         **_common(
             settings,
             filters=[
+                *gate.first_filter(settings),
                 *telemetry.cold_facts(settings),
                 _retry_after_reset(),
                 *body_filters(),
+                *gate.second_filter(settings),
                 # After the route of a body's `model` was found.
                 revision_check(),
                 prefix_filter(),

@@ -114,6 +114,26 @@ class GatewayMetrics:
             ("type",),
             registry=self.registry,
         )
+        self._reviews = Counter(
+            "beamlit_gateway_reviews_total",
+            "Callers the agent was asked about, by what they showed (token, key) and the verdict. "
+            "Requests that Envoy decides from memory are not among them.",
+            ("kind", "verdict"),
+            registry=self.registry,
+        )
+        self._reviews_remembered = Counter(
+            "beamlit_gateway_review_cache_hits_total",
+            "What the agent knew without asking the API server: who calls (caller), or what they "
+            "may (right).",
+            ("what",),
+            registry=self.registry,
+        )
+        self._review_calls = Counter(
+            "beamlit_gateway_review_calls_total",
+            "Reviews the API server was asked for, by kind and outcome.",
+            ("kind", "outcome"),
+            registry=self.registry,
+        )
         self.envoy_starts = Counter(
             "beamlit_gateway_envoy_starts_total",
             "Times the agent started Envoy.",
@@ -156,6 +176,18 @@ class GatewayMetrics:
     def refused(self, reply: Reply) -> None:
         """The agent answered a request with an error."""
         self.errors[(reply.reason, str(reply.status))] += 1
+
+    def reviewed(self, kind: str, verdict: str) -> None:
+        """The agent was asked about a caller."""
+        self._reviews.labels(kind, verdict).inc()
+
+    def review_remembered(self, what: str) -> None:
+        """...and knew something of the answer."""
+        self._reviews_remembered.labels(what).inc()
+
+    def review_called(self, kind: str, outcome: str) -> None:
+        """...or asked the API server."""
+        self._review_calls.labels(kind, outcome).inc()
 
     def forget(self, deployment: DeploymentKey) -> None:
         """Drops the series of a deployment that is gone: else they grow with all that ever were."""

@@ -90,6 +90,13 @@ MAIN_LISTENER = "main"
 COLD_LISTENER = "cold"
 """An internal listener: reachable from inside this Envoy only, never from a network."""
 
+REVIEW_LISTENER = "review"
+"""An internal listener too: tokens are checked there before the agent hears of them."""
+
+REVIEW_CLUSTER = "beamlit_review"
+REVIEW_AGENT = "beamlit_review_agent"
+"""The static clusters by which the gate reaches that listener, and that listener the agent."""
+
 ROUTES = "routes"
 """The route table of the main listener."""
 

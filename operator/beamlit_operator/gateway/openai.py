@@ -32,7 +32,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
-from beamlit_operator.gateway import trees
+from beamlit_operator.gateway import gate, trees
 from beamlit_operator.gateway.catalog import DEFAULT_ENVIRONMENT, Deployment
 from beamlit_operator.gateway.protos import (
     FilterConfig,
@@ -43,7 +43,13 @@ from beamlit_operator.gateway.protos import (
     packed,
 )
 from beamlit_operator.gateway.replies import ErrorReason, Reply
-from beamlit_operator.gateway.routes import direct, refusal_of, reply_route, serve
+from beamlit_operator.gateway.routes import (
+    UNKNOWN_WORKSPACE,
+    direct,
+    refusal_of,
+    reply_route,
+    serve,
+)
 from beamlit_operator.gateway.settings import GatewaySettings
 
 OPENAI_PATH = "/openai/v1/"
@@ -148,8 +154,8 @@ def calls(workspace: str, model: str, group: Sequence[Deployment]) -> bytes:
 def _call(match: dict[str, Any], deployment: Deployment) -> list[Message]:
     refusal = refusal_of(deployment)
     if refusal is not None:
-        return [_error(match, refusal)]
-    return serve(match, deployment, rewrite="/")
+        return gate.led([_error(match, refusal)], deployment, by=gate.GATE_BODY)
+    return serve(match, deployment, rewrite="/", by=gate.GATE_BODY)
 
 
 def entries(group: Iterable[Deployment]) -> list[str]:
@@ -191,9 +197,12 @@ def single(workspace: str, model: str, group: Sequence[Deployment]) -> bytes:
     gets Envoy's own 404 (:mod:`.listeners`)."""
     prefix = f"/{workspace}{OPENAI_PATH}models/"
     found = [
-        direct({"path": prefix + _id(deployment)}, 200, body=_entry(deployment))
+        route
         for deployment in group
         if refusal_of(deployment) is None
+        for route in gate.led(
+            [direct({"path": prefix + _id(deployment)}, 200, body=_entry(deployment))], deployment
+        )
     ]
     return trees.branch(prefix + model, trees.routes(found)) if found else b""
 
@@ -204,9 +213,11 @@ def workspace_branches(
     calls: bytes,
     singles: bytes,
     listed: Iterable[str],
+    public: bool,
     settings: GatewaySettings,
 ) -> bytes:
-    """The branches of a workspace in the tree by path, from the parts of its models."""
+    """The branches of a workspace in the tree by path, from the parts of its models. ``public``:
+    one of them may be called by everybody."""
     prefix = f"/{workspace}{OPENAI_PATH}"
     models = f"{prefix}models"
     listing = [
@@ -223,7 +234,9 @@ def workspace_branches(
         otherwise=trees.routes([_error({"prefix": "/"}, _ONLY_GET)]),
     )
     calling = trees.by_state(
-        MODEL_STATE, calls, otherwise=trees.routes(_unread(workspace, settings=settings))
+        MODEL_STATE,
+        calls,
+        otherwise=trees.routes(_unread(_unknown(workspace), public=public, settings=settings)),
     )
     return trees.branch(models, trees.nested(by_method)) + trees.branch(
         prefix, trees.nested(calling)
@@ -242,30 +255,68 @@ def _listing(entries: Iterable[str]) -> str:
     return f'{{"object": "list", "data": [{", ".join(kept)}]{more}}}'
 
 
-def _unread(workspace: str, *, settings: GatewaySettings) -> list[Message]:
-    """For bodies without a model that is known, and those that were not read yet."""
+def unmatched(settings: GatewaySettings) -> list[Message]:
+    """For workspaces that are not known. Where callers are authenticated these do as the others do:
+    it takes a right to learn which there are."""
+    models = {"safe_regex": {"regex": f"/[^/]+{OPENAI_PATH}models(/.*)?"}}
+    calls = {"safe_regex": {"regex": f"/[^/]+{OPENAI_PATH}.*"}}
     return [
-        _error({"headers": [_unless(":method", {"exact": "POST"})]}, _ONLY_POST),
-        _error(
-            {"headers": [_unless("content-type", {"safe_regex": {"regex": _JSON_TYPE}})]}, _NOT_JSON
-        ),
-        _error({"dynamic_metadata": [_metadata(_PROBLEM, _INVALID)]}, _INVALID_JSON),
-        _error({"dynamic_metadata": [_metadata(_PROBLEM, _MISSING)]}, _NO_MODEL),
-        _error({"dynamic_metadata": [_metadata(_MODEL)]}, _unknown(workspace)),
-        _error({"dynamic_metadata": [_metadata(_READ)]}, _NO_MODEL),
-        _reading(settings),
+        reply_route(models, UNKNOWN_WORKSPACE),
+        *_unread(UNKNOWN_WORKSPACE, settings=settings, where=calls),
     ]
 
 
-def _reading(settings: GatewaySettings) -> Message:
+_EVERY_PATH: dict[str, Any] = {"prefix": "/"}
+
+
+def _unread(
+    unknown: Reply,
+    *,
+    settings: GatewaySettings,
+    public: bool = False,
+    where: dict[str, Any] = _EVERY_PATH,
+) -> list[Message]:
+    """For bodies without a model that is known, and those that were not read yet."""
+    not_post = {**where, "headers": [_unless(":method", {"exact": "POST"})]}
+    not_json = {
+        **where,
+        "headers": [_unless("content-type", {"safe_regex": {"regex": _JSON_TYPE}})],
+    }
+
+    def read(about: dict[str, Any], reply: Reply) -> Message:
+        return _error({**where, "dynamic_metadata": [about]}, reply)
+
+    found = [
+        _error(not_post, _ONLY_POST),
+        _error(not_json, _NOT_JSON),
+        read(_metadata(_PROBLEM, _INVALID), _INVALID_JSON),
+        read(_metadata(_PROBLEM, _MISSING), _NO_MODEL),
+        read(_metadata(_MODEL), unknown),
+        read(_metadata(_READ), _NO_MODEL),
+        _reading(settings, where=where),
+    ]
+    if settings.authentication:
+        # What is said of the request's form alone is for all who are authenticated: it is the same
+        # for workspaces that do not exist.
+        before, after = (0, 1), (2, 3, 5)
+        for i in before:
+            gate.noted(found[i], gate.ANYBODY)
+        for i in after:
+            gate.noted(found[i], gate.ANYBODY, by=gate.GATE_BODY)
+        gate.noted(found[-1], gate.OPEN_LATER if public else gate.LATER)
+    return found
+
+
+def _reading(settings: GatewaySettings, *, where: dict[str, Any]) -> Message:
     """Has the body read, within limits of size and of time without a byte."""
     return Route(
-        match={"prefix": "/"},
+        match=where,
         route={"cluster": _NOWHERE, "idle_timeout": {"seconds": settings.body_idle_timeout}},
         request_body_buffer_limit={"value": settings.openai_body_limit},
         typed_per_filter_config={
             _READER: packed(_read_model()),
             _STATE: packed(FilterConfig(config=packed(SetFilterState()))),
+            **gate.reading(settings),
         },
     )
 

@@ -73,6 +73,12 @@ Rbac = _type("envoy.extensions.filters.http.rbac.v3.rbac_pb2", "RBAC")
 Expression = _type("google.api.expr.v1alpha1.syntax_pb2", "Expr")
 Maglev = _type("envoy.extensions.load_balancing_policies.maglev.v3.maglev_pb2", "Maglev")
 Lua = _type("envoy.extensions.filters.http.lua.v3.lua_pb2", "Lua")
+JwtAuthentication = _type(
+    "envoy.extensions.filters.http.jwt_authn.v3.config_pb2", "JwtAuthentication"
+)
+LocalRateLimit = _type(
+    "envoy.extensions.filters.http.local_ratelimit.v3.local_rate_limit_pb2", "LocalRateLimit"
+)
 LuaPerRoute = _type("envoy.extensions.filters.http.lua.v3.lua_pb2", "LuaPerRoute")
 UpstreamCodec = _type(
     "envoy.extensions.filters.http.upstream_codec.v3.upstream_codec_pb2", "UpstreamCodec"

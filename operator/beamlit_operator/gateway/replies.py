@@ -15,6 +15,9 @@ from enum import StrEnum
 class ErrorReason(StrEnum):
     """Why a request was not served."""
 
+    UNAUTHENTICATED = "Unauthenticated"
+    FORBIDDEN = "Forbidden"
+    UNDECIDED = "Undecided"
     NOT_FOUND = "NotFound"
     UNKNOWN_WORKSPACE = "UnknownWorkspace"
     UNKNOWN_MODEL = "UnknownModel"

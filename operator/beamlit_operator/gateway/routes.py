@@ -25,7 +25,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from beamlit_operator.gateway import names
+from beamlit_operator.gateway import gate, names
 from beamlit_operator.gateway.balancing import prefix_route
 from beamlit_operator.gateway.catalog import DEFAULT_ENVIRONMENT, Deployment
 from beamlit_operator.gateway.protos import (
@@ -66,21 +66,26 @@ KEPT_BODY = {"value": 2**20}
 ones can be sent again only from the cold listener, which takes in less than this."""
 
 
+UNKNOWN_WORKSPACE = Reply(
+    404, ErrorReason.UNKNOWN_WORKSPACE, "no workspace of this name has a deployment"
+)
+
+
 def unmatched() -> list[Message]:
     """For paths of no workspace that is known."""
+    nothing = reply_route(
+        {"prefix": "/"},
+        not_found(
+            ErrorReason.NOT_FOUND,
+            "nothing is served here; models answer at "
+            "/<workspace>/models/<model>?environment=<environment>",
+        ),
+    )
     return [
         reply_route(
-            {"safe_regex": {"regex": "/[^/]+/(models/[^/]|openai/v1/).*"}},
-            not_found(ErrorReason.UNKNOWN_WORKSPACE, "no workspace of this name has a deployment"),
+            {"safe_regex": {"regex": "/[^/]+/(models/[^/]|openai/v1/).*"}}, UNKNOWN_WORKSPACE
         ),
-        reply_route(
-            {"prefix": "/"},
-            not_found(
-                ErrorReason.NOT_FOUND,
-                "nothing is served here; models answer at "
-                "/<workspace>/models/<model>?environment=<environment>",
-            ),
-        ),
+        gate.noted(nothing, gate.NOTHING),
     ]
 
 
@@ -137,15 +142,22 @@ def host_routes(deployment: Deployment, domains: Sequence[str]) -> Message:
     return VirtualHost(
         name=str(deployment.key),
         domains=domains,
-        routes=serve({"prefix": "/"}, deployment),
+        routes=gate.by_host(serve({"prefix": "/"}, deployment)),
         retry_policy=RETRY_POLICY,
         request_body_buffer_limit=KEPT_BODY,
     )
 
 
-def serve(match: dict[str, Any], deployment: Deployment, *, rewrite: str = "") -> list[Message]:
+def serve(
+    match: dict[str, Any], deployment: Deployment, *, rewrite: str = "", by: str = gate.GATE
+) -> list[Message]:
     """Requests that match go to a revision of the deployment, or get the error it has for them.
-    What the match says of the path is replaced by ``rewrite``, if there is one."""
+    What the match says of the path is replaced by ``rewrite``, if there is one. ``by`` is the gate
+    that they pass."""
+    return gate.led(_serve(match, deployment, rewrite=rewrite), deployment, by=by)
+
+
+def _serve(match: dict[str, Any], deployment: Deployment, *, rewrite: str) -> list[Message]:
     refusal = refusal_of(deployment)
     if refusal is not None:
         return [reply_route(match, refusal)]

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from beamlit_operator.gateway import names, openai, trees
@@ -52,6 +52,7 @@ class _Model:
     calls: bytes
     single: bytes
     listed: Sequence[str]
+    public: bool
 
 
 class RouteTable:
@@ -68,6 +69,11 @@ class RouteTable:
         self._dirty_models: set[tuple[Workspace, str]] = set()
         self._dirty_hosts: set[DeploymentKey] = set()
         self._first, self._last = _frame()
+        last = (
+            [*openai.unmatched(settings), *unmatched()] if settings.authentication else unmatched()
+        )
+        self._unmatched = trees.routes(last)
+        self._no_routes = serialized(VirtualHost(routes=last))
 
     def take(self, deployments: Mapping[DeploymentKey, Deployment]) -> None:
         """These are the deployments from now on."""
@@ -98,7 +104,12 @@ class RouteTable:
         """The RouteConfiguration as it is now."""
         self._refresh()
         branches = b"".join(self._workspaces[name] for name in sorted(self._workspaces))
-        paths = _MATCHER(trees.by_path(branches, otherwise=_UNMATCHED)) if branches else _NO_ROUTES
+        # A tree may not be empty.
+        paths = (
+            _MATCHER(trees.by_path(branches, otherwise=self._unmatched))
+            if branches
+            else self._no_routes
+        )
         hosts = [self._hosts[key] for key in sorted(self._hosts)]
         return b"".join((self._first, _HOST(self._last + paths), *hosts))
 
@@ -125,7 +136,10 @@ class RouteTable:
         found: dict[str, Deployment] = {}
         for deployment in self._in_order(self._groups.get((workspace, model), ())):
             found.setdefault(deployment.environment, deployment)
-        return [found[environment] for environment in sorted(found)]
+        return [self._view(found[environment]) for environment in sorted(found)]
+
+    def _view(self, deployment: Deployment) -> Deployment:
+        return replace(deployment, guarded=True) if self._settings.authentication else deployment
 
     def _in_order(self, keys: Iterable[DeploymentKey]) -> list[Deployment]:
         return sorted(
@@ -143,6 +157,7 @@ class RouteTable:
                     calls=b"".join(model.calls for model in models),
                     singles=b"".join(model.single for model in models),
                     listed=(entry for model in models for entry in model.listed),
+                    public=any(model.public for model in models),
                     settings=self._settings,
                 ),
             )
@@ -153,7 +168,7 @@ class RouteTable:
         # One domain twice and Envoy refuses the table: who is first in order has it.
         owned = [d for d in self._domains(deployment) if self._owner(d) is deployment]
         if deployment is not None and owned:
-            self._hosts[key] = _HOST(serialized(host_routes(deployment, owned)))
+            self._hosts[key] = _HOST(serialized(host_routes(self._view(deployment), owned)))
         else:
             self._hosts.pop(key, None)
 
@@ -186,11 +201,6 @@ def _frame() -> tuple[bytes, bytes]:
     return serialized(table), serialized(paths)
 
 
-_UNMATCHED = trees.routes(unmatched())
-_NO_ROUTES = serialized(VirtualHost(routes=unmatched()))
-"""A tree may not be empty."""
-
-
 def _model(workspace: Workspace, model: str, group: Sequence[Deployment]) -> _Model:
     return _Model(
         by_path=trees.branch(
@@ -199,6 +209,7 @@ def _model(workspace: Workspace, model: str, group: Sequence[Deployment]) -> _Mo
         calls=openai.calls(workspace, model, group),
         single=openai.single(workspace, model, group),
         listed=openai.entries(group),
+        public=any(deployment.public for deployment in group),
     )
 
 

@@ -7,6 +7,8 @@ import socket
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from beamlit_operator.gateway.issuers import Issuer
+
 
 @dataclass(frozen=True, slots=True)
 class Address:
@@ -148,6 +150,29 @@ class GatewaySettings:
 
     trace_sampling: float = 100.0
     """Of requests without a ``traceparent``, the percentage whose spans are sent."""
+
+    authentication: bool = False
+    """Whether callers need a token and a right (docs/authentication.md). Off: for one person's
+    machine, or where something in front of the gateway does it."""
+
+    authentication_listen: Address = Address("127.0.0.1", 18001)
+    """Where Envoy asks the agent who calls. Loopback, as `xds`."""
+
+    audiences: tuple[str, ...] = ("beamlit",)
+    """Who tokens of ServiceAccounts have to be for. Not the API server: a token that a caller hands
+    to a gateway should be good for the gateway only."""
+
+    issuers: tuple[Issuer, ...] = ()
+    """OpenID Connect issuers whose tokens count beside the cluster's own."""
+
+    decision_ttl: float = 20.0
+    """Seconds that Envoy goes by a decision before it asks again. With the agent's memory (10) and
+    the API server's own (10), a revocation takes 40 at most, and a second or five more for those
+    that come while one asks."""
+
+    decision_stale: float = 300.0
+    """Seconds that a decision counts while the agent, or the API server behind it, is away: longer
+    than either takes to restart."""
 
     concurrency: int = 0
     """Envoy's worker threads; 0 is one for each processor."""

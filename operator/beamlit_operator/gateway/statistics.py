@@ -11,6 +11,7 @@ Envoy's counter of requests       counted as
 has a cluster                     a request of that revision, by the code the caller got; 0, the
                                   caller hung up before there was one, is 499 (nginx's number)
 ...and a flag of an error         also an error of the gateway, by the flag's reason
+has no cluster, and 401 or 403    an error of the gateway: ``Unauthenticated``, ``Forbidden``
 has no cluster, but a route name  an error of the gateway: error routes are named by their reason
 has neither                       an error of the gateway, by the code
 ================================  ==============================================================
@@ -61,6 +62,9 @@ _BY_CODE = {
     "431": ErrorReason.HEADERS_TOO_LARGE,
 }
 # Both as the main listener's local replies give them.
+
+_BY_GATE = {"401": ErrorReason.UNAUTHENTICATED, "403": ErrorReason.FORBIDDEN}
+"""No route of ours answers with these."""
 
 COUNTERS = {
     "beamlit_gateway_requests": "Requests that ended, by the code their caller got.",
@@ -133,6 +137,8 @@ def _reason(labels: dict[str, str], *, code: str, routed: bool) -> str:
     """Why the gateway answered with an error; empty if it did not."""
     if code < "400" or code == HUNG_UP:
         return ""
+    if not routed and code in _BY_GATE:
+        return _BY_GATE[code]
     if not routed and labels.get("route"):
         return labels["route"]
     if not routed and code in _BY_CODE:

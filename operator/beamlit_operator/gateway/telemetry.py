@@ -67,6 +67,7 @@ FIELDS = {
     "environment": f"%METADATA(CLUSTER:{names.METADATA}:environment)%",
     "deployment": f"%METADATA(CLUSTER:{names.METADATA}:deployment)%",
     "revision": f"%METADATA(CLUSTER:{names.METADATA}:revision)%",
+    "caller": f"%DYNAMIC_METADATA({names.METADATA}:caller)%",
     "held_ms": f"%DYNAMIC_METADATA({names.METADATA}:held_ms)%",
     "woken_pod": f"%DYNAMIC_METADATA({names.METADATA}:pod)%",
 }

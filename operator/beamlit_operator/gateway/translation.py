@@ -13,6 +13,7 @@ from dataclasses import replace
 from beamlit_operator.gateway import names
 from beamlit_operator.gateway.catalog import Catalog, Deployment
 from beamlit_operator.gateway.clusters import Shape, shapes
+from beamlit_operator.gateway.gate import review_listener
 from beamlit_operator.gateway.listeners import cold_listener, main_listener
 from beamlit_operator.gateway.names import DeploymentKey, RevisionKey
 from beamlit_operator.gateway.resources import Delta, Resource, ResourceType
@@ -68,10 +69,13 @@ def _table(routes: RouteTable) -> Resource:
 
 
 def _listeners(settings: GatewaySettings) -> dict[str, Resource]:
-    return {
-        names.MAIN_LISTENER: Resource.of(main_listener(settings)),
-        names.COLD_LISTENER: Resource.of(cold_listener(settings)),
+    found = {
+        names.MAIN_LISTENER: main_listener(settings),
+        names.COLD_LISTENER: cold_listener(settings),
     }
+    if settings.authentication:
+        found[names.REVIEW_LISTENER] = review_listener(settings)
+    return {name: Resource.of(listener) for name, listener in found.items()}
 
 
 def _routing_view(deployment: Deployment) -> Deployment:

@@ -76,6 +76,7 @@ class HttpClient:
         query: Mapping[str, str | int] | None = None,
         body: Any = None,
         content_type: str = "application/json",
+        accept: str = "application/json",
         timeout: float | None = REQUEST_TIMEOUT,
     ) -> aiohttp.ClientResponse:
         """Sends one request and returns the unread response of a success.
@@ -90,7 +91,7 @@ class HttpClient:
                 method,
                 path,
                 query=query,
-                headers={"Accept": "application/json", "Content-Type": content_type},
+                headers={"Accept": accept, "Content-Type": content_type},
                 body=None if body is None else _encoded(body),
                 timeout=timeout or STREAM_TIMEOUT,
             )
@@ -123,6 +124,11 @@ class HttpClient:
             return cast("Json", json.loads(await response.read()))
         except (TimeoutError, aiohttp.ClientError, OSError, ValueError) as error:
             raise ApiError(0, "Unreachable", f"{method} {path}: {error}") from error
+
+    async def document(self, path: str) -> Json:
+        """A JSON document of the API server that is no object, such as its signing keys."""
+        # Some have a type of their own, such as application/jwk-set+json.
+        return await self._json("GET", path, accept="*/*")
 
     async def get(
         self,

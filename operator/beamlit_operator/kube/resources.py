@@ -67,6 +67,13 @@ CUSTOM_RESOURCE_DEFINITIONS = Resource(
 SELF_SUBJECT_REVIEWS = Resource(
     "authentication.k8s.io", "v1", "selfsubjectreviews", "SelfSubjectReview", namespaced=False
 )
+TOKEN_REVIEWS = Resource(
+    "authentication.k8s.io", "v1", "tokenreviews", "TokenReview", namespaced=False
+)
+SUBJECT_ACCESS_REVIEWS = Resource(
+    "authorization.k8s.io", "v1", "subjectaccessreviews", "SubjectAccessReview", namespaced=False
+)
+SERVICE_ACCOUNTS = Resource("", "v1", "serviceaccounts", "ServiceAccount")
 MODELS = Resource("beamlit.com", "v1alpha1", "models", "Model")
 MODEL_DEPLOYMENTS = Resource("beamlit.com", "v1alpha1", "modeldeployments", "ModelDeployment")
 ENVIRONMENTS = Resource("beamlit.com", "v1alpha1", "environments", "Environment")

@@ -35,6 +35,8 @@ class GovernedStack(Stack):
         super().__init__(folder)
         self.access_log = folder / "access.jsonl"
         self.cluster_flags = ("--authorization", "RBAC", "--access-log", str(self.access_log))
+        review = f"127.0.0.1:{free_port()}"
+        self.gateway_flags = ("--authentication", "--authentication-listen", review)
         self.webhook = f"127.0.0.1:{free_port()}"
         self.operator_flags = (
             *("--log-format", "json", "--identity", "operator-0"),
@@ -46,6 +48,13 @@ class GovernedStack(Stack):
         self.install_webhook()
         self.operator_kubeconfig = self.kubeconfig_of("beamlit-operator", SYSTEM)
         self.gateway_kubeconfig = self.kubeconfig_of("beamlit-gateway", SYSTEM)
+        # One who calls the models of every workspace.
+        self.kubectl("create", "serviceaccount", "caller", "-n", SYSTEM)
+        whom = ("--clusterrole=beamlit-consumer", f"--serviceaccount={SYSTEM}:caller")
+        self.kubectl("create", "clusterrolebinding", "caller", *whom)
+        flags = ("-n", SYSTEM, "--audience=beamlit", "--duration=8h")
+        token = self.kubectl("create", "token", "caller", *flags).strip()
+        self.caller_headers = {"Authorization": f"Bearer {token}"}
 
     def install_webhook(self) -> None:
         """Lets the API server ask the operator, as the one that installs the operator does."""

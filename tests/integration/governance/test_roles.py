@@ -40,7 +40,7 @@ NOT_SEEN: frozenset[Right] = frozenset(
 def granted(file: str) -> Iterator[Right]:
     for item in yaml.safe_load_all((RBAC / file).read_text()):
         for rule in item.get("rules") or ():
-            for group in rule["apiGroups"]:
+            for group in rule.get("apiGroups", ()):
                 for resource in rule["resources"]:
                     for verb in rule["verbs"]:
                         yield group, resource, verb

@@ -155,7 +155,9 @@ class Workspace:
         url = URL(f"{self.stack.gateway}/{self.name}/models/{model}{path}{query}", encoded=True)
         deadline = time.monotonic() + 1
         while True:
-            async with self.http.post(url, data=body) as response:
+            async with self.http.post(
+                url, data=body, headers=self.stack.caller_headers
+            ) as response:
                 answer = response.status, await response.json()
             unsettled = response.status in (404, 503) and reason_of(answer[1]) not in FINAL
             if not known or not unsettled or time.monotonic() > deadline:

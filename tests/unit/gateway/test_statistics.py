@@ -26,6 +26,8 @@ envoy_beamlit_bytes_in{cluster=""} 3
 envoy_beamlit_bytes_out{cluster="demo/iris/iris-1"} 20
 # TYPE envoy_beamlit_requests counter
 envoy_beamlit_requests{cluster="",code="404",flags="-",route="UnknownModel"} 4
+envoy_beamlit_requests{cluster="",code="401",flags="-",route="UnknownModel"} 8
+envoy_beamlit_requests{cluster="",code="403",flags="-",route=""} 6
 envoy_beamlit_requests{cluster="",code="400",flags="DPE",route=""} 2
 envoy_beamlit_requests{cluster="",code="431",flags="-",route=""} 1
 envoy_beamlit_requests{cluster="demo/iris/iris-1",code="0",flags="DC",route=""} 3
@@ -109,9 +111,11 @@ async def test_every_series_is_named_as_people_know_it(
         ("request_bytes_total", about()): 10,
         ("response_bytes_total", about()): 20,
         error("BadRequest", "400"): 2,
+        error("Forbidden", "403"): 6,
         error("HeadersTooLarge", "431"): 1,
         error("StartFailed", "503"): 1,
         error("Unavailable", "503"): 1,
+        error("Unauthenticated", "401"): 8,
         error("UnknownModel", "404"): 5,
         error("UpstreamReset", "502"): 1,
         ("request_duration_seconds_bucket", about(le="0.001")): 4,

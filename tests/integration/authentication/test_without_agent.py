@@ -1,0 +1,38 @@
+"""What counts while nobody can be asked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from tests.integration.authentication.conftest import running_scene
+from tests.integration.gateway.conftest import until
+
+pytestmark = pytest.mark.xdist_group("authentication")
+
+
+async def test_known_callers_are_served_for_a_while_and_nobody_else_is_let_in(tmp_path: Path):
+    async with running_scene(tmp_path, decision_stale=4.0) as scene:
+        await scene.deploy("iris", scene.server)
+        path = "/demo/models/iris"
+        await scene.permit(await scene.account("known"))
+        token, unseen = await scene.token("known"), await scene.token("known")
+        await scene.until_status(200, path, token=token)
+        await scene.end_agent()
+        seen: list[int] = []
+
+        async def refused() -> bool:
+            status, _ = await scene.call(path, token=token)
+            seen.append(status)
+            return status == 503
+
+        async with scene.http.get(
+            scene.url + path, headers={"Authorization": f"Bearer {unseen}"}
+        ) as answer:
+            assert (answer.status, answer.headers["retry-after"]) == (503, "2")
+            assert (await answer.json())["error"]["reason"] == "Undecided"
+        assert (await scene.call(path, token="no.token.this"))[0] in (401, 503)
+        assert (await scene.call(path))[0] == 401
+        await until(refused, what="what was known is too old")
+        assert set(seen) == {200, 503}
+        assert len(scene.server.requests) == seen.count(200) + 1
