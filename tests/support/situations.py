@@ -24,7 +24,7 @@ NOW = datetime(2026, 5, 4, 12, 0, tzinfo=UTC)
 SETTINGS = Settings(image="registry.example/beamlit:1", gateway_service="gateway.example")
 US_NODE = {"topology.kubernetes.io/region": "us-east-1", "kubernetes.io/arch": "amd64"}
 EU_NODE = {"topology.kubernetes.io/region": "eu-west-1", "kubernetes.io/arch": "amd64"}
-FOUND = Found("s3://models/iris", "sha256:aaa", ("model.joblib",), 10, ("mlserver", "files"))
+FOUND = Found("s3://models/iris", "sha256:aaa", ("model.ubj",), 10, ("mlserver", "files"))
 QUESTION = Question("team", S3Ref("models", "iris"), SecretUse("s3"))
 
 

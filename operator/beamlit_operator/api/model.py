@@ -89,6 +89,10 @@ class ModelSpec(Part):
     """A name for people."""
     origin: Origin | None = None
     """Where the files come from. Without it, deployments must bring `modelSourceRef`."""
+    allow_pickle: bool = False
+    """Whether files may be fetched that can run code when loaded: pickle, joblib, PyTorch's
+    own format. Without it they are left out where the origin has the weights in another form too,
+    and refused where it has not."""
     runtime: Runtime | None = None
     """The runtime of deployments that name none."""
 

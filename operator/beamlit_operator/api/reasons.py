@@ -81,6 +81,10 @@ class Reason(StrEnum):
     REVISION_UNKNOWN = "RevisionUnknown", "The repository has no such branch, tag or commit."
     UNSAFE_PATH = "UnsafePath", "A file's name would leave the model's folder, or clashes."
     TOO_MANY_FILES = "TooManyFiles", "More files than a model has: the prefix may be too short."
+    PICKLE_NOT_ALLOWED = (
+        "PickleNotAllowed",
+        "The files can run code when they are loaded, and `spec.allowPickle` is not set.",
+    )
     RATE_LIMITED = "RateLimited", "The origin asks to come back later; it is retried by itself."
     UNREACHABLE = "Unreachable", "The origin did not answer; it is retried by itself."
     CHANGED = "Changed", "The files changed while they were looked at; it is retried by itself."

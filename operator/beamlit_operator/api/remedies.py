@@ -56,6 +56,8 @@ REMEDIES: Mapping[Reason, str] = MappingProxyType(
         Reason.INVALID_REFERENCE: "Correct `spec.origin` of the Model.",
         Reason.CREDENTIALS_INVALID: "Put a valid key into the Secret of the origin.",
         Reason.ACCESS_DENIED: "Allow the key to list and read the prefix or repository.",
+        Reason.PICKLE_NOT_ALLOWED: "Convert the weights to safetensors, GGUF or ONNX; or set "
+        "`spec.allowPickle` of the Model, if you trust everybody who can write to the origin.",
         Reason.BUCKET_NOT_FOUND: "Correct bucket or `endpoint`.",
         Reason.WRONG_REGION: "Set `origin.s3.region` to the region that the message names.",
         Reason.NO_OBJECTS: "Upload the files, or correct the prefix or the patterns.",

@@ -26,6 +26,7 @@ from beamlit_operator.cli.manifests import (
 from beamlit_operator.controllers.options import Options, default_image
 from beamlit_operator.controllers.originbook import reference
 from beamlit_operator.origins import HubRef, OriginError, format_uri, resolve
+from beamlit_operator.origins.pickles import allowed_paths, needed_pickles, refusal
 from beamlit_operator.policy import effective_policy
 from beamlit_operator.workloads import (
     ModelFiles,
@@ -148,10 +149,14 @@ async def _files(
     except OriginError as error:
         raise CommandError(f"Model {model.metadata.name}: {error.message}") from error
     hub = ref if isinstance(ref, HubRef) else None
+    paths = [file.path for file in found.files]
+    if not model.spec.allow_pickle and (needed := needed_pickles(paths)):
+        raise CommandError(f"Model {model.metadata.name}: {refusal(needed)}", status=BAD_INPUT)
     return ModelFiles(
         uri=f"hf://{hub.repo}" if hub else format_uri(ref),
         revision=found.revision,
-        paths=tuple(file.path for file in found.files),
+        paths=allowed_paths(paths, allow_pickle=model.spec.allow_pickle),
+        allow_pickle=model.spec.allow_pickle,
         bytes=found.bytes,
         endpoint=ref.endpoint,
         region=None if isinstance(ref, HubRef) else ref.region,

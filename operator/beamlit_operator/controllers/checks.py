@@ -13,6 +13,7 @@ from beamlit_operator.api import Reason
 from beamlit_operator.controllers.snapshot import Rival, Snapshot
 from beamlit_operator.controllers.verdict import State, Verdict
 from beamlit_operator.origins import HubRef, OriginError
+from beamlit_operator.origins.pickles import needed_pickles, refusal
 from beamlit_operator.policy import EffectivePolicy
 from beamlit_operator.workloads.native import refused as workload_refused
 
@@ -118,6 +119,20 @@ def origin(case: Case) -> Verdict | None:
     return None
 
 
+def pickles(case: Case) -> Verdict | None:
+    """Does the Model need files that it does not allow, since they can run code?"""
+    found, model = case.snapshot.found, case.snapshot.model
+    if found is None or model is None or model.spec.allow_pickle:
+        return None
+    needed = needed_pickles(found.paths)
+    if not needed:
+        return None
+    name = model.metadata.name
+    return Verdict(
+        State.STALLED, Reason.PICKLE_NOT_ALLOWED, f"the origin of Model {name}: {refusal(needed)}"
+    )
+
+
 def pinned_version(case: Case) -> Verdict | None:
     """A store of S3 holds one revision at a time: is it the one that is asked for?"""
     snapshot = case.snapshot
@@ -141,6 +156,7 @@ BEFORE_PLACING: tuple[Check, ...] = (
     refused,
     no_origin,
     origin,
+    pickles,
     pinned_version,
 )
 

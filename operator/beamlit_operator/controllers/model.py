@@ -7,6 +7,7 @@
 | not looked at yet                | False, Resolving, reconciling    | as before, same uri |
 | the same, after a restart        | as before                        | as before           |
 | found                            | True, OriginResolved             | what was found      |
+| found, pickles are not allowed   | False, PickleNotAllowed, stalled | what was found      |
 | failed, a person must act        | False, the origin's, stalled     | as before, same uri |
 | failed, may pass by itself       | False, the origin's              | as before, same uri |
 """
@@ -25,6 +26,7 @@ from beamlit_operator.controllers.plan import Announcement, Plan
 from beamlit_operator.controllers.verdict import State, Verdict, changed, conditions_of
 from beamlit_operator.kube import Json
 from beamlit_operator.origins import OriginError, format_uri
+from beamlit_operator.origins.pickles import needed_pickles, refusal
 
 MAX_ROWS = 256
 """Rows the status may have."""
@@ -93,6 +95,9 @@ def _verdict(
     if isinstance(answer, Failed):
         state = State.STALLED if answer.stalled else State.WAITING
         return Verdict(state, answer.reason, answer.message)
+    needed = [] if model.parsed.spec.allow_pickle else needed_pickles(answer.paths)
+    if needed:
+        return Verdict(State.STALLED, Reason.PICKLE_NOT_ALLOWED, refusal(needed))
     return Verdict(
         State.GOOD,
         Reason.ORIGIN_RESOLVED,

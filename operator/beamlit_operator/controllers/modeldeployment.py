@@ -41,6 +41,7 @@ from beamlit_operator.controllers.snapshot import Snapshot
 from beamlit_operator.controllers.verdict import State, Verdict
 from beamlit_operator.kube import Json, resource_of
 from beamlit_operator.origins import S3Ref
+from beamlit_operator.origins.pickles import allowed_paths
 from beamlit_operator.policy import EffectivePolicy, effective_policy
 from beamlit_operator.policy.placement import why_no_node
 from beamlit_operator.rollout import RevisionState, RolloutPlan, Scaling
@@ -313,13 +314,17 @@ def _build(snapshot: Snapshot, policy: EffectivePolicy) -> Workload | Refusal:
 def model_files(snapshot: Snapshot) -> ModelFiles:
     """The origin as workloads want it: what was found, and how a pod gets at it."""
     assert snapshot.found is not None
+    assert snapshot.model is not None
     assert isinstance(snapshot.question, Question)
     found, ref, secret = snapshot.found, snapshot.question.ref, snapshot.question.secret
+    trusted = snapshot.model.spec.allow_pickle
+    paths = allowed_paths(found.paths, allow_pickle=trusted)
     if isinstance(ref, S3Ref):
         return ModelFiles(
             uri=found.uri,
             revision=found.revision,
-            paths=found.paths,
+            paths=paths,
+            allow_pickle=trusted,
             bytes=found.bytes,
             endpoint=ref.endpoint,
             region=ref.region,
@@ -328,7 +333,8 @@ def model_files(snapshot: Snapshot) -> ModelFiles:
     return ModelFiles(
         uri=f"hf://{ref.repo}",
         revision=found.revision,
-        paths=found.paths,
+        paths=paths,
+        allow_pickle=trusted,
         bytes=found.bytes,
         endpoint=ref.endpoint,
         allow_patterns=ref.allow_patterns,

@@ -41,10 +41,11 @@ def main(arguments: Sequence[str] | None = None, *, prog: str = "beamlit fetch")
         return 2
     if warning := trust_own_authorities(os.environ):
         _say(f"{prog}: {warning}")
-    return _fetch(ref, given.directory, revision=given.revision, prog=prog)
+    return _fetch(ref, given, prog=prog)
 
 
-def _fetch(ref: OriginRef, directory: Path, *, revision: str | None, prog: str) -> int:
+def _fetch(ref: OriginRef, given: argparse.Namespace, *, prog: str) -> int:
+    directory: Path = given.directory
     if not isinstance(ref, S3Ref):
         # The Hub's library wants a home to write to; a container's root is often read-only. It
         # reads this when it is imported.
@@ -53,7 +54,8 @@ def _fetch(ref: OriginRef, directory: Path, *, revision: str | None, prog: str) 
         fetched = fetch(
             ref,
             directory,
-            revision=revision,
+            revision=given.revision,
+            allow_pickle=given.allow_pickle,
             credentials=_credentials(ref, os.environ),
             report=lambda line: _say(f"fetching {ref.place}: {line}"),
         )
@@ -105,6 +107,11 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         default=[],
         metavar="GLOB",
         help="not these files (hf://; repeatable)",
+    )
+    parser.add_argument(
+        "--allow-pickle",
+        action="store_true",
+        help="also files that can run code when loaded: only from an origin that you trust",
     )
     return parser
 

@@ -17,6 +17,7 @@ look again. That table stands here and nowhere else.
 | RevisionUnknown        | yes     | 60 s             |
 | UnsafePath             | yes     | 10 min           |
 | TooManyFiles           | yes     | 10 min           |
+| PickleNotAllowed       | yes     | 10 min           |
 | RateLimited            | no      | what the store asks, else 60 s |
 | Unreachable            | no      | 15 s             |
 | Changed                | no      | 5 s              |
@@ -60,6 +61,8 @@ class OriginReason(StrEnum):
     """A file's name would leave the directory, or clashes with another."""
     TOO_MANY_FILES = "TooManyFiles"
     """More files than a model can reasonably have: most likely the prefix is too short."""
+    PICKLE_NOT_ALLOWED = "PickleNotAllowed"
+    """The model's files can run code when they are loaded, and nobody said that they may."""
     RATE_LIMITED = "RateLimited"
     """The store asks to slow down."""
     UNREACHABLE = "Unreachable"
@@ -86,6 +89,7 @@ _STALLED_RETRY_SECONDS = {
     _R.REVISION_UNKNOWN: 60.0,
     _R.UNSAFE_PATH: 600.0,
     _R.TOO_MANY_FILES: 600.0,
+    _R.PICKLE_NOT_ALLOWED: 600.0,
 }
 _PASSING_RETRY_SECONDS = {
     _R.RATE_LIMITED: 60.0,

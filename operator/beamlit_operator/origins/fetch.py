@@ -20,6 +20,7 @@ from pathlib import Path
 
 from beamlit_operator.origins.errors import OriginError, OriginReason
 from beamlit_operator.origins.listing import ResolvedOrigin
+from beamlit_operator.origins.pickles import allowed_paths, is_pickle, needed_pickles, refusal
 from beamlit_operator.origins.progress import Progress
 from beamlit_operator.origins.ref import HubRef, OriginRef, S3Ref, format_uri
 from beamlit_operator.origins.resolve import look
@@ -54,6 +55,7 @@ def fetch(
     revision: str | None = None,
     credentials: Mapping[str, str],
     report: Callable[[str], None],
+    allow_pickle: bool = False,
 ) -> Fetched:
     """Makes ``directory`` hold ``ref`` at ``revision``.
 
@@ -63,6 +65,7 @@ def fetch(
         revision: the immutable one that ``resolve`` gave; for a Hub also a branch or tag.
         credentials: as for ``resolve``.
         report: takes lines for people about the progress.
+        allow_pickle: whether files that can run code when loaded are fetched (:mod:`.pickles`).
 
     Raises:
         OriginError: every failure. Nothing was published then.
@@ -76,13 +79,18 @@ def fetch(
         if isinstance(ref, S3Ref) and revision:
             raise _changed(ref, revision, listing)
         revision = listing.revision
-    with stage(directory, _identity(ref, revision)) as staging:
+    with stage(directory, _identity(ref, revision, allow_pickle=allow_pickle)) as staging:
         if staging.is_published() or (staging.finish() and staging.is_published()):
             return Fetched(revision, 0, 0, time.monotonic() - started)
         listing = listing or _listing(ref, credentials)
         if listing.revision != revision:
             raise _changed(ref, revision, listing)
+        if not allow_pickle:
+            listing = _without_pickles(ref, listing)
         _bring(ref, listing, staging, credentials=credentials, report=report)
+        if not allow_pickle:
+            _look_into(ref, listing, staging)
+        staging.publish(listing)
     return Fetched(revision, len(listing.files), listing.bytes, time.monotonic() - started)
 
 
@@ -112,7 +120,30 @@ def _bring(
                 staging=staging,
                 progress=progress,
             ).run(missing)
-    staging.publish(listing)
+
+
+def _without_pickles(ref: OriginRef, listing: ResolvedOrigin) -> ResolvedOrigin:
+    """The listing without the files that are not allowed.
+
+    Raises:
+        OriginError: ``PickleNotAllowed``, if the model cannot do without them.
+    """
+    paths = [file.path for file in listing.files]
+    needed = needed_pickles(paths)
+    if needed:
+        raise OriginError(OriginReason.PICKLE_NOT_ALLOWED, f"{ref.place}: {refusal(needed)}")
+    kept = set(allowed_paths(paths, allow_pickle=False))
+    files = tuple(file for file in listing.files if file.path in kept)
+    return replace(listing, files=files, bytes=sum(file.size for file in files))
+
+
+def _look_into(ref: OriginRef, listing: ResolvedOrigin, staging: Staging) -> None:
+    """Names can lie: refuses what is a pickle by its content."""
+    for file in listing.files:
+        if is_pickle(staging.fetched(file)):
+            raise OriginError(
+                OriginReason.PICKLE_NOT_ALLOWED, f"{ref.place}: {refusal([file.path])}"
+            )
 
 
 def _listing(ref: OriginRef, credentials: Mapping[str, str]) -> ResolvedOrigin:
@@ -131,13 +162,14 @@ def _listing(ref: OriginRef, credentials: Mapping[str, str]) -> ResolvedOrigin:
             attempt += 1
 
 
-def _identity(ref: OriginRef, revision: str) -> str:
+def _identity(ref: OriginRef, revision: str, *, allow_pickle: bool) -> str:
     """What the directory holds when the fetch is done, as one string."""
+    left_out = "" if allow_pickle else " without pickles"
     if isinstance(ref, S3Ref):
-        return f"{format_uri(ref)} {revision}"
+        return f"{format_uri(ref)} {revision}{left_out}"
     repository = replace(ref, revision=revision)
     patterns = f"{sorted(ref.allow_patterns)} {sorted(ref.ignore_patterns)}"
-    return f"{format_uri(repository)} {patterns}"
+    return f"{format_uri(repository)} {patterns}{left_out}"
 
 
 def _changed(ref: OriginRef, revision: str, listing: ResolvedOrigin) -> OriginError:

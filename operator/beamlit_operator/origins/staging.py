@@ -89,6 +89,10 @@ class Staging:
         target.parent.mkdir(parents=True, exist_ok=True)
         part.replace(target)
 
+    def fetched(self, file: OriginFile) -> Path:
+        """Where a complete file is until it is published."""
+        return self._files / file.path
+
     def publish(self, wanted: ResolvedOrigin) -> None:
         """Moves all files into place and then says so, with the marker."""
         _write(self._ready, {"files": {file.path: file.size for file in wanted.files}})

@@ -43,6 +43,7 @@ class ModelFiles:
         endpoint: the store's address, when it is not the public one.
         region: the store's region (S3).
         allow_patterns, ignore_patterns: which files are fetched (Hub).
+        allow_pickle: whether files are fetched that can run code when loaded.
         secrets: where the credentials are.
     """
 
@@ -54,6 +55,7 @@ class ModelFiles:
     region: str | None = None
     allow_patterns: tuple[str, ...] = ()
     ignore_patterns: tuple[str, ...] = ()
+    allow_pickle: bool = False
     secrets: tuple[SecretVariable, ...] = ()
 
     def fetch_arguments(self) -> list[str]:
@@ -63,6 +65,8 @@ class ModelFiles:
             arguments += ["--allow-pattern", pattern]
         for pattern in self.ignore_patterns:
             arguments += ["--ignore-pattern", pattern]
+        if self.allow_pickle:
+            arguments.append("--allow-pickle")
         return arguments
 
     def plain_variables(self) -> Mapping[str, str]:

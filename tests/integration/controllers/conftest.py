@@ -58,7 +58,7 @@ class Store:
             raise OriginError(
                 OriginReason.BUCKET_NOT_FOUND, f"no bucket {ref.bucket}", retry_after_seconds=1.0
             )
-        file = OriginFile("model.joblib", 10, "etag", "model.joblib")
+        file = OriginFile("model.ubj", 10, "etag", "model.ubj")
         return ResolvedOrigin(self.buckets[ref.bucket], (file,), 10)
 
 
