@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -59,7 +60,7 @@ class TestS3:
     async def test_the_resolved_revision_is_fetched(
         self, s3: Any, s3_endpoint: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        s3.put_object(Bucket="models", Key="iris/model.joblib", Body=b"weights")
+        s3.put_object(Bucket="models", Key="iris/model.ubj", Body=b"weights")
         s3.put_object(Bucket="models", Key="iris/conf/settings.json", Body=b"{}")
         s3.put_object(Bucket="models", Key="iris/empty", Body=b"")
         found = await resolve(S3Ref("models", "iris", endpoint=s3_endpoint), KEYS)
@@ -67,13 +68,41 @@ class TestS3:
         assert main(["s3://models/iris", str(tmp_path / "m"), "--revision", found.revision]) == 0
 
         assert visible(tmp_path / "m") == {
-            "model.joblib": b"weights",
+            "model.ubj": b"weights",
             "conf/settings.json": b"{}",
             "empty": b"",
         }
         last = capsys.readouterr().err.splitlines()[-1]
         assert "3 files, 9 bytes" in last
         assert "seconds" in last
+
+    def test_a_pickle_is_fetched_with_leave_only(
+        self, s3: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        s3.put_object(Bucket="models", Key="iris/model.joblib", Body=b"weights")
+        command = ["s3://models/iris", str(tmp_path)]
+        assert main(command) == 1
+        assert "PickleNotAllowed" in capsys.readouterr().err
+        assert visible(tmp_path) == {}
+        assert main([*command, "--allow-pickle"]) == 0
+        assert visible(tmp_path) == {"model.joblib": b"weights"}
+
+    def test_pickles_are_left_out_beside_weights_of_another_form(
+        self, s3: Any, tmp_path: Path
+    ) -> None:
+        s3.put_object(Bucket="models", Key="m/model.safetensors", Body=b"weights")
+        s3.put_object(Bucket="models", Key="m/pytorch_model.bin", Body=b"pickle")
+        assert main(["s3://models/m", str(tmp_path)]) == 0
+        assert visible(tmp_path) == {"model.safetensors": b"weights"}
+
+    def test_a_pickle_by_another_name_is_never_published(
+        self, s3: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        body = pickle.dumps({"weights": 1})
+        s3.put_object(Bucket="models", Key="m/model.safetensors", Body=body)
+        assert main(["s3://models/m", str(tmp_path)]) == 1
+        assert "'model.safetensors' can run code" in capsys.readouterr().err
+        assert visible(tmp_path) == {}
 
     def test_a_large_object_arrives_in_ranges_and_whole(self, s3: Any, tmp_path: Path) -> None:
         s3.put_object(Bucket="models", Key="big/model.bin", Body=LARGE)

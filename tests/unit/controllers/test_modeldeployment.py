@@ -148,6 +148,12 @@ BLOCKED: list[tuple[str, Situation, str, str]] = [
         "InvalidSpec",
         "spec.runtime.type",
     ),
+    (
+        "the model needs pickles and does not allow them",
+        Situation().origin(replace(FOUND, paths=("model-settings.json", "model.joblib"))),
+        "PickleNotAllowed",
+        "spec.allowPickle",
+    ),
 ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -52,6 +53,17 @@ def test_a_model_says_what_its_origin_holds() -> None:
     assert plan.status["origin"]["files"] == 1
     assert plan.status["phase"] == "Created"
     assert plan.requeue_after == 60.0
+
+
+def test_a_model_that_needs_pickles_says_so_unless_they_are_allowed() -> None:
+    entry = Entry(replace(FOUND, paths=("model-settings.json", "model.joblib")), 60.0)
+    plan = decide_model(entry)
+    assert ready_of(plan) == ("False", "PickleNotAllowed")
+    assert plan.status is not None
+    assert plan.status["origin"]["files"] == 2
+    allowed = make(Model, {**ORIGIN, "allowPickle": True})
+    plan = model.decide(allowed, question=QUESTION, entry=entry, deployments=[], now=NOW)
+    assert ready_of(plan) == ("True", "OriginResolved")
 
 
 def test_a_model_without_an_origin_is_ready() -> None:

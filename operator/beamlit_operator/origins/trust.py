@@ -12,9 +12,6 @@ import tempfile
 from collections.abc import MutableMapping
 from pathlib import Path
 
-import certifi
-from cryptography import x509
-
 VARIABLE = "BEAMLIT_CA_FILE"
 BUNDLES = ("SSL_CERT_FILE", "AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE")
 
@@ -28,6 +25,10 @@ def trust_own_authorities(environ: MutableMapping[str, str]) -> str | None:
     name = environ.get(VARIABLE)
     if not name:
         return None
+    # Imported here: most fetches have no authorities of their own, and every cold start waits.
+    import certifi
+    from cryptography import x509
+
     try:
         own = Path(name).read_bytes()
     except OSError as error:
