@@ -7,7 +7,13 @@
 from beamlit_operator.autoscaling.config import scaling_config
 from beamlit_operator.autoscaling.gateways import GatewayLoads
 from beamlit_operator.autoscaling.kpa import Decision, DecisionReason, ScalingConfig
-from beamlit_operator.autoscaling.loads import DeploymentKey, GatewayLoad, LoadSample, parse_load
+from beamlit_operator.autoscaling.loads import (
+    DeploymentKey,
+    GatewayLoad,
+    LoadSample,
+    RevisionOutcome,
+    parse_load,
+)
 from beamlit_operator.autoscaling.loop import Autoscaler, Target
 
 __all__ = [
@@ -18,6 +24,7 @@ __all__ = [
     "GatewayLoad",
     "GatewayLoads",
     "LoadSample",
+    "RevisionOutcome",
     "ScalingConfig",
     "Target",
     "parse_load",

@@ -6,7 +6,8 @@ A gateway answers ``GET /load`` with::
      "deployments": {"<workspace>/<name>": {"concurrency": 1.5, "requestsTotal": 42, "held": 0}}}
 
 and lists only deployments with recent requests; ``requestsTotal`` goes on while one is not listed.
-Held requests are in it as soon as they arrive. No I/O here; times are monotonic seconds.
+Held requests are in it as soon as they arrive. Under ``outcomes`` it counts for each of several
+revisions that share a deployment. No I/O here; times are monotonic seconds.
 """
 
 from __future__ import annotations
@@ -43,13 +44,31 @@ class DeploymentLoad:
 
 
 @dataclass(frozen=True, slots=True)
+class RevisionOutcome:
+    """What became of the requests of one revision at one gateway, since its Envoy started.
+
+    Attributes:
+        requests: those that were answered.
+        errors: those of them answered with 5xx.
+        latency: how many took no longer than so many milliseconds, by rising bounds, the last of
+            them infinite.
+    """
+
+    requests: int
+    errors: int
+    latency: tuple[tuple[float, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class GatewayLoad:
     """What one gateway reports. ``gateway`` changes when it restarts; ``refused`` is what its Envoy
-    does not take of its configuration, by deployment."""
+    does not take of its configuration, by deployment; ``outcomes`` are those of revisions that
+    share a deployment, by ``<workspace>/<deployment>/<revision>``."""
 
     gateway: str
     deployments: Mapping[DeploymentKey, DeploymentLoad]
     refused: Mapping[str, str] = field(default_factory=dict)
+    outcomes: Mapping[str, RevisionOutcome] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,9 +127,18 @@ def parse_load(document: Any) -> GatewayLoad:
             },
             # A gateway of an earlier version does not tell.
             {str(key): str(words) for key, words in (document.get("refused") or {}).items()},
+            {str(key): _outcome(row) for key, row in (document.get("outcomes") or {}).items()},
         )
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise LoadError(f"not a load report: {type(error).__name__}: {error}") from None
+
+
+def _outcome(row: Any) -> RevisionOutcome:
+    latency = tuple(
+        (math.inf if bound is None else _number(bound), int(_number(count)))
+        for bound, count in row["latency"]
+    )
+    return RevisionOutcome(int(_number(row["requests"])), int(_number(row["errors"])), latency)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version as package_version
 from typing import Literal
+from urllib.parse import urlsplit
 
 from beamlit_operator.autoscaling.config import DEFAULT_GRACE_SECONDS
 from beamlit_operator.controllers.admission.configuration import NAME, SERVICE
@@ -75,6 +76,12 @@ class Options:
     """Seconds after which an origin is looked at again."""
     hub_endpoint: str | None = None
     """The Hugging Face Hub, when it is a mirror."""
+    prometheus_url: str = ""
+    """The Prometheus that the queries of rollouts' analyses ask; empty: there is none."""
+    prometheus_token_file: str = ""
+    """A file with the token that it wants; read again for each query."""
+    prometheus_ca_file: str = ""
+    """A file with the authorities that signed its certificate; empty: the public ones."""
     resync: float = 600.0
     """Seconds after which everything is compared with the API server once more."""
     log_format: Literal["text", "json"] = "text"
@@ -207,6 +214,25 @@ def parse(
         help="the Hugging Face Hub, when it is a mirror",
     )
     parser.add_argument(
+        "--prometheus-url",
+        type=_address_of_prometheus,
+        default=env("PROMETHEUS_URL", usual.prometheus_url),
+        metavar="URL",
+        help="the Prometheus that the queries of rollouts' analyses ask",
+    )
+    parser.add_argument(
+        "--prometheus-token-file",
+        default=env("PROMETHEUS_TOKEN_FILE", usual.prometheus_token_file),
+        metavar="FILE",
+        help="has the token that Prometheus wants",
+    )
+    parser.add_argument(
+        "--prometheus-ca-file",
+        default=env("PROMETHEUS_CA_FILE", usual.prometheus_ca_file),
+        metavar="FILE",
+        help="has the authorities that signed its certificate",
+    )
+    parser.add_argument(
         "--resync",
         type=_seconds,
         default=float(env("RESYNC", str(usual.resync))),
@@ -242,6 +268,9 @@ def parse(
         workers=given.workers,
         origin_resync=given.origin_resync,
         hub_endpoint=given.hub_endpoint or None,
+        prometheus_url=given.prometheus_url,
+        prometheus_token_file=given.prometheus_token_file,
+        prometheus_ca_file=given.prometheus_ca_file,
         resync=given.resync,
         log_format=given.log_format,
         log_level=given.log_level,
@@ -267,6 +296,19 @@ def _count(text: str) -> int:
     if number < 1:
         raise argparse.ArgumentTypeError(f"{text} is below 1")
     return number
+
+
+def _address_of_prometheus(text: str) -> str:
+    if not text:
+        return ""
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise argparse.ArgumentTypeError(f"{text!r} is no URL: write http://HOST:PORT")
+    if "@" in parts.netloc:
+        raise argparse.ArgumentTypeError(
+            "no user and password in the URL: use --prometheus-token-file"
+        )
+    return text
 
 
 def _seconds(text: str) -> float:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from types import MappingProxyType
 
 from aiohttp import web
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
@@ -18,6 +19,7 @@ def admin_app(
     gateway_id: str,
     book: LoadBook,
     refused: Callable[[], Mapping[str, str]],
+    outcomes: Callable[[], Mapping[str, object]],
     exposition: Callable[[], Awaitable[bytes]],
     not_ready: Callable[[], Awaitable[str]],
 ) -> web.Application:
@@ -32,7 +34,9 @@ def admin_app(
         return web.Response(text=f"{why or 'ok'}\n", status=503 if why else 200)
 
     async def load(_: web.Request) -> web.Response:
-        return web.json_response(load_report(gateway_id, book, refused=refused()))
+        return web.json_response(
+            load_report(gateway_id, book, refused=refused(), outcomes=outcomes())
+        )
 
     async def metrics(_: web.Request) -> web.Response:
         return web.Response(body=await exposition(), headers={"Content-Type": CONTENT_TYPE_LATEST})
@@ -47,10 +51,15 @@ def admin_app(
 
 
 def load_report(
-    gateway_id: str, book: LoadBook, *, refused: Mapping[str, str]
+    gateway_id: str,
+    book: LoadBook,
+    *,
+    refused: Mapping[str, str],
+    outcomes: Mapping[str, object] = MappingProxyType({}),
 ) -> dict[str, object]:
     """What the operator reads every two seconds. ``refused`` is Envoy's words by
-    ``<workspace>/<deployment>``, under ``gateway`` what concerns no single deployment."""
+    ``<workspace>/<deployment>``, under ``gateway`` what concerns no single deployment; ``outcomes``
+    are the counts of revisions that share a deployment (:mod:`.outcomes`)."""
     return {
         "gateway": gateway_id,
         "deployments": {
@@ -62,4 +71,5 @@ def load_report(
             for key, load in sorted(book.current().items())
         },
         "refused": dict(sorted(refused.items())),
+        "outcomes": dict(sorted(outcomes.items())),
     }

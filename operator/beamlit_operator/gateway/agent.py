@@ -33,6 +33,7 @@ from beamlit_operator.gateway.health import EnvoyPulse
 from beamlit_operator.gateway.loads import LoadBook, LoadReporting
 from beamlit_operator.gateway.metrics import AtScrape, GatewayMetrics, Vitals
 from beamlit_operator.gateway.names import DeploymentKey, Endpoint, RevisionKey
+from beamlit_operator.gateway.outcomes import Outcomes
 from beamlit_operator.gateway.pace import Pace
 from beamlit_operator.gateway.process import EnvoyAdmin
 from beamlit_operator.gateway.protos import add_ads, add_authorization, add_load_reporting
@@ -82,6 +83,7 @@ class Agent:
                 client, settings, documents=documents, metrics=self.metrics
             )
         self._statistics = EnvoyStatistics(settings)
+        self.outcomes = Outcomes(self.catalog, self._statistics)
         self._scraped = AtScrape({}, {}, {})
         self.metrics.watch(lambda: self._scraped)
         self._vital = Vitals(False, False, 0.0, {})
@@ -132,6 +134,7 @@ class Agent:
                     self._flush_at.cancel()
                 self._pace.close()
                 self.cold.close()
+                self.outcomes.close()
                 for task in tasks:
                     task.cancel()
 
@@ -190,6 +193,7 @@ class Agent:
             gateway_id=self.settings.gateway_id,
             book=self.book,
             refused=self.refused,
+            outcomes=self.outcomes.report,
             exposition=self.exposition,
             not_ready=self.not_ready_now,
         )

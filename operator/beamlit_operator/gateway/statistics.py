@@ -99,6 +99,10 @@ class Counted:
     errors: Counter[tuple[str, str]] = field(default_factory=Counter)
     durations: dict[RevisionKey, Durations] = field(default_factory=lambda: defaultdict(Durations))
 
+    def codes(self, revision: RevisionKey) -> dict[str, int]:
+        """The requests of one revision, by code."""
+        return {code: count for (key, code), count in self.requests.items() if key == revision}
+
     def take(self, line: str) -> None:
         """Takes one line of Envoy's Prometheus text in; others than ours are passed over."""
         found = _LINE.match(line)
@@ -159,10 +163,7 @@ class EnvoyStatistics:
     """Fetches from Envoy's administration interface."""
 
     def __init__(self, settings: GatewaySettings) -> None:
-        self._url = (
-            f"http://{settings.envoy_admin}/stats/prometheus"
-            f"?usedonly&text_readouts=false&filter=^{STATS_PREFIX}\\."
-        )
+        self._url = f"http://{settings.envoy_admin}/stats/prometheus"
         self._fetching: asyncio.Task[Counted] | None = None
 
     async def read(self) -> Counted:
@@ -173,17 +174,23 @@ class EnvoyStatistics:
         return await asyncio.shield(self._fetching)
 
     async def _fetch(self) -> Counted:
+        return await self.of(rf"^{STATS_PREFIX}\.") or Counted()
+
+    async def of(self, pattern: str) -> Counted | None:
+        """What Envoy counted in the statistics whose names match; None while it is not there."""
         counted = Counted()
         timeout = aiohttp.ClientTimeout(total=FETCH_TIMEOUT)
+        asked = {"usedonly": "", "text_readouts": "false", "filter": pattern}
         try:
             async with (
                 aiohttp.ClientSession(timeout=timeout) as session,
-                session.get(self._url) as response,
+                session.get(self._url, params=asked) as response,
             ):
+                response.raise_for_status()
                 text = await response.text()
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             log.warning("envoy's statistics are not there: %s: %s", type(error).__name__, error)
-            return counted
+            return None
         for number, line in enumerate(text.splitlines(), 1):
             counted.take(line)
             if number % CHUNK == 0:

@@ -47,6 +47,7 @@ EVERYTHING: Values = {
         "engine": "knative",
         "workers": 16,
         "hubEndpoint": "https://hub.example.com",
+        "prometheusUrl": "http://prometheus.monitoring:9090",
         "extraArgs": ["--resync=300"],
         "extraEnv": [{"name": "TZ", "value": "UTC"}],
         "extraVolumes": [{"name": "ca", "configMap": {"name": "our-ca"}}],

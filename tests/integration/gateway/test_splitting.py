@@ -266,3 +266,61 @@ async def test_a_request_for_a_canary_that_sleeps_wakes_the_canary_alone(
     assert (await replicas())[STABLE] == 0
     await gateway.cluster.ready(CANARY, canary)
     assert (await asked)[:2] == (200, CANARY)
+
+
+class _Broken(asyncio.Protocol):
+    """Hangs up on each request."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport
+
+    def data_received(self, _: bytes) -> None:
+        self._transport.close()
+
+
+async def test_what_became_of_the_requests_of_each_revision_is_reported(
+    gateway: Gateway, server: ModelServer
+) -> None:
+    async def outcomes() -> dict[str, Any]:
+        async with gateway.http.get(f"http://{gateway.settings.admin}/load") as response:
+            return dict((await response.json())["outcomes"])
+
+    await gateway.cluster.deploy("rose")
+    await gateway.cluster.ready("rose-production-1", server)
+    await gateway.routed("/demo/models/rose")
+    loop, place = asyncio.get_running_loop(), fresh_address()
+    async with await loop.create_server(_Broken, place, 8080):
+        await gateway.cluster.ready(STABLE, server)
+        await gateway.cluster.ready(CANARY, ModelServer(place, 8080, "broken"))
+        await weights(gateway, canary=0)
+        for _ in range(7):
+            assert (await answered(gateway))[0] == 200
+        for _ in range(3):
+            # Not repeated, for it may have been acted on: an error that the gateway makes.
+            async with gateway.http.post(
+                f"{gateway.url}/demo/models/iris", headers={HEADER: CANARY}
+            ) as response:
+                assert response.status == 502
+        stable, canary = (f"demo/iris-production/{name}" for name in (STABLE, CANARY))
+
+        async def counted() -> bool:
+            found = await outcomes()
+            # Histograms are a few seconds behind.
+            return len(found) == 2 and all(row["latency"] for row in found.values())
+
+        await until(counted, what="both revisions are reported")
+        found = await outcomes()
+        assert (found[stable]["requests"], found[stable]["errors"]) == (7, 0)
+        assert (found[canary]["requests"], found[canary]["errors"]) == (3, 3)
+        for name, requests in ((stable, 7), (canary, 3)):
+            bounds, counts = zip(*found[name]["latency"], strict=True)
+            assert bounds[0] == 1.0
+            assert bounds[-1] is None
+            assert counts[-1] == requests
+            assert list(counts) == sorted(counts)
+    await gateway.cluster.deploy(revisions={CANARY: 100})
+
+    async def alone() -> bool:
+        return await outcomes() == {}
+
+    await until(alone, what="nothing is compared any more")
