@@ -98,7 +98,7 @@ async def test_the_chart_serves_a_model_is_upgraded_and_leaves_what_it_says(
 
     # An upgrade keeps what is not the chart's, and enforces at the pods what it recorded.
     trusted = await bundle(client)
-    tested = {"agentUrl": f"http://{addresses[0]}:8081", "gatewayUrl": stack.gateway}
+    tested = {"gatewayUrl": stack.gateway}
     values = merged(VALUES, {"test": tested, "placementGuard": "Enforce"})
     await helm.Upgrade(configuration).run(RELEASE, str(CHART), values, timeout=120)
     assert await bundle(client) == trusted
