@@ -40,7 +40,6 @@ NAME = "helm-test"
 """Of all that is made: the rights of `helm test` are for objects of this name."""
 FILE = "answer.json"
 CONTENT = json.dumps({"answer": "served by Beamlit"}).encode()
-TOKEN = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
 SERVER_PORT = 8080
 _API = "beamlit.com/v1alpha1"
 _KINDS: tuple[Resource, ...] = (MODEL_DEPLOYMENTS, MODELS, ENVIRONMENTS)
@@ -149,10 +148,12 @@ async def _gone(client: HttpClient, resource: Resource, workspace: str) -> str:
         return "" if error.not_found else str(error)
 
 
-async def called(http: aiohttp.ClientSession, url: str, client: HttpClient, workspace: str) -> str:
+async def called(
+    http: aiohttp.ClientSession, url: str, client: HttpClient, workspace: str, *, token: Path | None
+) -> str:
     """What is still wrong with a call through the gateway; empty when it was answered."""
     try:
-        async with http.get(url, headers=_token()) as answer:
+        async with http.get(url, headers=_credentials(token)) as answer:
             body = await answer.read()
     except (aiohttp.ClientError, TimeoutError) as error:
         return f"{url}: {type(error).__name__} {error}"
@@ -166,11 +167,11 @@ async def called(http: aiohttp.ClientSession, url: str, client: HttpClient, work
     return f"{url}: {answer.status} {body[:500]!r}; {'; '.join(told)}"
 
 
-def _token() -> dict[str, str]:
-    """The pod's own, read anew for each call since kubelets renew it."""
-    with contextlib.suppress(OSError):
-        return {"X-Beamlit-Authorization": f"Bearer {TOKEN.read_text().strip()}"}
-    return {}
+def _credentials(token: Path | None) -> dict[str, str]:
+    """Read anew for each call, since kubelets renew the file."""
+    if token is None:
+        return {}
+    return {"X-Beamlit-Authorization": f"Bearer {token.read_text().strip()}"}
 
 
 async def _until(step: Callable[[], Awaitable[str]], deadline: float) -> None:
@@ -202,7 +203,8 @@ async def run(given: argparse.Namespace) -> None:
             path = f"{given.workspace}/models/{NAME}/?environment={NAME}"
             url = f"{given.gateway.rstrip('/')}/{path}"
             _say(f"calling {url}, which wakes it")
-            await _until(functools.partial(called, http, url, client, given.workspace), deadline)
+            call = functools.partial(called, http, url, client, given.workspace)
+            await _until(functools.partial(call, token=given.token_file), deadline)
             _say(f"answered after {time.monotonic() - deadline + given.timeout:.1f} seconds")
         finally:
             _say("removing all of it")
@@ -250,6 +252,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--workspace", help="where the objects are made")
     parser.add_argument("--gateway", help="the gateway's address")
     parser.add_argument("--image", help="this project's image")
+    parser.add_argument("--token-file", type=Path, help="what the gateway asks callers for")
     parser.add_argument("--pull-secret", action="append", default=[], help="for it (repeatable)")
     parser.add_argument("--timeout", type=float, default=240, help="seconds for all of it")
     given = parser.parse_args(arguments)
