@@ -101,10 +101,12 @@ class FakeKube:
         *,
         label_selector: str | None = None,
         field_selector: str | None = None,
+        each: Callable[[Json], Json] | None = None,
     ) -> ListResult:
         self._count("list", resource)
+        take = each or (lambda item: item)
         items = [
-            copy.deepcopy(item)
+            take(copy.deepcopy(item))
             for (space, _), item in self._objects.get(resource, {}).items()
             if namespace in (None, space) and _selected(item, label_selector)
         ]

@@ -4,6 +4,9 @@ Not by kopf's indexes: a child's events must reach the queue of its owner, delet
 while a watch was down must be noticed, and the answers to our own writes must be put in at once, so
 that a reconcile never repeats a write it has just made. A reflector with its own list-watch does
 the first two, :class:`Children` the third.
+
+Kept is one packed form of each object, with what nobody reads taken out; whoever looks at one opens
+it. Of what a reflector compares it keeps the name and the version.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 
 from beamlit_operator.api import labels as names
-from beamlit_operator.controllers.objects import newer
+from beamlit_operator.controllers.packed import Packed, packed
 from beamlit_operator.controllers.reverse import Reverse
 from beamlit_operator.kube import (
     DEPLOYMENTS,
@@ -51,7 +54,7 @@ class Children:
         """``on_change`` gets every object that appeared, changed or went."""
         self.resource = resource
         self._on_change = on_change
-        self._objects: dict[ObjectKey, Json] = {}
+        self._objects: dict[ObjectKey, Packed] = {}
         self._by_owner: Reverse[ObjectKey, ObjectKey] = Reverse()
         self._by_node: Reverse[ObjectKey, str] = Reverse()
         self._buried: OrderedDict[str, None] = OrderedDict()
@@ -64,6 +67,7 @@ class Children:
                 namespace=namespace,
                 label_selector=OURS,
                 on_change=self._changed,
+                keep=_stub,
             )
             for namespace in namespaces
         )
@@ -73,8 +77,8 @@ class Children:
         self._when_gone.append(forget)
 
     def of(self, deployment: ObjectKey) -> list[Json]:
-        """The objects of a ModelDeployment, by name. Shared: never modify one."""
-        return [self._objects[key] for key in sorted(self._by_owner.of(deployment))]
+        """The objects of a ModelDeployment, by name."""
+        return [self._objects[key].open() for key in sorted(self._by_owner.of(deployment))]
 
     def has(self, deployment: ObjectKey) -> bool:
         """Whether a ModelDeployment has any."""
@@ -82,11 +86,15 @@ class Children:
 
     def on(self, node: str) -> list[Json]:
         """The pods on a node."""
-        return [self._objects[key] for key in sorted(self._by_node.of(node))]
+        return [self._objects[key].open() for key in sorted(self._by_node.of(node))]
 
     def get(self, key: ObjectKey) -> Json | None:
         """One object, if it is there."""
-        return self._objects.get(key)
+        found = self._objects.get(key)
+        return found.open() if found is not None else None
+
+    def __contains__(self, key: ObjectKey) -> bool:
+        return key in self._objects
 
     def wrote(self, answer: Json) -> None:
         """Puts in the API server's answer to a write of ours, ahead of the watch.
@@ -97,7 +105,7 @@ class Children:
         key = _key(answer)
         known = self._objects.get(key)
         if answer["metadata"].get("uid") not in self._buried and (
-            known is None or newer(answer, known)
+            known is None or known.older(answer)
         ):
             self._set(key, answer)
             self._on_change(answer)
@@ -108,14 +116,14 @@ class Children:
         No reflector tells of such an end. To be called now and then: what is missing twice is gone.
         """
         unlisted = {
-            (key, str(item["metadata"].get("uid")))
+            (key, item.uid)
             for key, item in self._objects.items()
             if not any(key in reflector for reflector in self.reflectors)
         }
         gone = unlisted & self._unlisted
         self._unlisted = unlisted - gone
         for key, uid in gone:
-            item = self._objects[key]
+            item = self._objects[key].open()
             for forget in self._when_gone:
                 forget(uid)
             self._set(key, None)
@@ -124,7 +132,7 @@ class Children:
     def _changed(self, change: Change) -> None:
         known = self._objects.get(change.key)
         if change.new is None:
-            gone = known or change.old
+            gone = known.open() if known is not None else change.old
             if gone is None:
                 return
             uid = gone["metadata"].get("uid") or ""
@@ -133,7 +141,7 @@ class Children:
                 forget(uid)
             self._set(change.key, None)
             self._on_change(gone)
-        elif known is None or newer(change.new, known):
+        elif known is None or known.older(change.new):
             self._set(change.key, change.new)
             self._on_change(change.new)
 
@@ -143,7 +151,7 @@ class Children:
             self._by_owner.set(key, ())
             self._by_node.set(key, ())
             return
-        self._objects[key] = item
+        self._objects[key] = packed(_light(item))
         owner = (item["metadata"].get("labels") or {}).get(names.MODEL_DEPLOYMENT)
         self._by_owner.set(key, [ObjectKey(key.namespace, owner)] if owner else ())
         node = (item.get("spec") or {}).get("nodeName")
@@ -217,6 +225,26 @@ class Nodes:
 def _key(item: Json) -> ObjectKey:
     metadata = item["metadata"]
     return ObjectKey(metadata.get("namespace", ""), metadata["name"])
+
+
+def _stub(item: Json) -> Json:
+    """What a reflector needs of an object to tell what changed."""
+    names = ("namespace", "name", "uid", "resourceVersion")
+    return {"metadata": {name: v for name in names if (v := item["metadata"].get(name))}}
+
+
+def _light(item: Json) -> Json:
+    """An object without its ``managedFields``, but for who owns `spec.replicas`: nobody reads more
+    of them, and they are half of it."""
+    metadata = dict(item["metadata"])
+    owners = [
+        {**entry, "fieldsV1": {"f:spec": {"f:replicas": {}}}}
+        for entry in metadata.pop("managedFields", None) or ()
+        if "f:replicas" in ((entry.get("fieldsV1") or {}).get("f:spec") or {})
+    ]
+    if owners:
+        metadata["managedFields"] = owners
+    return {**item, "metadata": metadata}
 
 
 CHILD_RESOURCES = (DEPLOYMENTS, SERVICES, PODS, HORIZONTAL_POD_AUTOSCALERS)

@@ -102,9 +102,14 @@ class Fence(KubeClient):
         *,
         label_selector: str | None = None,
         field_selector: str | None = None,
+        each: Callable[[Json], Json] | None = None,
     ) -> ListResult:
         return await self._client.list(
-            resource, namespace, label_selector=label_selector, field_selector=field_selector
+            resource,
+            namespace,
+            label_selector=label_selector,
+            field_selector=field_selector,
+            each=each,
         )
 
     def watch(

@@ -24,7 +24,7 @@ from typing import TypeVar
 
 from beamlit_operator.api import Environment, Model, ModelDeployment, Policy, conditions, labels
 from beamlit_operator.controllers.keys import Key, Kind, Workspace
-from beamlit_operator.controllers.objects import Held, held, newer
+from beamlit_operator.controllers.objects import Held, held
 from beamlit_operator.controllers.reverse import Reverse
 from beamlit_operator.kube import Json, ObjectKey
 
@@ -58,6 +58,8 @@ class Indexes:
         self._deployments_by_model: Reverse[ObjectKey, ObjectKey] = Reverse()
         self._deployments_by_environment: Reverse[ObjectKey, ObjectKey] = Reverse()
         self._deployments_by_policy: Reverse[ObjectKey, ObjectKey] = Reverse()
+        # By workspace, model and environment.
+        self._deployments_by_endpoint: Reverse[ObjectKey, tuple[str, str, str]] = Reverse()
         self._environments_by_policy: Reverse[ObjectKey, ObjectKey] = Reverse()
         self._models_by_integration: Reverse[ObjectKey, ObjectKey] = Reverse()
 
@@ -67,9 +69,10 @@ class Indexes:
         """An object is there, or changed. ``own``: this is the answer to a write of ours."""
         metadata = raw["metadata"]
         key = ObjectKey(metadata.get("namespace", ""), metadata["name"])
-        known = self._raw(kind, key)
-        if metadata.get("uid") in self._buried or (known is not None and not newer(raw, known)):
+        found = self._held(kind, key)
+        if metadata.get("uid") in self._buried or (found and not found.packed.older(raw)):
             return
+        known = found.raw if found is not None else None
         # The answer to a write also shows what others changed just before; the watch's own news of
         # that will not be newer any more, so it must not pass unnoticed here.
         own = own and known is not None and _asked(known) == _asked(raw)
@@ -85,13 +88,13 @@ class Indexes:
 
     def remove(self, kind: Kind, key: ObjectKey, *, uid: str = "") -> None:
         """An object is gone. With ``uid``: only if it is that one and no successor."""
-        known = self._raw(kind, key)
+        known = self._held(kind, key)
         if uid:
             self._bury(uid)
-        if known is None or (uid and known["metadata"].get("uid") not in ("", None, uid)):
+        if known is None or (uid and known.packed.uid not in ("", uid)):
             return
-        self._bury(known["metadata"].get("uid") or "")
-        self._on_seen(kind, key, known, None)
+        self._bury(known.packed.uid)
+        self._on_seen(kind, key, known.raw, None)
         if kind is Kind.MODEL:
             self._put_model(key, None)
         elif kind is Kind.MODEL_DEPLOYMENT:
@@ -107,14 +110,13 @@ class Indexes:
 
     def version(self, kind: Kind, key: ObjectKey) -> tuple[str, str]:
         """The uid and resourceVersion of what is held of an object; empty when there is none."""
-        raw = self._raw(kind, key)
-        metadata = raw["metadata"] if raw is not None else {}
-        return str(metadata.get("uid") or ""), str(metadata.get("resourceVersion") or "")
+        known = self._held(kind, key)
+        return (known.packed.uid, known.packed.version) if known is not None else ("", "")
 
     def generation(self, kind: Kind, key: ObjectKey) -> int | None:
         """The generation of what is held of an object; None when there is none."""
-        raw = self._raw(kind, key)
-        return raw["metadata"].get("generation") if raw is not None else None
+        known = self._held(kind, key)
+        return known.generation if known is not None else None
 
     def replace_all(
         self,
@@ -130,11 +132,24 @@ class Indexes:
         ``known_before`` are the `uids` at the time the listing was asked for: what became known
         while it was under way may be newer than the listing, and is none of its business.
         """
-        present = set()
-        for raw in items:
-            metadata = raw["metadata"]
-            present.add(ObjectKey(metadata.get("namespace", ""), metadata["name"]))
-            self.put(kind, raw)
+        present = {self.listed(kind, raw) for raw in items}
+        self.retain(kind, present, namespace=namespace, known_before=known_before)
+
+    def listed(self, kind: Kind, raw: Json) -> ObjectKey:
+        """One object of a fresh listing; returns its key."""
+        metadata = raw["metadata"]
+        self.put(kind, raw)
+        return ObjectKey(metadata.get("namespace", ""), metadata["name"])
+
+    def retain(
+        self,
+        kind: Kind,
+        present: Container[ObjectKey],
+        *,
+        namespace: str | None,
+        known_before: Container[str],
+    ) -> None:
+        """The end of a fresh listing that had ``present``; the rest as for `replace_all`."""
         for key in [*self._of(kind)]:
             if (
                 key not in present
@@ -180,6 +195,10 @@ class Indexes:
         found = self._deployments_by_environment.of(environment)
         return [self.deployments[k] for k in sorted(found)]
 
+    def count_in(self, environment: ObjectKey) -> int:
+        """How many deployments are in an Environment."""
+        return len(self._deployments_by_environment.of(environment))
+
     def deployments_with(self, policy: ObjectKey) -> list[Held[ModelDeployment]]:
         """The deployments that attach a Policy themselves, by name."""
         return [self.deployments[k] for k in sorted(self._deployments_by_policy.of(policy))]
@@ -193,13 +212,9 @@ class Indexes:
         if deployment.parsed is None:
             return []
         spec = deployment.parsed.spec
-        return [
-            other
-            for other in self.deployments_of(ObjectKey(deployment.key.namespace, spec.model))
-            if other.key != deployment.key
-            and other.parsed is not None
-            and other.parsed.spec.environment == spec.environment
-        ]
+        endpoint = (deployment.key.namespace, spec.model, spec.environment)
+        found = sorted(self._deployments_by_endpoint.of(endpoint))
+        return [self.deployments[key] for key in found if key != deployment.key]
 
     def all_keys(self) -> list[Key]:
         """Every object of ours."""
@@ -238,6 +253,9 @@ class Indexes:
         )
         self._deployments_by_policy.set(
             key, [ObjectKey(namespace, p.name) for p in spec.policies] if spec else []
+        )
+        self._deployments_by_endpoint.set(
+            key, [(namespace, spec.model, spec.environment)] if spec else []
         )
         if not own:
             self._add(Kind.MODEL_DEPLOYMENT, [key])
@@ -286,10 +304,12 @@ class Indexes:
         return self.environments if kind is Kind.ENVIRONMENT else self.policies
 
     def _uid(self, kind: Kind, key: ObjectKey) -> str:
-        raw = self._raw(kind, key)
-        return "" if raw is None else str(raw["metadata"].get("uid") or "")
+        known = self._held(kind, key)
+        return "" if known is None else known.packed.uid
 
-    def _raw(self, kind: Kind, key: ObjectKey) -> Json | None:
+    def _held(
+        self, kind: Kind, key: ObjectKey
+    ) -> Held[Model] | Held[ModelDeployment] | Held[Environment] | Held[Policy] | None:
         known: Held[Model] | Held[ModelDeployment] | Held[Environment] | Held[Policy] | None
         if kind is Kind.MODEL:
             known = self.models.get(key)
@@ -299,7 +319,7 @@ class Indexes:
             known = self.environments.get(key)
         else:
             known = self.policies.get(key)
-        return None if known is None else known.raw
+        return known
 
     def _bury(self, uid: str) -> None:
         if uid:

@@ -311,7 +311,7 @@ class Operator:
     def _pod_changed(self, pod: Json) -> None:
         metadata = pod["metadata"]
         key = ObjectKey(metadata.get("namespace", ""), metadata["name"])
-        if self.children[PODS].get(key) is not None:
+        if key in self.children[PODS]:
             self.usage.seen(pod)
         self.indexes.child_changed(pod)
 
@@ -399,10 +399,14 @@ class Operator:
         for kind in Kind:
             for namespace in self._scopes:
                 known = self.indexes.uids(kind)
-                listing = await self.client.list(kind.resource, namespace)
-                self.indexes.replace_all(
-                    kind, listing.items, namespace=namespace, known_before=known
-                )
+                present: set[ObjectKey] = set()
+
+                def take(item: Json, kind: Kind = kind, present: set[ObjectKey] = present) -> Json:
+                    present.add(self.indexes.listed(kind, item))
+                    return {}
+
+                await self.client.list(kind.resource, namespace, each=take)
+                self.indexes.retain(kind, present, namespace=namespace, known_before=known)
 
     async def _audits(self) -> None:
         """The slow resync: audits, and looks at every object again."""

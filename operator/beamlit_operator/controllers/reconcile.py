@@ -179,7 +179,7 @@ class Reconciler:
                     for each in attached
                     if ObjectKey(key.workspace, each.name) in self._indexes.policies
                 },
-                deployments=len(self._indexes.deployments_in(place)),
+                deployments=self._indexes.count_in(place),
                 now=now,
             )
         return policy.decide(

@@ -13,19 +13,23 @@ class Reverse(Generic[O_, V]):
     """Who mentions what. Every operation costs what it touches, not what is held."""
 
     def __init__(self) -> None:
-        self._mentions: dict[O_, frozenset[V]] = {}
+        self._mentions: dict[O_, tuple[V, ...]] = {}
         self._by_value: dict[V, set[O_]] = {}
 
     def set(self, owner: O_, values: Iterable[V]) -> None:
         """From now on ``owner`` mentions exactly ``values``; none at all forgets it."""
-        fresh = frozenset(values)
-        stale = self._mentions.get(owner, frozenset())
-        for value in stale - fresh:
+        fresh = tuple(dict.fromkeys(values))
+        stale = self._mentions.get(owner, ())
+        if fresh == stale:
+            return
+        for value in stale:
+            if value in fresh:
+                continue
             owners = self._by_value[value]
             owners.discard(owner)
             if not owners:
                 del self._by_value[value]
-        for value in fresh - stale:
+        for value in fresh:
             self._by_value.setdefault(value, set()).add(owner)
         if fresh:
             self._mentions[owner] = fresh

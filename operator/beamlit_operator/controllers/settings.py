@@ -16,6 +16,20 @@ BACKOFFS = (0.5, 1, 2, 3, 5, 8, *itertools.repeat(10, 360))
 upgraded or restored. kopf's own are over after a minute, and then the process ends."""
 
 
+class NoEssence(kopf.DiffBaseStorage):
+    """Keeps nothing of what an object was, for nobody asks: kopf else copies every object deeply on
+    every event, to compare it with the last one that it handled."""
+
+    def build(self, *, body: kopf.Body, extra_fields: object = None) -> kopf.BodyEssence:
+        return kopf.BodyEssence()
+
+    def fetch(self, *, body: kopf.Body) -> kopf.BodyEssence | None:
+        return None
+
+    def store(self, *, body: kopf.Body, patch: kopf.Patch, essence: kopf.BodyEssence) -> None:
+        """Nothing."""
+
+
 def operator_settings() -> kopf.OperatorSettings:
     """The settings of the kopf half of the operator, which only delivers events."""
     settings = kopf.OperatorSettings()
@@ -34,8 +48,9 @@ def operator_settings() -> kopf.OperatorSettings:
     settings.watching.chunk_size = 500
     # Left unset on purpose: a limit starves the objects that come later.
     settings.queueing.worker_limit = None
-    # A worker only puts a key on our queue; an idle one should not linger as a task.
-    settings.queueing.idle_timeout = 1.0
+    # A worker only puts a key on our queue; an idle one should not linger as a task. At a start
+    # there is one for each object that was listed while the last ones linger.
+    settings.queueing.idle_timeout = 0.1
     # Nothing of ours is in kopf's queues, so nothing is lost by leaving at once.
     settings.queueing.exit_timeout = 0.5
     # An API server may be away for long; a watch must outlive it.
@@ -45,6 +60,7 @@ def operator_settings() -> kopf.OperatorSettings:
     # Never used, because we register no handlers that store progress; named as ours all the same,
     # so that nothing foreign could appear on a user's object.
     settings.persistence.finalizer = "beamlit.com/operator"
+    settings.persistence.diffbase_storage = NoEssence()
     # All handlers are async; no threads are needed.
     settings.execution.executor = concurrent.futures.ThreadPoolExecutor(max_workers=1)
     return settings

@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from beamlit_operator.api import conditions
 from beamlit_operator.controllers.indexes import Indexes
 from beamlit_operator.controllers.keys import Key, Kind
 from beamlit_operator.controllers.objects import Held
@@ -15,9 +14,6 @@ from beamlit_operator.kube import HttpClient, Json, ObjectKey
 
 if TYPE_CHECKING:
     from beamlit_operator.controllers.operator import Operator
-
-UNSEEN = "NotReconciled"
-"""Stands for the reason of what has no condition yet."""
 
 
 def surroundings(operator: Operator) -> Surroundings:
@@ -43,11 +39,8 @@ def not_ready(indexes: Indexes) -> Counter[tuple[str, str]]:
     """Objects that are not Ready, by kind and reason."""
     counts: Counter[tuple[str, str]] = Counter()
     for kind, held in _all(indexes):
-        if held.parsed is None or held.deleting:
-            continue
-        ready = conditions.find(held.parsed.status.conditions, conditions.READY)
-        if ready is None or ready.status != "True":
-            counts[(str(kind), ready.reason if ready is not None else UNSEEN)] += 1
+        if held.unready and not held.deleting:
+            counts[(str(kind), held.unready)] += 1
     return counts
 
 

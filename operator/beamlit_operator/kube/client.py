@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -95,7 +95,14 @@ class KubeClient(Protocol):
         *,
         label_selector: str | None = None,
         field_selector: str | None = None,
-    ) -> ListResult: ...
+        each: Callable[[Json], Json] | None = None,
+    ) -> ListResult:
+        """All objects, page by page.
+
+        ``each`` gets every object as its page arrives, and what it returns is listed instead: so
+        that of thousands of objects no more is held than what is kept of them.
+        """
+        ...
 
     async def create(
         self,

@@ -147,6 +147,7 @@ class HttpClient:
         *,
         label_selector: str | None = None,
         field_selector: str | None = None,
+        each: Callable[[Json], Json] | None = None,
     ) -> ListResult:
         query: dict[str, str | int] = {"limit": PAGE_SIZE}
         if label_selector:
@@ -159,7 +160,7 @@ class HttpClient:
             for item in page.get("items") or ():
                 item.setdefault("apiVersion", resource.api_version)
                 item.setdefault("kind", resource.kind)
-                items.append(item)
+                items.append(each(item) if each is not None else item)
             metadata = page.get("metadata") or {}
             token = metadata.get("continue")
             if not token:

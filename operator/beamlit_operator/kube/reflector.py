@@ -56,14 +56,20 @@ class Reflector(Mapping[ObjectKey, Json]):
         label_selector: str | None = None,
         field_selector: str | None = None,
         on_change: Callable[[Change], None] | None = None,
+        keep: Callable[[Json], Json] = lambda item: item,
     ) -> None:
-        """``on_change`` is called on the event loop for every difference, and must not block."""
+        """``on_change`` is called on the event loop for every difference, and must not block.
+
+        ``keep`` says what is kept of an object, with its name, namespace and resourceVersion. That
+        is also what ``Change.old`` has; ``Change.new`` is the object as it arrived.
+        """
         self._client = client
         self._resource = resource
         self._namespace = namespace
         self._label_selector = label_selector
         self._field_selector = field_selector
         self._on_change = on_change
+        self._keep = keep
         self._objects: dict[ObjectKey, Json] = {}
         self._synced = asyncio.Event()
         self._version: str | None = None
@@ -128,19 +134,25 @@ class Reflector(Mapping[ObjectKey, Json]):
                 delay = min(delay * 2, LAST_RETRY)
 
     async def _relist(self) -> str:
+        present: set[ObjectKey] = set()
+
+        def take(item: Json) -> Json:
+            key = _key_of(item)
+            present.add(key)
+            known = self._objects.get(key)
+            if known is None or _version_of(known) != _version_of(item):
+                self._put(key, item)
+            return {}
+
         result = await self._client.list(
             self._resource,
             self._namespace,
             label_selector=self._label_selector,
             field_selector=self._field_selector,
+            each=take,
         )
-        fresh = {_key_of(item): item for item in result.items}
-        for key in [key for key in self._objects if key not in fresh]:
+        for key in [key for key in self._objects if key not in present]:
             self._put(key, None)
-        for key, item in fresh.items():
-            known = self._objects.get(key)
-            if known is None or _version_of(known) != _version_of(item):
-                self._put(key, item)
         self._synced.set()
         self._hear()
         return result.resource_version
@@ -167,7 +179,7 @@ class Reflector(Mapping[ObjectKey, Json]):
     def _put(self, key: ObjectKey, new: Json | None) -> None:
         old = self._objects.pop(key, None) if new is None else self._objects.get(key)
         if new is not None:
-            self._objects[key] = new
+            self._objects[key] = self._keep(new)
         elif old is None:
             return
         if self._on_change is not None:

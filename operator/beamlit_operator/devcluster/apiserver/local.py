@@ -6,7 +6,7 @@ same defaults, refusals and conflicts as anybody else.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Literal
 
 from beamlit_operator.devcluster.apiserver import scaling
@@ -79,6 +79,7 @@ class LocalClient:
         *,
         label_selector: str | None = None,
         field_selector: str | None = None,
+        each: Callable[[Json], Json] | None = None,
     ) -> ListResult:
         """See :meth:`KubeClient.list`."""
         served = self._find(resource, None)
@@ -90,7 +91,8 @@ class LocalClient:
             limit=0,
             token="",
         )
-        items = [entry.lent(served.api_version) for entry in found.entries]
+        take = each or (lambda item: item)
+        items = [take(entry.lent(served.api_version)) for entry in found.entries]
         return ListResult(items, str(found.version))
 
     async def create(
