@@ -69,6 +69,7 @@ lint: $(READY) ## style, types, the rooms' borders, and that crds/ is up to date
 	$(BIN)/python -m $(PACKAGE).api.reference --check docs/reference.md
 	$(BIN)/python -m $(PACKAGE).controllers.admission.manifests --check manifests/admission
 	$(BIN)/python helm/generate.py --check
+	$(BIN)/python helm/operations.py --check
 	$(BIN)/python helm/kustomize.py --check
 
 format: $(READY) ## rewrite the code in the house's format
@@ -80,10 +81,12 @@ crds: $(READY) ## generate crds/ and docs/reference.md from the models
 	$(BIN)/python -m $(PACKAGE).api.reference docs/reference.md
 	$(BIN)/python -m $(PACKAGE).controllers.admission.manifests manifests/admission
 	$(BIN)/python helm/generate.py
+	$(BIN)/python helm/operations.py
 	$(BIN)/python helm/kustomize.py
 
 chart: $(READY) ## bring the chart's copies and table of values, and what Kustomize needs, up to date
 	$(BIN)/python helm/generate.py
+	$(BIN)/python helm/operations.py
 	$(BIN)/python helm/kustomize.py
 
 # Docker, or a program that is called so. IMAGE=... names the result.
