@@ -29,7 +29,11 @@ EMBEDDED: Values = {
         "drainDelay": 0,
         "startDeadline": 60,
         "agent": {
-            "extraArgs": ["--xds-listen=$(POD_IP):18000", "--envoy-admin=$(POD_IP):19000"],
+            "extraArgs": [
+                "--xds-listen=$(POD_IP):18000",
+                "--envoy-admin=$(POD_IP):19000",
+                "--authentication-listen=$(POD_IP):18001",
+            ],
             "extraEnv": [{"name": "HOME", "value": "/scratch"}],
         },
     },
@@ -51,6 +55,24 @@ class ChartedStack(Stack):
     def start(self) -> None:
         self.start_stores()
         self.start_cluster()
+        self._admit_caller()
+
+    def _admit_caller(self) -> None:
+        """One who may call the models of every workspace, by a role that is not the chart's."""
+        self.kubectl("create", "serviceaccount", "caller", "-n", "default")
+        rule = {"apiGroups": ["beamlit.com"], "resources": ["modeldeployments/invoke"]}
+        role = {
+            "apiVersion": "rbac.authorization.k8s.io/v1",
+            "kind": "ClusterRole",
+            "metadata": {"name": "caller"},
+            "rules": [{**rule, "verbs": ["create"]}],
+        }
+        self.kubectl("create", "-f", "-", stdin=json.dumps(role))
+        whom = ("--clusterrole=caller", "--serviceaccount=default:caller")
+        self.kubectl("create", "clusterrolebinding", "caller", *whom)
+        flags = ("--audience=beamlit", "--duration=8h")
+        token = self.kubectl("create", "token", "caller", "-n", "default", *flags).strip()
+        self.caller_headers = {"Authorization": f"Bearer {token}"}
 
     def uses(self, account: str = "") -> list[Json]:
         """The kinds of requests that an account of the release made; of all of them if none."""

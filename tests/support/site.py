@@ -90,7 +90,7 @@ class Site:
             {
                 "apiVersion": "authentication.k8s.io/v1",
                 "kind": "TokenRequest",
-                "spec": {"expirationSeconds": 7200},
+                "spec": {"audiences": ["beamlit"], "expirationSeconds": 7200},
             },
             workspace,
             name="caller",

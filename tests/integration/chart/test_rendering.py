@@ -63,6 +63,20 @@ EVERYTHING: Values = {
         "autoscaling": {"enabled": True, "minReplicas": 3, "maxReplicas": 40, "targetCPU": 60},
         "url": "https://models.example.com",
         "domain": "models.example.com",
+        "authentication": {
+            "enabled": True,
+            "audiences": ["models", "https://kubernetes.default.svc"],
+            "oidc": [
+                {
+                    "issuer": "https://id.example.com/realms/ml",
+                    "audiences": ["beamlit"],
+                    "usernameClaim": "email",
+                    "usernamePrefix": "id:",
+                    "groupsClaim": "groups",
+                    "groupsPrefix": "id:",
+                }
+            ],
+        },
         "authenticatedElsewhere": True,
         "maxHeld": 1_000_000,
         "drainTime": 90.5,
@@ -400,6 +414,8 @@ async def test_values_go_together(installer: Installer, seed: int) -> None:
     check_roles_are_those_of_the_repository(rendered)
 
 
+UNGUARDED: Values = {"authentication": {"enabled": False}}
+
 WRONG: list[tuple[Values, str]] = [
     ({"gatway": {}}, "gatway"),
     ({"gateway": {"replica": 2}}, "replica"),
@@ -416,9 +432,12 @@ WRONG: list[tuple[Values, str]] = [
     ({"gateway": {"maxHeld": 10}}, "gateway.maxHeldPerDeployment (1000) is above gateway.maxHeld"),
     ({"gateway": {"envoy": {"maxHeap": "2Gi"}}}, "must be below gateway.envoy.resources.limits"),
     ({"gateway": {"envoy": {"maxHeldMemory": "1700Mi"}}}, "gateway.envoy.maxHeldMemory (1700Mi)"),
-    ({"gateway": {"service": {"type": "NodePort"}}}, "gateway.authenticatedElsewhere=true"),
     (
-        {"gateway": {"ingress": {"enabled": True, "hosts": ["a.example.com"]}}},
+        {"gateway": {**UNGUARDED, "service": {"type": "NodePort"}}},
+        "gateway.authenticatedElsewhere=true",
+    ),
+    (
+        {"gateway": {**UNGUARDED, "ingress": {"enabled": True, "hosts": ["a.example.com"]}}},
         "gateway.ingress.enabled lets callers in from outside the cluster",
     ),
     (

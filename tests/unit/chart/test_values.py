@@ -69,7 +69,8 @@ def made_of(schema: Json, name: str = "", *, listed: bool = False) -> st.SearchS
         case "array":
             unique = json.dumps if schema.get("uniqueItems") else None
             items = made_of(schema["items"], listed=True)
-            return st.lists(items, max_size=2, unique_by=unique)
+            least = schema.get("minItems", 0)
+            return st.lists(items, min_size=least, max_size=2, unique_by=unique)
     if "properties" not in schema:
         keys = text(resolved(schema["propertyNames"]))
         return st.dictionaries(keys, made_of(schema["additionalProperties"]), max_size=2)
