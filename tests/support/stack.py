@@ -61,6 +61,7 @@ class Stack:
         self.caller_headers: dict[str, str] = {}
         self.operator_flags: tuple[str, ...] = ("--no-leader-election",)
         self._gateway_port, self._admin_port, self._operator_port = (free_port() for _ in range(3))
+        self.operator = f"http://127.0.0.1:{self._operator_port}"
         self._xds_port, self._envoy_port = free_port(), free_port()
         self.gateway = f"http://127.0.0.1:{self._gateway_port}"
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
