@@ -39,6 +39,9 @@ RELEASED_AT = "beamlit.com/released-at"
 RELEASED_BY = "beamlit.com/released-by"
 
 # On Nodes: where a node is and what hardware it has, said by an administrator.
+API_KEYS = "beamlit.com/api-keys"
+"""Marks the Secret with a workspace's API keys, for people who look for it; gateways go by name."""
+
 NODE_LOCATION = "beamlit.com/location"
 NODE_COUNTRY = "beamlit.com/country"
 NODE_CONTINENT = "beamlit.com/continent"

@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from beamlit_operator.cli import lifecycle
+from beamlit_operator.cli import access, lifecycle
 from beamlit_operator.cli.arguments import Kubeconfig, Namespace, complete
 from beamlit_operator.cli.errors import FAILED, CommandError
 
@@ -28,6 +28,7 @@ policy_app = typer.Typer(no_args_is_help=True, help="Explain what policies decid
 app.add_typer(get_app, name="get")
 app.add_typer(policy_app, name="policy")
 lifecycle.add_to(app)
+access.add_to(app)
 
 Files = Annotated[
     list[Path] | None,
@@ -80,6 +81,10 @@ def dev(
     samples: Annotated[
         bool, typer.Option("--samples", help="Also run an S3 store that holds the sample models.")
     ] = False,
+    authentication: Annotated[
+        bool,
+        typer.Option("--authentication", help="Callers need a token and a right, as in a cluster."),
+    ] = False,
     reset: Annotated[
         bool, typer.Option("--reset", help="Forget the cluster's contents first.")
     ] = False,
@@ -92,7 +97,11 @@ def dev(
     from beamlit_operator.cli.parts import DevSettings
 
     settings = DevSettings(
-        data_dir=data_dir, api_port=api_port, gateway_port=gateway_port, samples=samples
+        data_dir=data_dir,
+        api_port=api_port,
+        gateway_port=gateway_port,
+        samples=samples,
+        authentication=authentication,
     )
     complete(dev_command(settings, reset=reset))
 
@@ -169,6 +178,13 @@ def invoke(
     path: Annotated[
         str | None, typer.Option(help="Path on the model server; /v2/models/MODEL/infer if unset.")
     ] = None,
+    token: Annotated[
+        str | None, typer.Option("--token", help="A token or API key; $BEAMLIT_TOKEN if unset.")
+    ] = None,
+    service_account: Annotated[
+        str | None,
+        typer.Option("--service-account", help="Call as this ServiceAccount of the workspace."),
+    ] = None,
     namespace: Namespace = None,
     kubeconfig: Kubeconfig = None,
 ) -> None:
@@ -178,7 +194,13 @@ def invoke(
 
     complete(
         invoke_command(
-            model, Target(kubeconfig, namespace), environment=environment, data=data, path=path
+            model,
+            Target(kubeconfig, namespace),
+            environment=environment,
+            data=data,
+            path=path,
+            token=token,
+            account=service_account,
         )
     )
 

@@ -203,6 +203,14 @@ def _things_to_try(settings: DevSettings) -> tuple[str, ...]:
     folder = sample_folder("")
     here = Path.cwd()
     samples = shlex.quote(str(folder.relative_to(here) if folder.is_relative_to(here) else folder))
+    if settings.authentication:
+        return (
+            f"kubectl apply -f {samples}/quickstart",
+            "kubectl create serviceaccount caller",
+            "kubectl create rolebinding caller --clusterrole=beamlit-consumer"
+            " --serviceaccount=default:caller",
+            f"beamlit invoke iris --service-account caller -d @{samples}/requests/iris.json",
+        )
     return (
         f"kubectl apply -f {samples}/quickstart",
         f"beamlit invoke iris -d @{samples}/requests/iris.json",

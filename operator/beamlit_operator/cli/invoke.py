@@ -12,6 +12,7 @@ from rich.console import Console
 
 from beamlit_operator.api import ModelDeployment
 from beamlit_operator.cli.cluster import Target, connection
+from beamlit_operator.cli.credentials import advice, headers_for
 from beamlit_operator.cli.errors import BAD_INPUT, FAILED, CommandError
 from beamlit_operator.kube import MODEL_DEPLOYMENTS
 
@@ -20,12 +21,20 @@ ANSWER_TIMEOUT = 600.0
 
 
 async def invoke_command(
-    model: str, target: Target, *, environment: str, data: str, path: str | None
+    model: str,
+    target: Target,
+    *,
+    environment: str,
+    data: str,
+    path: str | None,
+    token: str | None = None,
+    account: str | None = None,
 ) -> int:
     """Sends the request and prints the body of the answer; fails when it is not a success."""
     body = _body(data)
     async with connection(target) as client:
         found = (await client.list(MODEL_DEPLOYMENTS, target.workspace)).items
+        credentials = await headers_for(client, target.workspace, token=token, account=account)
     url = _endpoint(
         [ModelDeployment.model_validate(d) for d in found],
         model,
@@ -42,7 +51,7 @@ async def invoke_command(
                     timeout=aiohttp.ClientTimeout(total=ANSWER_TIMEOUT)
                 ) as session,
                 session.post(
-                    url, data=body, headers={"Content-Type": "application/json"}
+                    url, data=body, headers={"Content-Type": "application/json", **credentials}
                 ) as answer,
             ):
                 status, reply = answer.status, await answer.read()
@@ -56,7 +65,8 @@ async def invoke_command(
     if errors.is_terminal:
         errors.print(f"{status} in {time.monotonic() - started:.3f} s", style="dim")
     if status >= 400:
-        raise CommandError(f"{url} answered {status}: {reason or 'see above'}", status=FAILED)
+        hint = advice(status, workspace=target.workspace, sent=bool(credentials))
+        raise CommandError(f"{url} answered {status}: {reason or 'see above'}{hint}", status=FAILED)
     return 0
 
 

@@ -20,13 +20,19 @@ from beamlit_operator.cli.cluster import Target, connection
 from beamlit_operator.cli.errors import CommandError
 from beamlit_operator.cli.ports import LOOPBACK, free_port, free_ports, require_free, until_answers
 from beamlit_operator.cli.processes import Program, Supervisor
-from beamlit_operator.cli.shipped import read_crds
+from beamlit_operator.cli.shipped import read_crds, read_roles
 from beamlit_operator.controllers.admission.configuration import (
     CONFIGURATIONS,
     by_url,
     configuration,
 )
-from beamlit_operator.kube import CUSTOM_RESOURCE_DEFINITIONS, NAMESPACES, Json, KubeClient
+from beamlit_operator.kube import (
+    CUSTOM_RESOURCE_DEFINITIONS,
+    NAMESPACES,
+    Json,
+    KubeClient,
+    Resource,
+)
 
 OPERATOR_NAMESPACE = "beamlit-system"
 NAMESPACES_TO_MAKE = ("default", OPERATOR_NAMESPACE)
@@ -53,6 +59,8 @@ class DevSettings:
     """The next free one is taken if it is in use."""
     samples: bool = False
     """Whether to run the S3 store with the sample models."""
+    authentication: bool = False
+    """Whether callers need a token and a right. Then the API server asks RBAC as well."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +113,8 @@ async def _start(
     if settings.api_port:
         require_free(settings.api_port, what="the API server", flag="--api-port")
         command += ["--port", str(settings.api_port)]
+    if settings.authentication:
+        command += ["--authorization", "RBAC"]
     # First, because it is the one that may find its place taken.
     store = await _start_store(supervisor) if settings.samples else None
     # Trained meanwhile: it waits for nothing else.
@@ -117,6 +127,8 @@ async def _start(
         report("installing the CRDs")
         async with connection(Target(kubeconfig)) as client:
             await _prepare(client)
+            if settings.authentication:
+                await _give_roles(client)
             webhook = f"{LOOPBACK}:{free_ports(1)[0]}"
             await client.apply(
                 CONFIGURATIONS, configuration(by_url(webhook)), field_manager=FIELD_MANAGER
@@ -124,7 +136,11 @@ async def _start(
         report("starting the operator and the gateway")
         gateway_port = free_port(settings.gateway_port)
         ready_urls = await _start_rooms(
-            supervisor, kubeconfig, gateway_port=gateway_port, webhook=webhook
+            supervisor,
+            kubeconfig,
+            gateway_port=gateway_port,
+            webhook=webhook,
+            authentication=settings.authentication,
         )
         for name, url in ready_urls.items():
             await until_answers(url, what=f"the {name}", within=START_TIMEOUT)
@@ -166,11 +182,26 @@ async def _prepare(client: KubeClient) -> None:
             await asyncio.sleep(0.05)
 
 
+async def _give_roles(client: KubeClient) -> None:
+    """The roles that people are given, `beamlit-consumer` among them."""
+    for role in read_roles("people"):
+        group, _, version = role["apiVersion"].rpartition("/")
+        kind, namespaced = role["kind"], "namespace" in role["metadata"]
+        resource = Resource(group, version, f"{kind.lower()}s", kind, namespaced=namespaced)
+        await client.apply(resource, role, field_manager=FIELD_MANAGER)
+
+
 async def _start_rooms(
-    supervisor: Supervisor, kubeconfig: Path, *, gateway_port: int, webhook: str
+    supervisor: Supervisor,
+    kubeconfig: Path,
+    *,
+    gateway_port: int,
+    webhook: str,
+    authentication: bool,
 ) -> dict[str, str]:
     """Starts the operator and the gateway; returns where each says that it is ready."""
-    admin, xds, envoy_admin, operator = free_ports(4)
+    admin, xds, envoy_admin, operator, review = free_ports(5)
+    guarded = ("--authentication", "--authentication-listen", f"{LOOPBACK}:{review}")
     python = (sys.executable, "-m")
     await supervisor.start(
         Program(
@@ -182,6 +213,7 @@ async def _start_rooms(
                 *("--envoy-admin", f"{LOOPBACK}:{envoy_admin}"),
                 # Whoever presses Ctrl-C does not want to wait for a stream to end.
                 *("--drain-time", "2", "--drain-delay", "0"),
+                *(guarded if authentication else ()),
             ),
         )
     )

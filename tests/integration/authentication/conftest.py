@@ -108,6 +108,7 @@ class Scene:
     http: aiohttp.ClientSession
     issuer: OidcIssuer
     server: ModelServer
+    kubeconfig: Path
     end_agent: Callable[[], Awaitable[None]]
     prober: str = ""
     """A token of one who may call all of the workspace ``demo``."""
@@ -345,7 +346,9 @@ async def running_scene(folder: Path, **fields: object) -> AsyncIterator[Scene]:
         await agent_stack.enter_async_context(agent.running())
         envoy = await stack.enter_async_context(envoy_of(agent, settings))
         await until(lambda: not agent.not_ready(), what="the gateway is ready")
-        scene = Scene(api, admin, settings, agent, envoy, http, issuer, server, agent_stack.aclose)
+        scene = Scene(
+            api, admin, settings, agent, envoy, http, issuer, server, kubeconfig, agent_stack.aclose
+        )
         await scene.workspace("demo")
         await scene.permit(await scene.account("prober"))
         scene.prober = await scene.token("prober")
