@@ -77,6 +77,7 @@ OVERLAYS: dict[str, tuple[str, Json]] = {
         "With ServiceMonitors, alerts and the dashboard, for the Prometheus operator and Grafana.",
         {
             "serviceMonitor": {"enabled": True},
+            "prometheusRule": {"enabled": True},
             "dashboard": {"enabled": True},
         },
     ),

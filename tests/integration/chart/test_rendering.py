@@ -123,6 +123,7 @@ EVERYTHING: Values = {
     "placementGuard": "Enforce",
     "networkPolicies": {"metricsFrom": [{"namespaceSelector": {"matchLabels": {"a": "b"}}}]},
     "serviceMonitor": {"enabled": True, "labels": {"release": "prometheus"}},
+    "prometheusRule": {"enabled": True, "labels": {"release": "prometheus"}},
     "dashboard": {"enabled": True, "annotations": {"grafana_folder": "Models"}},
     "test": {"gatewayUrl": "https://models.example.com"},
 }
