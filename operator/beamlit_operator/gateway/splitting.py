@@ -32,7 +32,15 @@ from typing import Any
 
 from beamlit_operator.api.rollout import HEADER_NAME
 from beamlit_operator.gateway import names
-from beamlit_operator.gateway.protos import Expression, Message, Rbac, packed
+from beamlit_operator.gateway.protos import (
+    Expression,
+    ExtensionWithMatcher,
+    Message,
+    Rbac,
+    RequestHeaderInput,
+    SkipFilter,
+    packed,
+)
 
 CHECK = "unknown_revision"
 """The name of the check, by which its refusals are found (:mod:`.localreplies`)."""
@@ -146,17 +154,33 @@ def _added(header: tuple[str, str, str]) -> dict[str, Any]:
 
 def revision_check() -> dict[str, Any]:
     """The filter that refuses a request whose header names another revision than the one it would
-    go to. It asks for one header of all others."""
-    asked = {"name": names.REVISION_HEADER, "string_match": {"safe_regex": {"regex": ".+"}}}
-    policy = {
-        "permissions": [{"header": asked}],
+    go to. Requests without the header pass it by."""
+    refusal = {
+        "permissions": [{"any": True}],
         "principals": [{"any": True}],
         "condition": _leads_elsewhere(),
         "cel_config": {"enable_string_concat": True},
     }
+    check = Rbac(rules={"action": "DENY", "policies": {CHECK: refusal}})
+    header = {
+        "name": "header",
+        "typed_config": packed(RequestHeaderInput(header_name=names.REVISION_HEADER)),
+    }
+    says_something = {"safe_regex": {"google_re2": {}, "regex": ".+"}}
+    asked = {"single_predicate": {"input": header, "value_match": says_something}}
+    skip = {"action": {"name": "skip", "typed_config": packed(SkipFilter())}}
     return {
         "name": CHECK,
-        "typed_config": packed(Rbac(rules={"action": "DENY", "policies": {CHECK: policy}})),
+        "typed_config": packed(
+            ExtensionWithMatcher(
+                extension_config={"name": CHECK, "typed_config": packed(check)},
+                xds_matcher={
+                    "matcher_list": {
+                        "matchers": [{"predicate": {"not_matcher": asked}, "on_match": skip}]
+                    }
+                },
+            )
+        ),
     }
 
 
