@@ -33,7 +33,8 @@ def helm():
 def release(helm, tmp_path_factory: pytest.TempPathFactory):
     with running_stack(tmp_path_factory.mktemp("availability"), ChartedStack) as stack:
         release = Release(helm, stack.kubeconfig, values=VALUES)
-        asyncio.run(release.install())
+        # With the rights that it needs to write placements down.
+        asyncio.run(release.install({"placementGuard": "Record"}))
         yield stack, release
 
 
