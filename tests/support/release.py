@@ -40,6 +40,9 @@ EMBEDDED: Values = {
 }
 
 
+ENFORCE = "pod-security.kubernetes.io/enforce"
+
+
 class ChartedStack(Stack):
     """A cluster under RBAC and stores of models; operator and gateway come with the chart."""
 
@@ -55,6 +58,8 @@ class ChartedStack(Stack):
     def start(self) -> None:
         self.start_stores()
         self.start_cluster()
+        self.kubectl("create", "namespace", SYSTEM)
+        self.kubectl("label", "namespace", SYSTEM, f"{ENFORCE}=restricted")
         self._admit_caller()
 
     def _admit_caller(self) -> None:

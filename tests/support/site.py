@@ -16,7 +16,7 @@ from typing import Any
 import aiohttp
 from tests.support.chart import SYSTEM
 from tests.support.frontdoor import Calls, load, one_call
-from tests.support.release import Release
+from tests.support.release import ENFORCE, Release
 from tests.support.stack import ACCESS_KEY, SECRET_KEY
 
 from beamlit_operator.kube import (
@@ -43,6 +43,13 @@ SETTLED = 90.0
 _numbers = itertools.count(1)
 
 
+def restricted(namespace: str) -> Json:
+    """A namespace in which only pods of the Pod Security level `restricted` may be."""
+    labels = {ENFORCE: "restricted"}
+    metadata = {"name": namespace, "labels": labels}
+    return {"apiVersion": "v1", "kind": "Namespace", "metadata": metadata}
+
+
 @dataclass
 class Site:
     """One release on one cluster."""
@@ -61,8 +68,7 @@ class Site:
     async def workspace(self) -> str:
         """A new workspace with an Environment, the store's Secret and somebody who may call."""
         name = f"team-{next(_numbers)}"
-        body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
-        await self.client.create(NAMESPACES, body)
+        await self.client.create(NAMESPACES, restricted(name))
         await self.apply(name, "Environment", "production", {"policies": []})
         keys = {"AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": SECRET_KEY}
         await self.apply(name, "Secret", "store", stringData=keys, type="Opaque")

@@ -13,9 +13,11 @@ from tests.support.chart import SYSTEM, Rendered, stored
 from tests.support.release import ChartedStack
 from tests.support.site import Site
 
-from beamlit_operator.kube import DEPLOYMENTS, MODEL_DEPLOYMENTS, ApiError, Json
+from beamlit_operator.kube import CONFIG_MAPS, DEPLOYMENTS, MODEL_DEPLOYMENTS, ApiError, Json
 
 pytestmark = pytest.mark.xdist_group("availability")
+
+AUSTRALIA = (scenarios.AU, "au-southeast")
 
 Right = tuple[str, str, str]
 """Group, resource and verb."""
@@ -77,9 +79,13 @@ async def everything(site: Site) -> None:
     scaling = {"metric": "cpu", "minNumReplicas": 1}
     await site.deploy(workspace, version="2", serverlessConfig=scaling)
     await site.until_serving(workspace, version="2")
-    await site.apply(workspace, "Policy", "where", scenarios.AU)
+    # Away from where it is.
+    nodes = {pod["spec"].get("nodeName") for pod in await site.pods(workspace)}
+    where, node = (scenarios.US, "us-east") if "us-east" not in nodes else AUSTRALIA
+    await site.apply(workspace, "Policy", "where", where)
     await site.apply(workspace, "Environment", "production", {"policies": [{"name": "where"}]})
-    await until_on(site, workspace, "au-southeast")
+    await until_on(site, workspace, node)
+    await until_written_down(site, workspace)
     second = {"model": "tiny", "environment": "production"}
     with pytest.raises(ApiError, match="tiny"):
         await site.apply(workspace, "ModelDeployment", "second", second)
@@ -92,6 +98,17 @@ async def everything(site: Site) -> None:
         return (await site.client.list(DEPLOYMENTS, workspace)).items
 
     await scenarios.until(site, workloads, what="workloads are left")
+
+
+async def until_written_down(site: Site, workspace: str) -> None:
+    """Waits until the placements of a workspace are where the API server compares with them."""
+    deadline = time.monotonic() + 30
+    while True:
+        written = await site.client.get(CONFIG_MAPS, "beamlit-placements", SYSTEM)
+        if any(workspace in name for name in written.get("data") or ()):
+            return
+        assert time.monotonic() < deadline, f"{written}\n{site.logs()}"
+        await asyncio.sleep(0.1)
 
 
 async def until_on(site: Site, workspace: str, node: str) -> None:
@@ -132,7 +149,7 @@ async def test_each_component_uses_the_rights_that_the_chart_grants_it_and_no_ot
     for account, may in allowed.items():
         assert not any("*" in part for right in may for part in right), f"{account} has a wildcard"
     deadline = time.monotonic() + 30
-    # Placements are written down a moment later.
+    # What is written a moment later.
     while left := unused(allowed, used(stack)):
         assert time.monotonic() < deadline, f"take them out of manifests/rbac: {left}"
         await asyncio.sleep(0.2)

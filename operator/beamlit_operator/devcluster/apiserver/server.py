@@ -28,6 +28,7 @@ from beamlit_operator.devcluster.apiserver.logs import LogProvider
 from beamlit_operator.devcluster.apiserver.metadata import now_text
 from beamlit_operator.devcluster.apiserver.metrics import MetricsApi
 from beamlit_operator.devcluster.apiserver.namespaces import NamespaceLifecycle
+from beamlit_operator.devcluster.apiserver.podsecurity import PodSecurity
 from beamlit_operator.devcluster.apiserver.preparing import Options
 from beamlit_operator.devcluster.apiserver.quota import Quotas
 from beamlit_operator.devcluster.apiserver.rbac_escalation import Escalation
@@ -123,6 +124,7 @@ class ApiServer:
         self._admissions.set(
             PodAccounts(self._api),
             LimitRanges(self._store),
+            PodSecurity(self._store),
             self._policies,
             self._webhooks,
             *([Escalation(access.rbac)] if self._authorization == "RBAC" else []),
