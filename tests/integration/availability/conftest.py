@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
-from tests.support.chart import SYSTEM, merged
+from tests.support.chart import SYSTEM, Values, merged
 from tests.support.frontdoor import FrontDoor
 from tests.support.release import EMBEDDED, ChartedStack, Release
 from tests.support.site import Site
@@ -21,6 +21,9 @@ VALUES = merged(
     {"gateway": {"drainTime": 3, "drainDelay": 0.5}},
 )
 
+RELEASED: Values = {"placementGuard": "Record"}
+"""What the release of this folder has beside: the rights to write placements down."""
+
 
 @pytest.fixture(scope="session")
 def helm():
@@ -33,8 +36,7 @@ def helm():
 def release(helm, tmp_path_factory: pytest.TempPathFactory):
     with running_stack(tmp_path_factory.mktemp("availability"), ChartedStack) as stack:
         release = Release(helm, stack.kubeconfig, values=VALUES)
-        # With the rights that it needs to write placements down.
-        asyncio.run(release.install({"placementGuard": "Record"}))
+        asyncio.run(release.install(RELEASED))
         yield stack, release
 
 

@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 
 import pytest
+from tests.integration.availability.conftest import RELEASED
 from tests.support import scenarios
 from tests.support.chart import SYSTEM, Rendered, stored
 from tests.support.release import ChartedStack
@@ -20,7 +21,7 @@ pytestmark = pytest.mark.xdist_group("availability")
 AUSTRALIA = (scenarios.AU, "au-southeast")
 
 Right = tuple[str, str, str]
-"""Group, resource and verb."""
+"""Group, resource (or a path that is none) and verb."""
 
 NOT_SEEN: dict[Right, str] = {
     ("beamlit.com", "modeldeployments/finalizers", "update"): "checked inside the API server, by an"
@@ -31,6 +32,8 @@ NOT_SEEN: dict[Right, str] = {
     ("beamlit.com", "models", "get"): "refusals rest on them; the one here on a ModelDeployment",
     ("beamlit.com", "environments", "get"): "the same",
     ("beamlit.com", "policies", "get"): "the same",
+    ("beamlit.com", "modeldeployments/invoke", "create"): "what a gateway asks about its callers:"
+    " the pod of `helm test` is one",
     ("", "secrets", "update"): "the webhook's certificate is written anew before it expires",
 }
 
@@ -56,9 +59,11 @@ def granted(release: Rendered) -> dict[str, set[Right]]:
 
 def rights(rules: list[Json]) -> Iterator[Right]:
     for rule in rules:
-        for group in rule["apiGroups"]:
-            for resource in rule["resources"]:
-                for verb in rule["verbs"]:
+        for verb in rule["verbs"]:
+            for path in rule.get("nonResourceURLs", ()):
+                yield "", path, verb
+            for group in rule.get("apiGroups", ()):
+                for resource in rule.get("resources", ()):
                     yield group, resource, verb
 
 
@@ -141,6 +146,9 @@ async def test_each_component_uses_the_rights_that_the_chart_grants_it_and_no_ot
     site: Site, stack: ChartedStack
 ) -> None:
     await everything(site)
+    # There is no address of the Service here that the test's pod could call.
+    await site.release.upgrade({**RELEASED, "test": {"gatewayUrl": site.door()}})
+    await site.release.test()
     release = await stored(site.client)
     allowed = granted(release)
     # Who gets a token needs one, and nobody else asks anything.

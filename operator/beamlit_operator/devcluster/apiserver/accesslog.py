@@ -29,10 +29,8 @@ class AccessLog:
         path.write_text("")
 
     def note(self, user: User, attributes: Attributes, *, allowed: bool) -> None:
-        """A request on a resource was let in, or not. Paths that are no resource do not count."""
-        if attributes.path:
-            return
-        what = (attributes.group, attributes.kind, attributes.namespace)
+        """A request was let in, or not. A path that is no resource stands in place of one."""
+        what = (attributes.group, attributes.path or attributes.kind, attributes.namespace)
         use = (user.name, attributes.verb, *what, allowed)
         if use in self._seen:
             return
