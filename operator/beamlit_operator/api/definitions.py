@@ -3,8 +3,8 @@
 | the cluster's definition            | is     | what happens                                     |
 |-------------------------------------|--------|--------------------------------------------------|
 | has the same fields                 | equal  |                                                  |
-| lacks fields                        | older  | the API server drops them: what they ask for or  |
-|                                     |        | tell is lost, everything else works              |
+| lacks fields                        | older  | the API server drops them from specs, and they   |
+|                                     |        | are left out of statuses; everything else works  |
 | has fields that are not known here  | newer  | they are read over: what they ask for is not done|
 | lacks some, has others              | both   | both                                             |
 | does not serve this version         | absent | nothing of the kind works                        |
@@ -15,7 +15,7 @@ other, and a definition says nothing of where it came from.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -90,6 +90,32 @@ def compare(name: str, live: dict[str, Any] | None, wanted: frozenset[str]) -> D
     if found is None:
         return Differences(kind, served=False)
     return Differences(kind, True, _outermost(wanted - found), _outermost(found - wanted))
+
+
+def without(status: dict[str, Any], lacking: Iterable[str]) -> dict[str, Any]:
+    """A status without the fields that a definition lacks: server-side apply refuses all of it for
+    one that is not declared (a merge patch would drop it)."""
+    for path in lacking:
+        if path.startswith("status."):
+            status = _cut(status, path.removeprefix("status.").split("."))
+    return status
+
+
+def _cut(node: Any, path: list[str]) -> Any:
+    head, *rest = path
+    name = head.rstrip("[]{}")
+    if not isinstance(node, dict) or name not in node:
+        return node
+    if not rest:
+        return {key: value for key, value in node.items() if key != name}
+    child = node[name]
+    if head.endswith("[]") and isinstance(child, list):
+        child = [_cut(each, rest) for each in child]
+    elif head.endswith("{}") and isinstance(child, dict):
+        child = {key: _cut(value, rest) for key, value in child.items()}
+    else:
+        child = _cut(child, rest)
+    return {**node, name: child}
 
 
 def _walk(node: dict[str, Any], path: str) -> Iterator[str]:

@@ -96,6 +96,10 @@ class Reason(StrEnum):
         "NoResourceRequest",
         "`metric: cpu` is percent of the requested cpu, and a container requests none.",
     )
+    REPLICAS_REFUSED = (
+        "ReplicasRefused",
+        "Replicas run, and the API server refuses the pods of more; the message has its words.",
+    )
     NO_RESOURCE_METRICS = (
         "NoResourceMetrics",
         "The HorizontalPodAutoscaler gets no metrics; the message has its words.",

@@ -75,6 +75,8 @@ REMEDIES: Mapping[Reason, str] = MappingProxyType(
         Reason.LOCAL_DISK: "Give the node more ephemeral storage, or the pod a larger volume.",
         Reason.NO_RESOURCE_REQUEST: "Request cpu or memory for every container, or scale by "
         "`concurrency`.",
+        Reason.REPLICAS_REFUSED: "Raise the quota that the message names, or lower "
+        "`maxNumReplicas` or the requests. Kubernetes tries again by itself.",
         Reason.NO_RESOURCE_METRICS: "Install or mend metrics-server.",
         Reason.DEFINITION_DIFFERS: "Upgrade what is older: the definitions "
         "(`kubectl apply --server-side -f crds/`, or the chart with `crds.enabled`) or the "

@@ -1,12 +1,15 @@
 """Watches the definitions of our four kinds, and tells when they are not those of this version.
 
-The operator works on in any case: it reads leniently, and what it writes beyond an older definition
-is dropped by the API server. The difference is told by a log line, by an Event on the operator's
-namespace and by a metric. Definitions that may not be read (roles of an older version) say nothing.
+The operator works on in any case: it reads leniently, and leaves out of a status what an older
+definition lacks, since server-side apply would refuse all of it. The difference is told by a log
+line, by an Event on the operator's namespace and by a metric. Definitions that may not be read
+(roles of an older version) say nothing.
 """
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
 
@@ -21,8 +24,16 @@ log = logging.getLogger(__name__)
 class Definitions:
     """What the cluster says of our kinds."""
 
-    def __init__(self, client: KubeClient, *, tell: Callable[[Announcement], None]) -> None:
-        """``tell`` gets what is worth an Event, from :meth:`lead` on."""
+    def __init__(
+        self,
+        client: KubeClient,
+        *,
+        tell: Callable[[Announcement], None],
+        on_change: Callable[[str], None],
+    ) -> None:
+        """``tell`` gets what is worth an Event, from :meth:`lead` on; ``on_change`` the kind whose
+        definition was replaced by one with other fields."""
+        self._on_change = on_change
         self._tell = tell
         self._leads = False
         self._wanted = known()
@@ -54,6 +65,17 @@ class Definitions:
             for sentence in found.sentences():
                 self._tell(Announcement("Warning", Reason.DEFINITION_DIFFERS, sentence))
 
+    def lacking(self, kind: str) -> tuple[str, ...]:
+        """The fields that the cluster's definition of a kind lacks, as far as it is known."""
+        return next((each.lacking for each in self._told.values() if each.kind == kind), ())
+
+    async def wait(self, within: float) -> None:
+        """Returns when all were read, and after so many seconds in any case."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(within):
+                for reflector in self._reflectors.values():
+                    await reflector.wait_synced()
+
     def differences(self) -> dict[tuple[str, str], int]:
         """How many fields differ, by kind and by how the cluster is: older or newer."""
         counts: dict[tuple[str, str], int] = {}
@@ -74,8 +96,11 @@ class Definitions:
         for sentence in found.sentences():
             log.warning("%s", sentence)
         self._announce(found)
-        if before is not None and found.equal:
-            log.info("the cluster's definition of %s is this version's again", found.kind)
+        if before is not None:
+            # What was dropped of a status until now can be written.
+            self._on_change(found.kind)
+            if found.equal:
+                log.info("the cluster's definition of %s is this version's again", found.kind)
 
     def _compare(self, name: str, live: Json | None) -> Differences:
         return compare(name, live, self._wanted[name])

@@ -1,5 +1,7 @@
 """Why do a revision's pods not start? Read from their statuses, told in one sentence.
 
+Pods that were never made have no status: of those the Deployment tells (:func:`why_refused`).
+
 The first that applies, over the pods by name:
 
 | the pod                                                             | told as                    |
@@ -75,6 +77,17 @@ def why_not_started(pods: Iterable[Json]) -> str | None:
     for pod in present:
         for problem in _problems(pod):
             return problem
+    return None
+
+
+def why_refused(workload: Json | None) -> str | None:
+    """The API server's words when it refuses pods that a Deployment is to have: a quota, a
+    LimitRange, Pod Security, an admission policy. None when it does not."""
+    if workload is None or not (workload.get("spec") or {}).get("replicas", 1):
+        return None
+    for condition in (workload.get("status") or {}).get("conditions") or ():
+        if condition.get("type") == "ReplicaFailure" and condition.get("status") == "True":
+            return f"the API server refuses the pods: {_text(condition.get('message'))}"
     return None
 
 

@@ -60,4 +60,7 @@ class Announcer:
         try:
             await self._client.create(EVENTS, body, workspace)
         except ApiError as error:
+            if "being terminated" in error.message:
+                # Nobody reads it there any more.
+                return
             log.warning("%s: the Event %s could not be written: %s", key, event.reason, error)

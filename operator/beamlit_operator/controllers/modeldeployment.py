@@ -32,7 +32,7 @@ from datetime import datetime, timedelta
 from beamlit_operator.api import Reason, labels
 from beamlit_operator.api.modeldeployment import ServerlessConfig
 from beamlit_operator.controllers import bounds, checks, report, resourcescaling
-from beamlit_operator.controllers.diagnosis import why_not_started
+from beamlit_operator.controllers.diagnosis import why_not_started, why_refused
 from beamlit_operator.controllers.objects import Held
 from beamlit_operator.controllers.originbook import Question
 from beamlit_operator.controllers.plan import Deletion, Plan, Scale
@@ -101,7 +101,9 @@ def decide(snapshot: Snapshot, now: datetime) -> Plan:
         now=now,
         expected=outcome.expected,
         progress=outcome.progress,
-        scaling_blocked=blocked if isinstance(blocked, tuple) else None,
+        scaling_blocked=blocked
+        if isinstance(blocked, tuple)
+        else _kept_from_more(snapshot, outcome.serving),
     )
     look_again = blocked if isinstance(blocked, float) else None
     waits = [w for w in (plan.requeue_after, snapshot.tell_again, look_again) if w is not None]
@@ -258,8 +260,26 @@ def _state(snapshot: Snapshot, revision: report.Revision, now: datetime) -> Revi
         ready=revision.ready,
         traffic=revision.traffic,
         retired_at=now - timedelta(seconds=unused) if drains and unused is not None else None,
-        failure=why_not_started(_pods_of(snapshot, revision.name)),
+        failure=None if revision.ready else _failure(snapshot, revision.name),
     )
+
+
+def _failure(snapshot: Snapshot, revision: str) -> str | None:
+    """Why no pod of a revision starts."""
+    return why_not_started(_pods_of(snapshot, revision)) or why_refused(_live(snapshot, revision))
+
+
+def _live(snapshot: Snapshot, revision: str) -> Json | None:
+    return next((w for w in snapshot.workloads if w["metadata"]["name"] == revision), None)
+
+
+def _kept_from_more(snapshot: Snapshot, serving: str | None) -> tuple[Reason, str] | None:
+    """Why a revision that serves has fewer replicas than it should."""
+    live = _live(snapshot, serving) if serving is not None else None
+    refused = why_refused(live)
+    if live is None or refused is None or not (live.get("status") or {}).get("readyReplicas"):
+        return None
+    return Reason.REPLICAS_REFUSED, refused
 
 
 def _told(
@@ -273,7 +293,7 @@ def _told(
     """What the pods of the serving and of the current revision say."""
     by_name = {r.name: r for r in report.revisions(snapshot)}
     server = by_name.get(serving)
-    failure = why_not_started(_pods_of(snapshot, current))
+    failure = _failure(snapshot, current)
     active = server is not None and server.ready > 0
     if rollout is not None and rollout.progressing:
         state = State.HELD_UP if rollout.stalled else State.CHANGING

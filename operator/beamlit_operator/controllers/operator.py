@@ -41,7 +41,15 @@ from beamlit_operator.controllers.starts import Starts
 from beamlit_operator.controllers.surroundings import differs, fields_of, surroundings
 from beamlit_operator.controllers.usage import Usage
 from beamlit_operator.controllers.writer import Writer
-from beamlit_operator.kube import PODS, ApiError, Json, KubeClient, ObjectKey, Reflector
+from beamlit_operator.kube import (
+    PODS,
+    ApiError,
+    HttpClient,
+    Json,
+    KubeClient,
+    ObjectKey,
+    Reflector,
+)
 from beamlit_operator.origins import resolve
 from beamlit_operator.policy import Catalogue, built_in
 
@@ -53,6 +61,13 @@ log = logging.getLogger(__name__)
 
 LAST_WRITES = 3.0
 """Seconds that writes under way have to end before the Lease is given up."""
+
+CLOCKS_AGREE = 30.0
+"""Seconds by which clocks may differ before that is told."""
+
+DEFINITIONS_WITHIN = 5.0
+"""Seconds to wait for the definitions of our kinds; roles of an older version do not let them be
+read."""
 
 FIRST_AUDIT = 20.0
 """Seconds after the start of the first audit: what was deleted while kopf began to watch."""
@@ -127,7 +142,11 @@ class Operator:
             client, on_answer=self.queue.add, resync=options.origin_resync, look=look
         )
         self.writer = Writer(
-            client, indexes=self.indexes, children=self.children, announcer=announcer
+            client,
+            indexes=self.indexes,
+            children=self.children,
+            announcer=announcer,
+            lacking=lambda kind: self.definitions.lacking(kind),
         )
         self.cataloguing = Cataloguing(
             client,
@@ -179,7 +198,9 @@ class Operator:
             on_reports=self.refusals.note,
         )
         self._listed = False
-        self.definitions = Definitions(client, tell=self._tell_operators)
+        self.definitions = Definitions(
+            client, tell=self._tell_operators, on_change=self._definition_changed
+        )
         self.webhook = self._make_webhook(clock) if options.webhook_listen else None
         self.guard = self._make_guard() if options.placement_guard else None
         self.metrics.watch(
@@ -248,6 +269,7 @@ class Operator:
                 group.create_task(self._audits())
                 for reflector in self.reflectors():
                     await reflector.wait_synced()
+                await self.definitions.wait(DEFINITIONS_WITHIN)
                 if self.options.leader_election:
                     await self._elector.acquire()
                     group.create_task(self._elector.hold())
@@ -334,6 +356,12 @@ class Operator:
             if key.kind in (Kind.MODEL_DEPLOYMENT, Kind.POLICY):
                 self.queue.add(key)
 
+    def _definition_changed(self, kind: str) -> None:
+        """Objects are stored with other fields from now on: all of the kind are looked at again."""
+        for key in self.indexes.all_keys():
+            if key.kind == kind:
+                self.queue.add(key)
+
     def _is_urgent(self, key: Key) -> bool:
         """Deployments with pods go first: one of them may run where it must not any more."""
         place = ObjectKey(key.workspace, key.name)
@@ -407,6 +435,15 @@ class Operator:
 
                 await self.client.list(kind.resource, namespace, each=take)
                 self.indexes.retain(kind, present, namespace=namespace, known_before=known)
+        self._mind_the_clock()
+
+    def _mind_the_clock(self) -> None:
+        """Tells when the clock here differs from the API server's."""
+        client = self._unfenced
+        ahead = client.clock_difference if isinstance(client, HttpClient) else None
+        if ahead is not None and abs(ahead) > CLOCKS_AGREE:
+            how = "ahead of" if ahead > 0 else "behind"
+            log.warning("the clock here is %.0f s %s the API server's", abs(ahead), how)
 
     async def _audits(self) -> None:
         """The slow resync: audits, and looks at every object again."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -23,7 +24,7 @@ from beamlit_operator.controllers.snapshot import Rival, Snapshot
 from beamlit_operator.controllers.starts import Starts
 from beamlit_operator.controllers.verdict import State, Verdict, changed, conditions_of
 from beamlit_operator.controllers.whereabouts import NODE_GRACE, Whereabouts
-from beamlit_operator.controllers.writer import RefusedError, Writer
+from beamlit_operator.controllers.writer import EndingError, RefusedError, Writer
 from beamlit_operator.kube import (
     DEPLOYMENTS,
     HORIZONTAL_POD_AUTOSCALERS,
@@ -37,8 +38,13 @@ from beamlit_operator.origins import OriginError
 from beamlit_operator.policy import Catalogue, built_in
 from beamlit_operator.workloads.native import Settings
 
+log = logging.getLogger(__name__)
+
 OnDecided = Callable[[ObjectKey, Json | None, Plan], None]
 """Takes a deployment's key, how it was (None: it is gone) and its plan."""
+
+ENDING_AGAIN = 300.0
+"""Seconds after which an object is looked at again whose namespace is being deleted."""
 
 STATUS_LAG = 0.5
 """Seconds by which the status may lag behind an eviction while others wait for theirs."""
@@ -126,6 +132,11 @@ class Reconciler:
             plan = replace(plan, status=None, events=(), requeue_after=STATUS_LAG)
         try:
             await self._writer.carry_out(key, found.raw, plan)
+        except EndingError as ending:
+            # Its deletion is an event, so there is nothing to come back for; should the namespace
+            # stay for long, this looks again now and then.
+            log.info("%s: left alone: %s", key, ending)
+            return ENDING_AGAIN
         except RefusedError as refusal:
             await self._tell_refusal(key, refusal)
             raise RetryError(str(refusal)) from refusal

@@ -16,10 +16,11 @@ from __future__ import annotations
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from beamlit_operator.api import labels as names
+from beamlit_operator.api.definitions import without
 from beamlit_operator.controllers.children import Children
 from beamlit_operator.controllers.drift import is_orphan, ours, undoing
 from beamlit_operator.controllers.events import Announcer
@@ -56,6 +57,18 @@ class RefusedError(Exception):
         super().__init__(f"{kind} {name} was refused by the API server: {message}")
 
 
+class EndingError(Exception):
+    """The namespace is being deleted: nothing can be made in it any more, and nothing should be."""
+
+
+def is_ending(error: ApiError) -> bool:
+    """Whether the API server refuses because the namespace is being deleted."""
+    causes = error.details.get("causes") or ()
+    return error.status == 403 and any(
+        cause.get("reason") == "NamespaceTerminating" for cause in causes
+    )
+
+
 class Writer:
     """Writes what plans ask for."""
 
@@ -66,7 +79,10 @@ class Writer:
         indexes: Indexes,
         children: dict[Resource, Children],
         announcer: Announcer,
+        lacking: Callable[[str], Iterable[str]] = lambda _: (),
     ) -> None:
+        """``lacking`` names the fields that the cluster's definition of a kind lacks."""
+        self._lacking = lacking
         self._client = client
         self._indexes = indexes
         self._children = children
@@ -89,6 +105,7 @@ class Writer:
 
         Raises:
             RefusedError: a child was refused; of the rest of the plan only pods were deleted.
+            EndingError: the same, because the namespace is being deleted.
             RetryError: the API server was not able to answer now.
         """
         try:
@@ -97,7 +114,7 @@ class Writer:
                     await self._apply(wanted, plan.first_replicas.get(wanted["metadata"]["name"]))
                 for scale in plan.scale:
                     await self._scale(key, scale)
-            except (RefusedError, ApiError):
+            except (RefusedError, EndingError, ApiError):
                 # Pods outside the policies go, whatever else cannot be done.
                 await self._delete_all(key, [d for d in plan.delete if d.resource is PODS])
                 raise
@@ -147,6 +164,7 @@ class Writer:
         Raises:
             ApiError: as the client does.
         """
+        status = without(status, self._lacking(key.kind))
         if (live.get("status") or {}) == status:
             return
         self.writes += 1
@@ -206,6 +224,8 @@ class Writer:
             self.writes += 1
             answer = await self._client.apply(resource, body, field_manager=names.FIELD_MANAGER)
         except ApiError as error:
+            if is_ending(error):
+                raise EndingError(error.message) from error
             if error.status in (400, 403, 422) or UNTYPED in error.message:
                 raise RefusedError(wanted["kind"], metadata["name"], error.message) from error
             raise

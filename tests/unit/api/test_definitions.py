@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from beamlit_operator.api.crd import KINDS, crd
-from beamlit_operator.api.definitions import NAMES, compare, fields, known
+from beamlit_operator.api.definitions import NAMES, compare, fields, known, without
 
 NAME = "modeldeployments.beamlit.com"
 
@@ -72,3 +72,19 @@ def test_fields_inside_lists_count() -> None:
 @pytest.mark.parametrize("broken", [{}, {"spec": None}, {"spec": {"versions": [{}]}}])
 def test_a_definition_without_sense_is_not_served(broken: dict[str, Any]) -> None:
     assert not compare(NAME, broken, known()[NAME]).served
+
+
+def test_a_status_is_written_without_what_the_definition_lacks() -> None:
+    status = {
+        "phase": "Idle",
+        "rollout": {"phase": "Paused", "step": 1},
+        "revisions": [{"name": "a", "role": "stable"}, {"name": "b"}],
+    }
+    lacking = ("spec.x", "status.rollout.step", "status.revisions[].role", "status.history")
+    assert without(status, lacking) == {
+        "phase": "Idle",
+        "rollout": {"phase": "Paused"},
+        "revisions": [{"name": "a"}, {"name": "b"}],
+    }
+    assert status["rollout"] == {"phase": "Paused", "step": 1}
+    assert without(status, ("status.rollout",)).keys() == {"phase", "revisions"}
