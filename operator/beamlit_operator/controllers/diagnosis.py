@@ -20,6 +20,7 @@ again, and callers wait for it. Messages name no pod and count nothing, so that 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 
 from beamlit_operator.api import labels
@@ -40,6 +41,8 @@ HOPELESS = frozenset(
     }
 )
 """The kubelet's reasons for waiting that do not pass by themselves."""
+
+_NAMED_POD = re.compile(r'\b[Pp]ods? "[^"]+" is (forbidden|invalid)')
 
 CONTAINER = "<container>"
 
@@ -87,7 +90,9 @@ def why_refused(workload: Json | None) -> str | None:
         return None
     for condition in (workload.get("status") or {}).get("conditions") or ():
         if condition.get("type") == "ReplicaFailure" and condition.get("status") == "True":
-            return f"the API server refuses the pods: {_text(condition.get('message'))}"
+            # Each attempt has another name, and the message is to stay the same.
+            words = _NAMED_POD.sub(r"pods are \1", _text(condition.get("message")))
+            return f"the API server refuses the pods: {words}"
     return None
 
 

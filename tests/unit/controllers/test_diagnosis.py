@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from beamlit_operator.api import labels
-from beamlit_operator.controllers.diagnosis import fetch_failed, why_not_started
+from beamlit_operator.controllers.diagnosis import fetch_failed, why_not_started, why_refused
 from beamlit_operator.kube import Json
 
 
@@ -171,3 +171,31 @@ def test_a_long_message_is_told_by_its_end_and_with_where_the_log_is() -> None:
 )
 def test_a_failed_fetch_is_told_apart(name: str, state: Json, failed: bool) -> None:
     assert fetch_failed([pod(initContainerStatuses=[{"name": name, **state}])]) is failed
+
+
+REFUSED = 'pods "iris-1-abcde" is forbidden: exceeded quota: team, requested: pods=1, used: 1'
+    'pods "iris-1-abcde" is forbidden: exceeded quota: team, requested: pods=1, limited: pods=0'
+)
+
+
+def refusing(message: str = REFUSED, *, replicas: int = 1, status: str = "True") -> Json:
+    condition = {"type": "ReplicaFailure", "status": status, "message": message}
+    return {"spec": {"replicas": replicas}, "status": {"conditions": [condition]}}
+
+
+def test_pods_that_are_refused_are_told_in_the_api_servers_words_without_their_names() -> None:
+    told = why_refused(refusing())
+    assert told == (
+        "the API server refuses the pods: pods are forbidden: exceeded quota: team, requested: "
+        "pods=1, used: 1"
+    )
+    assert told == why_refused(refusing(REFUSED.replace("abcde", "fghij")))
+
+
+@pytest.mark.parametrize(
+    "workload",
+    [None, {}, {"spec": {"replicas": 1}}, refusing(replicas=0), refusing(status="False")],
+    ids=["none", "empty", "well", "asleep", "over"],
+)
+def test_nothing_is_told_of_a_workload_that_is_not_refused(workload: Json | None) -> None:
+    assert why_refused(workload) is None
