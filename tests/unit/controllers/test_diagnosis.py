@@ -174,8 +174,6 @@ def test_a_failed_fetch_is_told_apart(name: str, state: Json, failed: bool) -> N
 
 
 REFUSED = 'pods "iris-1-abcde" is forbidden: exceeded quota: team, requested: pods=1, used: 1'
-    'pods "iris-1-abcde" is forbidden: exceeded quota: team, requested: pods=1, limited: pods=0'
-)
 
 
 def refusing(message: str = REFUSED, *, replicas: int = 1, status: str = "True") -> Json:
