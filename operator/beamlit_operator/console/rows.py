@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from beamlit_operator.api import Condition, Environment, Model, ModelDeployment
 from beamlit_operator.api.conditions import READY, find
 from beamlit_operator.api.modeldeployment import EffectiveAspect
+from beamlit_operator.api.rollout import RolloutStatus
 
 Json = dict[str, Any]
 
@@ -68,9 +69,11 @@ def _deployment(deployment: ModelDeployment) -> Json:
                 "replicas": revision.replicas,
                 "readyReplicas": revision.ready_replicas,
                 "traffic": revision.traffic,
+                "role": revision.role,
             }
             for revision in status.revisions
         ],
+        "rollout": _rollout(status.rollout),
         "policy": {
             "location": _aspect(policy.location if policy else None),
             "flavor": _aspect(policy.flavor if policy else None),
@@ -88,6 +91,31 @@ def _environment(environment: Environment) -> Json:
             {"name": policy.name, "mandatory": policy.mandatory}
             for policy in environment.spec.policies
         ],
+    }
+
+
+def _rollout(rollout: RolloutStatus | None) -> Json | None:
+    if rollout is None:
+        return None
+    seen = rollout.analysis
+    return {
+        "phase": rollout.phase,
+        "stable": rollout.stable,
+        "canary": rollout.canary,
+        "step": rollout.step,
+        "steps": rollout.steps,
+        "weight": rollout.weight,
+        "since": rollout.since.isoformat(),
+        "message": rollout.message,
+        "analysis": None
+        if seen is None
+        else {
+            "requests": seen.requests,
+            "errorPercent": seen.error_percent,
+            "p95Milliseconds": seen.p95_milliseconds,
+            "stableP95Milliseconds": seen.stable_p95_milliseconds,
+            "message": seen.message,
+        },
     }
 
 

@@ -70,6 +70,48 @@ def model(name: str) -> Json:
     }
 
 
+def test_a_rollout_is_told_with_its_step_its_shares_and_what_was_seen() -> None:
+    revisions = [
+        {"name": "iris-1", "version": "v1", "traffic": 75, "role": "stable"},
+        {"name": "iris-2", "version": "v2", "traffic": 25, "role": "canary"},
+    ]
+    rollout = {
+        "phase": "Analyzing",
+        "stable": "iris-1",
+        "canary": "iris-2",
+        "step": 2,
+        "steps": 3,
+        "weight": 25,
+        "startedAt": "2026-01-01T00:00:00Z",
+        "since": "2026-01-01T00:01:00Z",
+        "message": "watched for a while",
+        "analysis": {"requests": 40, "errorPercent": 2.5},
+    }
+    row = row_of(deployment(revisions=revisions, rollout=rollout))
+    assert row is not None
+    assert [(r["role"], r["traffic"]) for r in row["revisions"]] == [("stable", 75), ("canary", 25)]
+    assert row["rollout"] == {
+        "phase": "Analyzing",
+        "stable": "iris-1",
+        "canary": "iris-2",
+        "step": 2,
+        "steps": 3,
+        "weight": 25,
+        "since": "2026-01-01T00:01:00+00:00",
+        "message": "watched for a while",
+        "analysis": {
+            "requests": 40,
+            "errorPercent": 2.5,
+            "p95Milliseconds": None,
+            "stableP95Milliseconds": None,
+            "message": "",
+        },
+    }
+    quiet = row_of(deployment())
+    assert quiet is not None
+    assert quiet["rollout"] is None
+
+
 @asynccontextmanager
 async def page(cluster: FakeKube) -> AsyncIterator[TestClient[Any, Any]]:
     async with (
