@@ -36,6 +36,9 @@ from beamlit_operator.policy.nodes import relevant_labels
 OURS = f"{names.MANAGED_BY}={names.OPERATOR_NAME}"
 """The label selector of what we own."""
 
+NOTES = "deployment.kubernetes.io/"
+"""Annotations of the Deployment controller: it writes one to every new Deployment."""
+
 TOMBSTONES = 4096
 """How many deleted objects are remembered, so that a late answer does not bring one back."""
 
@@ -96,11 +99,11 @@ class Children:
     def __contains__(self, key: ObjectKey) -> bool:
         return key in self._objects
 
-    def wrote(self, answer: Json) -> None:
+    def wrote(self, answer: Json, *, quiet: bool = False) -> None:
         """Puts in the API server's answer to a write of ours, ahead of the watch.
 
-        It counts as a change: it may show what others did just before, of which the watch's own
-        news will be no newer.
+        It counts as a change unless ``quiet``: it may show what others did just before, of which
+        the watch's own news will be no newer.
         """
         key = _key(answer)
         known = self._objects.get(key)
@@ -108,7 +111,8 @@ class Children:
             known is None or known.older(answer)
         ):
             self._set(key, answer)
-            self._on_change(answer)
+            if not quiet:
+                self._on_change(answer)
 
     def audit(self) -> None:
         """Drops what was put in by `wrote` and deleted before any listing or watch showed it.
@@ -142,8 +146,10 @@ class Children:
             self._set(change.key, None)
             self._on_change(gone)
         elif known is None or known.older(change.new):
+            noise = known is not None and _essence(known.open()) == _essence(change.new)
             self._set(change.key, change.new)
-            self._on_change(change.new)
+            if not noise:
+                self._on_change(change.new)
 
     def _set(self, key: ObjectKey, item: Json | None) -> None:
         if item is None:
@@ -233,17 +239,28 @@ def _stub(item: Json) -> Json:
     return {"metadata": {name: v for name in names if (v := item["metadata"].get(name))}}
 
 
+def _essence(item: Json) -> Json:
+    """What a decision may look at: not what Kubernetes' Deployment controller notes for itself."""
+    metadata = {**item["metadata"], "resourceVersion": None, "managedFields": None}
+    annotations = metadata.get("annotations") or {}
+    metadata["annotations"] = {k: v for k, v in annotations.items() if not k.startswith(NOTES)}
+    return {**item, "metadata": metadata}
+
+
+OWNS_REPLICAS: Json = {"f:spec": {"f:replicas": {}}}
+
+
 def _light(item: Json) -> Json:
-    """An object without its ``managedFields``, but for who owns `spec.replicas`: nobody reads more
-    of them, and they are half of it."""
+    """An object with what is read of its ``managedFields``, of which it is the half: whether it was
+    applied by us, and who owns `spec.replicas`."""
     metadata = dict(item["metadata"])
-    owners = [
-        {**entry, "fieldsV1": {"f:spec": {"f:replicas": {}}}}
-        for entry in metadata.pop("managedFields", None) or ()
-        if "f:replicas" in ((entry.get("fieldsV1") or {}).get("f:spec") or {})
-    ]
-    if owners:
-        metadata["managedFields"] = owners
+    told = []
+    for entry in metadata.pop("managedFields", None) or ():
+        scales = "f:replicas" in ((entry.get("fieldsV1") or {}).get("f:spec") or {})
+        if scales or entry.get("manager") == names.FIELD_MANAGER:
+            told.append({**entry, "fieldsV1": OWNS_REPLICAS if scales else {}})
+    if told:
+        metadata["managedFields"] = told
     return {**item, "metadata": metadata}
 
 

@@ -91,3 +91,16 @@ def ours(wanted: Json, live: Json) -> bool:
         entry.get("manager") == names.FIELD_MANAGER and entry.get("operation") == "Apply"
         for entry in live["metadata"].get("managedFields") or ()
     )
+
+
+def only_ours(before: Json | None, answer: Json) -> bool:
+    """Whether the answer to an apply shows nothing that others did since ``before``, as far as a
+    decision looks at it and the apply has not put it back."""
+    if before is None:
+        return True
+    if (before.get("status") or {}) != (answer.get("status") or {}):
+        return False
+    if (before.get("spec") or {}).get("replicas") != (answer.get("spec") or {}).get("replicas"):
+        return False
+    names = ("uid", "deletionTimestamp", "labels", "ownerReferences")
+    return all(before["metadata"].get(n) == answer["metadata"].get(n) for n in names)

@@ -22,7 +22,7 @@ from typing import Any
 from beamlit_operator.api import labels as names
 from beamlit_operator.api.definitions import without
 from beamlit_operator.controllers.children import Children
-from beamlit_operator.controllers.drift import is_orphan, ours, undoing
+from beamlit_operator.controllers.drift import is_orphan, only_ours, ours, undoing
 from beamlit_operator.controllers.events import Announcer
 from beamlit_operator.controllers.indexes import Indexes
 from beamlit_operator.controllers.keys import Key
@@ -229,7 +229,8 @@ class Writer:
             if error.status in (400, 403, 422) or UNTYPED in error.message:
                 raise RefusedError(wanted["kind"], metadata["name"], error.message) from error
             raise
-        known.wrote(answer)
+        # What comes of our own change is in the plan already.
+        known.wrote(answer, quiet=not undoing(wanted, answer) and only_ours(live, answer))
         self._settled.remember(stamped(wanted), answer)
 
     async def _fresh(self, resource: Resource, place: ObjectKey) -> Json | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -166,6 +167,11 @@ async def lab(tmp_path: Path) -> AsyncIterator[Lab]:
     options = Options(tmp_path / "cluster", kubelet=settings, image_cache=tmp_path / "images")
     async with DevCluster(options) as cluster:
         yield Lab(cluster)
+        # Controllers, scheduler and kubelet see the stored objects themselves.
+        for collection in cluster._api._store.collections:
+            for entry in collection.objects.values():
+                stored = json.loads(entry.encoded(entry.obj["apiVersion"]))
+                assert entry.obj == stored, "a reader has changed a stored object"
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""How objects are kept: whole, apart from what nobody reads, and comparable without opening them."""
+"""How objects are kept: whole but for what nobody reads, and compared without being opened."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.support.fakekube import FakeKube
 
+from beamlit_operator.api import labels
 from beamlit_operator.controllers.children import Children
+from beamlit_operator.controllers.drift import only_ours
 from beamlit_operator.controllers.packed import packed
 from beamlit_operator.kube import DEPLOYMENTS, ObjectKey
 
@@ -46,7 +48,7 @@ def test_a_later_version_or_another_object_replaces_what_is_kept(uid, version, o
     assert kept.older({"metadata": {"uid": uid, "resourceVersion": version}}) is older
 
 
-def test_of_managed_fields_only_the_owners_of_the_replicas_are_kept():
+def test_of_managed_fields_who_applied_it_and_who_owns_the_replicas_is_kept():
     def entry(manager: str, spec: dict) -> dict:
         return {"manager": manager, "operation": "Apply", "fieldsV1": {"f:spec": spec}}
 
@@ -59,11 +61,60 @@ def test_of_managed_fields_only_the_owners_of_the_replicas_are_kept():
         "managedFields": [
             entry("scaler", {"f:replicas": {}, "f:paused": {}}),
             entry("somebody", {"f:template": {"f:spec": {}}}),
+            entry(labels.FIELD_MANAGER, {"f:template": {"f:spec": {}}}),
         ],
     }
     children.wrote({"kind": "Deployment", "metadata": metadata, "spec": {"replicas": 2}})
     found = children.get(ObjectKey("team", "a"))
     assert found is not None
     assert found["spec"] == {"replicas": 2}
-    assert found["metadata"]["managedFields"] == [entry("scaler", {"f:replicas": {}})]
+    ours = {**entry(labels.FIELD_MANAGER, {}), "fieldsV1": {}}
+    assert found["metadata"]["managedFields"] == [entry("scaler", {"f:replicas": {}}), ours]
     assert ObjectKey("team", "a") in children
+
+
+def told(before: dict, *changes: dict) -> int:
+    """How many of the changes of an object are told to whom it concerns."""
+    seen: list[dict] = []
+    children = Children(FakeKube(), DEPLOYMENTS, on_change=seen.append)
+    (reflector,) = children.reflectors
+    for number, item in enumerate((before, *changes), start=1):
+        metadata = {"name": "a", "namespace": "team", "uid": "1", "resourceVersion": str(number)}
+        whole = {**item, "metadata": {**metadata, **item.get("metadata", {})}}
+        reflector._put(ObjectKey("team", "a"), whole)
+    return len(seen) - 1
+
+
+@pytest.mark.parametrize(
+    ("change", "news"),
+    [
+        ({"metadata": {"annotations": {"deployment.kubernetes.io/revision": "2"}}}, 0),
+        ({"metadata": {"managedFields": [{"manager": "kube-controller-manager"}]}}, 0),
+        ({"metadata": {"annotations": {"team": "b"}}}, 1),
+        ({"metadata": {"labels": {"team": "b"}}}, 1),
+        ({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}}, 1),
+        ({"status": {"readyReplicas": 1}}, 1),
+        ({"spec": {"replicas": 1}}, 1),
+    ],
+)
+def test_what_the_deployment_controller_notes_for_itself_is_no_news(change, news):
+    assert told({}, change) == news
+
+
+@pytest.mark.parametrize(
+    ("before", "answer", "quiet"),
+    [
+        (None, {}, True),
+        ({}, {"spec": {"template": {}}}, True),
+        ({}, {"metadata": {"annotations": {"a": "b"}}}, True),
+        ({}, {"status": {"readyReplicas": 1}}, False),
+        ({}, {"spec": {"replicas": 3}}, False),
+        ({}, {"metadata": {"labels": {"team": "b"}}}, False),
+        ({}, {"metadata": {"ownerReferences": []}}, False),
+        ({}, {"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}}, False),
+        ({}, {"metadata": {"uid": "2"}}, False),
+    ],
+)
+def test_an_answer_that_shows_only_our_own_change_is_no_news(before, answer, quiet):
+    full = None if before is None else {"metadata": {}, **before}
+    assert only_ours(full, {"metadata": {}, **answer}) is quiet

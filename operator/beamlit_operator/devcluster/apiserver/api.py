@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from beamlit_operator.devcluster.apiserver import preparing, scaling
 from beamlit_operator.devcluster.apiserver.admission_review import Admission, Review
@@ -261,7 +261,7 @@ class Api:
         same_owners = fields == (view["metadata"].get("managedFields") or [])
         if merged is view and same_owners:
             return entry
-        item: Json = duplicate(merged)
+        item = _private(merged, subresource)
         new = preparing.changed_object(
             served, entry, item, options, subresource=subresource, managed=fields
         )
@@ -282,7 +282,7 @@ class Api:
     ) -> Entry:
         for _ in range(ATTEMPTS if retry else 1):
             entry = self.get(served, key)
-            item: Json = duplicate(change(entry))
+            item = _private(change(entry), subresource)
             new = preparing.changed_object(
                 served,
                 entry,
@@ -380,3 +380,10 @@ class Api:
 
 def _version_of(body: Json) -> str:
     return str((body.get("metadata") or {}).get("resourceVersion") or "")
+
+
+def _private(item: Json, subresource: str) -> Json:
+    """A copy that may be completed in place; of a status write, only what it may change is one."""
+    if subresource != "status":
+        return cast("Json", duplicate(item))
+    return {**item, "metadata": {**item["metadata"]}, "status": duplicate(item.get("status"))}

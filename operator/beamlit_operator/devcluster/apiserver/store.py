@@ -47,14 +47,13 @@ def encode(value: object) -> bytes:
 class Entry:
     """One version of one object, encoded at most once per served ``apiVersion``."""
 
-    __slots__ = ("_encoded", "_lent", "key", "obj", "version")
+    __slots__ = ("_encoded", "key", "obj", "version")
 
     def __init__(self, key: Key, obj: Json, version: int) -> None:
         self.key = key
         self.obj = obj
         self.version = version
         self._encoded: dict[str, bytes] = {}
-        self._lent: dict[str, Json] = {}
 
     def encoded(self, api_version: str) -> bytes:
         """The object's JSON as served under ``api_version``."""
@@ -77,13 +76,6 @@ class Entry:
         if api_version == event_versions.NEW:
             return event_versions.shown(self.obj)
         return {**self.obj, "apiVersion": api_version}
-
-    def lent(self, api_version: str) -> Json:
-        """A copy shared by all in-process readers, so that none can harm the store."""
-        known = self._lent.get(api_version)
-        if known is None:
-            known = self._lent[api_version] = self.copy(api_version)
-        return known
 
     def copy(self, api_version: str) -> Json:
         """A copy the caller may modify."""

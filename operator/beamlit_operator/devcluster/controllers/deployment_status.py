@@ -29,7 +29,8 @@ def status_of(
 
     | Progressing                       | when                                              |
     |-----------------------------------|---------------------------------------------------|
-    | True NewReplicaSetCreated         | the ReplicaSet of this template is created now    |
+    | True NewReplicaSetCreated         | the ReplicaSet of this template is created now,   |
+    |                                   | and has replicas to wait for                      |
     | True FoundNewReplicaSet           | it was there already and nothing was said yet     |
     | True ReplicaSetUpdated            | a counter moved since the last status             |
     | True NewReplicaSetAvailable       | every replica is of this template and available   |
@@ -112,10 +113,11 @@ def _progressing(
         return _condition("Unknown", "DeploymentPaused", "Deployment is paused"), None
     if known.get("reason") == "DeploymentPaused":
         return _condition("Unknown", "DeploymentResumed", "Deployment is resumed"), 0.01
-    if created is not None:
+    if created is not None and not is_complete(deployment, counters):
         name = created["metadata"]["name"]
         message = f'Created new replica set "{name}"'
         return _condition("True", "NewReplicaSetCreated", message), float(deadline) + 1
+    new = new or created
     if new is None:
         return known or None, None
     name = new["metadata"]["name"]
