@@ -10,7 +10,8 @@ import logging
 import os
 import signal
 import sys
-from dataclasses import fields
+import tempfile
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from prometheus_client import disable_created_metrics
 from beamlit_operator.gateway.agent import Agent
 from beamlit_operator.gateway.bootstrap import bootstrap
 from beamlit_operator.gateway.issuers import parse_issuers
-from beamlit_operator.gateway.process import EnvoyAdmin, EnvoyProcess, find_envoy
+from beamlit_operator.gateway.process import EnvoyAdmin, EnvoyProcess, find_envoy, write_bootstrap
 from beamlit_operator.gateway.settings import Address, GatewaySettings
 from beamlit_operator.kube import connect
 from beamlit_operator.logs import configure_logging
@@ -79,6 +80,10 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         help="make a traceparent for callers that sent none (default: no) "
         "[$BEAMLIT_GATEWAY_TRACING]",
     )
+    option("tls-listen", None, help="where callers come in with TLS, HOST:PORT")
+    option("tls-certificate", "", help="Envoy's path to the certificate chain; renewed ones count")
+    option("tls-key", "", help="Envoy's path to the key, in the same folder")
+    option("runtime-dir", None, help="where the files that Envoy reads are written")
     parser.add_argument(
         "--authentication",
         action=argparse.BooleanOptionalAction,
@@ -138,6 +143,11 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--print-bootstrap", action="store_true", help="print Envoy's bootstrap as JSON and exit"
     )
+    parser.add_argument(
+        "--write-bootstrap",
+        action="store_true",
+        help="write envoy.json, and what else Envoy reads, into the runtime directory and exit",
+    )
     return parser.parse_args(arguments)
 
 
@@ -153,6 +163,9 @@ def settings_from(options: argparse.Namespace) -> GatewaySettings:
     given["xds"] = options.xds_listen
     for name in ("listen", "admin", "xds", "envoy_admin", "authentication_listen"):
         given[name] = Address.parse(given[name])
+    given["tls_listen"] = Address.parse(options.tls_listen) if options.tls_listen else None
+    given["runtime_dir"] = Path(options.runtime_dir) if options.runtime_dir else None
+    _check_tls(options)
     given["audiences"] = tuple(filter(None, options.audiences.split(",")))
     given["issuers"] = parse_issuers(options.oidc_issuers)
     if options.authentication and not given["audiences"]:
@@ -164,6 +177,18 @@ def settings_from(options: argparse.Namespace) -> GatewaySettings:
     return GatewaySettings(**{name: value for name, value in given.items() if value is not None})
 
 
+def _check_tls(options: argparse.Namespace) -> None:
+    files = [options.tls_certificate, options.tls_key]
+    if bool(options.tls_listen) != all(files) or any(files) != all(files):
+        raise ValueError("--tls-listen, --tls-certificate and --tls-key need each other")
+    if not options.tls_listen:
+        return
+    if len({Path(file).parent for file in files}) != 1:
+        raise ValueError("--tls-certificate and --tls-key must be in one folder, which is watched")
+    if options.no_envoy and not options.runtime_dir:
+        raise ValueError("--tls-listen with --no-envoy needs --runtime-dir, which Envoy can read")
+
+
 async def serve(options: argparse.Namespace, settings: GatewaySettings) -> None:
     """Runs until SIGTERM or SIGINT, then drains."""
     stop = asyncio.Event()
@@ -171,6 +196,9 @@ async def serve(options: argparse.Namespace, settings: GatewaySettings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     async with contextlib.AsyncExitStack() as stack:
+        if settings.runtime_dir is None:
+            made = tempfile.TemporaryDirectory(prefix="beamlit-gateway-")
+            settings = replace(settings, runtime_dir=Path(stack.enter_context(made)))
         client = await stack.enter_async_context(await connect(options.kubeconfig))
         agent = await stack.enter_async_context(
             Agent(client, settings, documents=client.document).running()
@@ -208,6 +236,12 @@ def main() -> int:
         return 2
     if options.print_bootstrap:
         sys.stdout.write(json.dumps(bootstrap(settings), indent=2) + "\n")
+        return 0
+    if options.write_bootstrap:
+        if settings.runtime_dir is None:
+            sys.stderr.write("beamlit-gateway: --write-bootstrap needs --runtime-dir\n")
+            return 2
+        write_bootstrap(settings, settings.runtime_dir)
         return 0
     asyncio.run(serve(options, settings))
     return 0

@@ -7,6 +7,7 @@ from typing import Any
 from beamlit_operator.gateway import gate, names, telemetry
 from beamlit_operator.gateway.balancing import prefix_filter
 from beamlit_operator.gateway.clusters import BUFFER_LIMIT
+from beamlit_operator.gateway.encryption import transport_socket
 from beamlit_operator.gateway.localreplies import UNANSWERED, cold_replies, main_replies
 from beamlit_operator.gateway.openai import body_filters
 from beamlit_operator.gateway.protos import (
@@ -20,6 +21,7 @@ from beamlit_operator.gateway.protos import (
     RequestIds,
     Router,
     SkipFilter,
+    TransportSocket,
     packed,
 )
 from beamlit_operator.gateway.settings import Address, GatewaySettings
@@ -46,7 +48,21 @@ def socket_address(address: Address) -> dict[str, Any]:
 
 def main_listener(settings: GatewaySettings) -> Message:
     """Where callers come in: HTTP/1.1 or HTTP/2 without TLS, WebSocket."""
-    manager = HttpConnectionManager(
+    address = socket_address(settings.listen)
+    return _listener(names.MAIN_LISTENER, _main_manager(settings), address=address)
+
+
+def tls_listener(settings: GatewaySettings, at: Address) -> Message:
+    """Where they come in with TLS, to the same routes and counted with the others."""
+    listener = _listener(names.TLS_LISTENER, _main_manager(settings), address=socket_address(at))
+    listener.filter_chains[0].transport_socket.CopyFrom(
+        TransportSocket(**transport_socket(settings))
+    )
+    return listener
+
+
+def _main_manager(settings: GatewaySettings) -> Message:
+    return HttpConnectionManager(
         stat_prefix=names.MAIN_LISTENER,
         rds={
             "route_config_name": names.ROUTES,
@@ -89,7 +105,6 @@ def main_listener(settings: GatewaySettings) -> Message:
             ],
         ),
     )
-    return _listener(names.MAIN_LISTENER, manager, address=socket_address(settings.listen))
 
 
 def cold_listener(settings: GatewaySettings) -> Message:

@@ -87,6 +87,9 @@ WAY_HEADER = "x-beamlit-way"
 listeners."""
 
 MAIN_LISTENER = "main"
+TLS_LISTENER = "main_tls"
+"""The same as the main listener, with TLS."""
+
 COLD_LISTENER = "cold"
 """An internal listener: reachable from inside this Envoy only, never from a network."""
 

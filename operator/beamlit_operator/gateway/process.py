@@ -20,6 +20,7 @@ from pathlib import Path
 import aiohttp
 
 from beamlit_operator.gateway.bootstrap import bootstrap
+from beamlit_operator.gateway.encryption import SECRET_FILE, secret_document
 from beamlit_operator.gateway.metrics import GatewayMetrics
 from beamlit_operator.gateway.settings import GatewaySettings
 
@@ -56,9 +57,11 @@ def find_envoy() -> Path:
 
 
 def write_bootstrap(settings: GatewaySettings, directory: Path) -> Path:
-    """Writes the bootstrap document for this gateway."""
+    """Writes the bootstrap document for this gateway, and what names its certificate."""
     path = directory / "envoy.json"
     path.write_text(json.dumps(bootstrap(settings), indent=1))
+    if settings.tls_listen is not None:
+        (directory / SECRET_FILE).write_text(secret_document(settings))
     return path
 
 

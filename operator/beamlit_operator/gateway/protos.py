@@ -73,6 +73,8 @@ Rbac = _type("envoy.extensions.filters.http.rbac.v3.rbac_pb2", "RBAC")
 Expression = _type("google.api.expr.v1alpha1.syntax_pb2", "Expr")
 Maglev = _type("envoy.extensions.load_balancing_policies.maglev.v3.maglev_pb2", "Maglev")
 Lua = _type("envoy.extensions.filters.http.lua.v3.lua_pb2", "Lua")
+TransportSocket = _type("envoy.config.core.v3.base_pb2", "TransportSocket")
+DownstreamTls = _type("envoy.extensions.transport_sockets.tls.v3.tls_pb2", "DownstreamTlsContext")
 JwtAuthentication = _type(
     "envoy.extensions.filters.http.jwt_authn.v3.config_pb2", "JwtAuthentication"
 )

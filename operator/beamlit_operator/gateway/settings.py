@@ -151,6 +151,16 @@ class GatewaySettings:
     trace_sampling: float = 100.0
     """Of requests without a ``traceparent``, the percentage whose spans are sent."""
 
+    tls_listen: Address | None = None
+    """Where callers come in with TLS, beside `listen`; nowhere if unset."""
+
+    tls_certificate: str = ""
+    """Envoy's path to the certificate chain (PEM). Its folder is watched: a new one counts at
+    once."""
+
+    tls_key: str = ""
+    """Envoy's path to the key, in the same folder."""
+
     authentication: bool = False
     """Whether callers need a token and a right (docs/authentication.md). Off: for one person's
     machine, or where something in front of the gateway does it."""
@@ -178,7 +188,8 @@ class GatewaySettings:
     """Envoy's worker threads; 0 is one for each processor."""
 
     runtime_dir: Path | None = None
-    """Where Envoy's bootstrap file is written; a fresh directory if unset."""
+    """Where the files that Envoy reads are written; a fresh directory if unset. With TLS it has to
+    be the same for the agent and for Envoy."""
 
     @property
     def stream_idle_timeout(self) -> float:

@@ -14,7 +14,7 @@ from beamlit_operator.gateway import names
 from beamlit_operator.gateway.catalog import Catalog, Deployment
 from beamlit_operator.gateway.clusters import Shape, shapes
 from beamlit_operator.gateway.gate import review_listener
-from beamlit_operator.gateway.listeners import cold_listener, main_listener
+from beamlit_operator.gateway.listeners import cold_listener, main_listener, tls_listener
 from beamlit_operator.gateway.names import DeploymentKey, RevisionKey
 from beamlit_operator.gateway.resources import Delta, Resource, ResourceType
 from beamlit_operator.gateway.routes import refusal_of
@@ -73,6 +73,8 @@ def _listeners(settings: GatewaySettings) -> dict[str, Resource]:
         names.MAIN_LISTENER: main_listener(settings),
         names.COLD_LISTENER: cold_listener(settings),
     }
+    if settings.tls_listen is not None:
+        found[names.TLS_LISTENER] = tls_listener(settings, settings.tls_listen)
     if settings.authentication:
         found[names.REVIEW_LISTENER] = review_listener(settings)
     return {name: Resource.of(listener) for name, listener in found.items()}

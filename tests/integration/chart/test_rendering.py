@@ -77,6 +77,7 @@ EVERYTHING: Values = {
                 }
             ],
         },
+        "tls": {"enabled": True, "secretName": "gateway-tls"},
         "authenticatedElsewhere": True,
         "maxHeld": 1_000_000,
         "drainTime": 90.5,
@@ -418,6 +419,7 @@ async def test_values_go_together(installer: Installer, seed: int) -> None:
 UNGUARDED: Values = {"authentication": {"enabled": False}}
 
 WRONG: list[tuple[Values, str]] = [
+    ({"gateway": {"tls": {"enabled": True}}}, "gateway.tls.enabled and gateway.tls.secretName"),
     ({"gatway": {}}, "gatway"),
     ({"gateway": {"replica": 2}}, "replica"),
     ({"gateway": {"replicas": 0}}, "/gateway/replicas"),
