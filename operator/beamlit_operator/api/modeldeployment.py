@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 
@@ -245,6 +245,11 @@ class ModelDeploymentStatus(Part):
     """The rollout that is under way, or that ended badly and is not tried again."""
     history: tuple[HistoryEntry, ...] = Field(default=(), max_length=MAX_HISTORY)
     """What served, newest first."""
+    used_orders: tuple[Annotated[str, Field(max_length=256)], ...] = Field(
+        default=(), max_length=16
+    )
+    """Orders of annotations that do not count: they were for a rollout that is over, or came before
+    the step they name. Remove the annotation and set it again to give the order."""
     effective_policy: EffectivePolicyStatus | None = None
     """What the deployment is held to, and why."""
     progress: StartProgress | None = None

@@ -33,6 +33,12 @@ class Reason(StrEnum):
     # On the way.
     STARTING = "Starting", "Replicas are starting and none is ready yet."
     ROLLING_OUT = "RollingOut", "A new revision is starting; the old one serves until it is ready."
+    ROLLOUT_PAUSED = (
+        "RolloutPaused",
+        "A canary waits for a person at one of its steps; both revisions serve.",
+    )
+    ROLLOUT_STEP = "RolloutStep", "An event: a canary has the weight of one of its steps."
+    ROLLOUT_COMPLETED = "RolloutCompleted", "An event: a new revision gets all requests."
     RESOLVING = "Resolving", "The origin is being looked up."
 
     # What a person, or a missing object, must mend.
@@ -59,6 +65,22 @@ class Reason(StrEnum):
         "PlacementOutdated",
         "Policies were tightened and the workload cannot be made anew for them yet; the message "
         "says why. Nothing starts until it is.",
+    )
+    ROLLOUT_ABORTED = (
+        "RolloutAborted",
+        "A rollout was aborted by an order; the stable revision serves everything.",
+    )
+    ANALYSIS_FAILED = (
+        "AnalysisFailed",
+        "The analysis of a step was bad: all went back to the stable revision, or waits.",
+    )
+    TRIAL_START_FAILED = (
+        "TrialStartFailed",
+        "The new revision could not be started while the deployment slept; the old one stays.",
+    )
+    ORDER_IGNORED = (
+        "OrderIgnored",
+        "An event: an annotation gives an order for a step that has not come.",
     )
     START_FAILED = "StartFailed", "A replica could not start; the message has the pod's reason."
     POLICIES_UNRESOLVED = "PoliciesUnresolved", "A Policy that the Environment names is missing."

@@ -25,6 +25,17 @@ REMEDIES: Mapping[Reason, str] = MappingProxyType(
         "does not move.",
         Reason.ROLLING_OUT: "Wait. If `Stalled` is True too, the new revision cannot start: its "
         "message says why. Mend the spec, or put the old one back.",
+        Reason.ROLLOUT_PAUSED: "Approve or abort it: `beamlit rollout promote` or `abort`. The "
+        "message has the annotations that do the same.",
+        Reason.ROLLOUT_STEP: NOTHING,
+        Reason.ROLLOUT_COMPLETED: NOTHING,
+        Reason.ROLLOUT_ABORTED: "Change the spec, or put the former one back "
+        "(`beamlit rollout undo`): it still asks for the revision that was aborted.",
+        Reason.ANALYSIS_FAILED: "The message has the numbers. Change the spec or put the former "
+        "one back; where `onFailure: Pause` holds it, promote or abort.",
+        Reason.TRIAL_START_FAILED: "The message has the pod's words. Correct the spec, or put the "
+        "former one back.",
+        Reason.ORDER_IGNORED: "Remove the annotation; set it when the step has come.",
         Reason.RESOLVING: "Wait. If it lasts for minutes, read the operator's log.",
         Reason.INVALID_SPEC: "Correct the field that the message names.",
         Reason.UNSUPPORTED_FIELD: "Remove the field, or upgrade operator and definitions.",

@@ -14,6 +14,9 @@ DEFAULT_SURGE = "100%"
 DEFAULT_RETENTION = "30s"
 DEFAULT_MINIMUM_REQUESTS = 20
 
+MAX_STEPS = 32
+"""Steps of a canary."""
+
 MAX_HISTORY = 10
 """Entries of ``status.history``."""
 
@@ -22,8 +25,9 @@ HEADER_NAME = r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$"
 
 Role = Literal["stable", "canary", "retiring"]
 RolloutPhase = Literal[
-    "Proving", "Progressing", "Analyzing", "Paused", "Aborted", "RolledBack", "Failed"
+    "Proving", "Progressing", "Waiting", "Analyzing", "Paused", "Aborted", "RolledBack", "Failed"
 ]
+Judged = Literal["Good", "Bad", "Undecided"]
 Outcome = Literal["Serving", "Superseded", "Aborted", "RolledBack", "Failed"]
 
 _SURGE = r"^[0-9]{1,6}%?$"
@@ -141,7 +145,7 @@ class Rollout(Part):
 
     strategy: Literal["BlueGreen", "Canary"] = "BlueGreen"
     """`BlueGreen` moves all traffic once the new revision is ready; `Canary` in steps."""
-    steps: tuple[RolloutStep, ...] = Field(default=(), max_length=32)
+    steps: tuple[RolloutStep, ...] = Field(default=(), max_length=MAX_STEPS)
     """The steps of a canary; after the last one the new revision gets everything."""
     surge: Surge = DEFAULT_SURGE
     """Replicas that may run beyond those that the load needs while two revisions run: a number, or
@@ -153,8 +157,9 @@ class Rollout(Part):
     trial_start: bool = True
     """Whether the new revision of a deployment that sleeps is started once before it takes over."""
     start_deadline: Duration | None = None
-    """How long a new revision may take until it is ready; 10m when unset. After it a trial start is
-    given up, and any other one is reported as stalled."""
+    """How long a new revision may take until it is ready. After it a trial start is given up, and
+    any other one is reported as stalled. When unset: an hour more than its runtime may take, or
+    five minutes once its start fails."""
     sticky: Sticky | None = None
     """Keeps a caller with the revision it got; any request may go to either when unset."""
     analysis: RolloutAnalysis | None = None
@@ -164,6 +169,8 @@ class Rollout(Part):
 class AnalysisStatus(Part):
     """What the analysis of a step has seen. Written at most every ten seconds."""
 
+    verdict: Judged = "Undecided"
+    """`Good`, `Bad` or `Undecided`."""
     requests: int = Field(default=0, ge=0)
     """Requests that the new revision answered in this step."""
     error_percent: float | None = None
@@ -174,25 +181,30 @@ class AnalysisStatus(Part):
     """That of the stable revision in the same time."""
     message: str = Field(default="", max_length=1024)
     """What it comes to, for people."""
+    updated_at: datetime | None = None
+    """When these numbers were taken."""
 
 
 class RolloutStatus(Part):
     """A rollout that is under way, or one that ended badly and is not tried again."""
 
     phase: RolloutPhase
-    """`Proving` (a trial start), `Progressing`, `Analyzing`, `Paused` (a person has to act),
-    `Aborted`, `RolledBack` (by its analysis) or `Failed` (its trial start)."""
+    """`Proving` (a trial start), `Progressing` (to the weight of the step), `Waiting` (the step
+    lasts), `Analyzing`, `Paused` (a person has to act), `Aborted`, `RolledBack` (by its analysis)
+    or `Failed` (its trial start)."""
     stable: str = Field(max_length=63)
     """The revision that serves what the new one does not."""
     canary: str = Field(max_length=63)
     """The new revision."""
     step: int | None = Field(default=None, ge=1, le=32)
-    """The step of a canary, from 1."""
+    """The step of a canary, from 1; unset once the last one is left."""
     steps: int | None = Field(default=None, ge=1, le=32)
     """How many steps there are."""
     weight: int = Field(default=0, ge=0, le=100)
     """Percent of the requests that the new revision should have now; what it has stands in
     `status.revisions`, and is less while too few of its replicas are ready."""
+    replicas: int = Field(default=0, ge=0)
+    """Replicas that the load needs, of both revisions together."""
     started_at: datetime
     """When the rollout began."""
     since: datetime
@@ -201,11 +213,10 @@ class RolloutStatus(Part):
     """What goes on and, when it waits for a person, what to do."""
     analysis: AnalysisStatus | None = None
     """What the analysis of the step has seen."""
-    ignored_orders: tuple[Annotated[str, Field(max_length=128)], ...] = Field(
-        default=(), max_length=8
+    ignored_orders: tuple[Annotated[str, Field(max_length=256)], ...] = Field(
+        default=(), max_length=16
     )
-    """Annotations that do not count: they were there before the rollout or the step they name.
-    Remove one and set it again to give the order."""
+    """Those of `status.usedOrders` that are for the new revision."""
 
 
 class ReleasedFrom(Part):

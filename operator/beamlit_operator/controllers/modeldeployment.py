@@ -12,31 +12,35 @@
 6. else its revision's objects are applied, traffic moves (`rollout`), and the state of the pods is
    told:
 
-| serving revision        | the current one is another | Ready | reason                          |
+| what gets the requests  | a rollout                  | Ready | reason                          |
 |-------------------------|----------------------------|-------|---------------------------------|
-| has ready replicas      | no                         | True  | Serving                         |
-| ready, or wants none    | yes, starting              | True  | RollingOut, Reconciling         |
-| ready, or wants none    | yes, cannot start          | True  | RollingOut, Stalled             |
+| has ready replicas      | none                       | True  | Serving                         |
+| ready, or wants none    | under way                  | True  | RollingOut, Reconciling         |
+| ready, or wants none    | waits for approval         | True  | RolloutPaused, Reconciling      |
+| ready, or wants none    | cannot go on               | True  | RollingOut, Stalled             |
+| ready, or wants none    | was given up               | True  | RolloutAborted, AnalysisFailed, |
+|                         |                            |       | TrialStartFailed; Stalled       |
+| cannot start again      | was given up               | False | PlacementOutdated               |
 | no node fits            |                            | False | NoPlacement                     |
-| wants none              | no                         | True  | Idle                            |
+| wants none              | none                       | True  | Idle                            |
 | wants some, cannot start|                            | False | StartFailed                     |
 | wants some, starting    |                            | False | Starting                        |
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from beamlit_operator.api import Reason, labels
-from beamlit_operator.api.modeldeployment import ServerlessConfig
-from beamlit_operator.controllers import bounds, checks, report, resourcescaling
-from beamlit_operator.controllers.diagnosis import why_not_started, why_refused
+from beamlit_operator.controllers import bounds, checks, report, resourcescaling, rolling
+from beamlit_operator.controllers.diagnosis import why_refused
 from beamlit_operator.controllers.objects import Held
 from beamlit_operator.controllers.originbook import Question
 from beamlit_operator.controllers.plan import Deletion, Plan, Scale
 from beamlit_operator.controllers.progress import Progress
+from beamlit_operator.controllers.rolling import Telling, pods_of
 from beamlit_operator.controllers.snapshot import Snapshot
 from beamlit_operator.controllers.verdict import State, Verdict
 from beamlit_operator.kube import Json, resource_of
@@ -44,7 +48,7 @@ from beamlit_operator.origins import S3Ref
 from beamlit_operator.origins.pickles import allowed_paths
 from beamlit_operator.policy import EffectivePolicy, effective_policy
 from beamlit_operator.policy.placement import why_no_node
-from beamlit_operator.rollout import RevisionState, RolloutPlan, Scaling
+from beamlit_operator.rollout import GIVEN_UP, RolloutPlan
 from beamlit_operator.rollout import decide as decide_rollout
 from beamlit_operator.workloads.files import ModelFiles, hub_credentials, s3_credentials
 from beamlit_operator.workloads.native import Refusal, Workload, endpoint_service, workload
@@ -58,7 +62,7 @@ class _Outcome:
 
     verdict: Verdict
     phase: str
-    serving: str | None
+    telling: Telling = field(default_factory=Telling)
     plan: Plan = field(default_factory=Plan)
     expected: report.Revision | None = None
     progress: Progress | None = None
@@ -85,25 +89,25 @@ def decide(snapshot: Snapshot, now: datetime) -> Plan:
     plan = resourcescaling.planned(
         snapshot,
         _within_bounds(snapshot, outcome.plan, evictions),
-        serving=outcome.serving,
+        serving=outcome.telling.weights,
         reason=outcome.verdict.reason,
     )
     if outcome.verdict.reason == Reason.RESOLVING and report.is_settled(snapshot):
         # A fresh operator has not looked at the origin yet. What is written holds until it has.
         return plan
-    blocked = resourcescaling.blocked(snapshot, serving=outcome.serving, now=now)
+    blocked = resourcescaling.blocked(snapshot, serving=outcome.telling.serving, now=now)
     status, events = report.status(
         snapshot,
         policy,
         verdict=outcome.verdict,
         phase=outcome.phase,
-        serving=outcome.serving,
+        telling=outcome.telling,
         now=now,
         expected=outcome.expected,
         progress=outcome.progress,
         scaling_blocked=blocked
         if isinstance(blocked, tuple)
-        else _kept_from_more(snapshot, outcome.serving),
+        else _kept_from_more(snapshot, outcome.telling.serving),
     )
     look_again = blocked if isinstance(blocked, float) else None
     waits = [w for w in (plan.requeue_after, snapshot.tell_again, look_again) if w is not None]
@@ -141,14 +145,16 @@ def _outcome(snapshot: Snapshot, policy: EffectivePolicy, now: datetime) -> _Out
     if duplicate is not None:
         because = "another deployment serves the endpoint"
         gone = tuple(_deletion(child, because) for child in snapshot.children)
-        return _Outcome(duplicate, "Failed", None, Plan(delete=gone))
+        return _Outcome(duplicate, "Failed", plan=Plan(delete=gone))
     if not snapshot.deployment.spec.enabled:
         verdict = Verdict(
             State.GOOD,
             Reason.DEACTIVATED,
             "spec.enabled is false: nothing runs and nothing answers",
         )
-        return _Outcome(verdict, "Deactivated", None, Plan(scale=_all_to_zero(snapshot)))
+        # Who serves what is kept: once it is enabled again it goes on from here.
+        telling = rolling.kept(snapshot.deployment, sleeping=True)
+        return _Outcome(verdict, "Deactivated", telling, Plan(scale=_all_to_zero(snapshot)))
     problem = checks.first_problem(checks.Case(snapshot, policy))
     if problem is not None:
         return _held_back(snapshot, policy, problem)
@@ -162,18 +168,19 @@ def _outcome(snapshot: Snapshot, policy: EffectivePolicy, now: datetime) -> _Out
 def _held_back(snapshot: Snapshot, policy: EffectivePolicy, verdict: Verdict) -> _Outcome:
     """A check failed: what runs goes on; nothing starts unless policies clearly allow it."""
     revisions = report.revisions(snapshot)
-    serving = next((r.name for r in revisions if r.traffic > 0), None)
+    telling = rolling.kept(snapshot.deployment)
+    serving = telling.serving
     outdated = _outdated(snapshot, policy, serving, verdict)
     if outdated is not None:
         plan = Plan(scale=_nothing_new(snapshot, policy), requeue_after=_again(snapshot))
         if verdict.reason == Reason.RESOLVING:
             # A fresh operator looks at the origin: callers are held for that moment, not refused.
-            return _Outcome(verdict, "Pending", serving, plan)
-        return _Outcome(outdated, "Failed", serving, plan)
+            return _Outcome(verdict, "Pending", telling, plan)
+        return _Outcome(outdated, "Failed", telling, plan)
     passing = verdict.reason == Reason.ORIGIN_NOT_READY and verdict.state is State.WAITING
     if passing and serving is not None:
         # Only new replicas need the origin, and it may be back before one starts.
-        told = _told(snapshot, policy, serving, current=serving)
+        told = _told(snapshot, policy, telling)
         return replace(told, plan=Plan(requeue_after=_again(snapshot)))
     allowed = policy.resolved and verdict.reason != Reason.FLAVOR_NOT_ALLOWED
     scale = () if allowed else _nothing_new(snapshot, policy)
@@ -185,7 +192,7 @@ def _held_back(snapshot: Snapshot, policy: EffectivePolicy, verdict: Verdict) ->
         if verdict.state in (State.WAITING, State.ON_THE_WAY)
         else "Failed"
     )
-    return _Outcome(verdict, phase, serving, Plan(scale=scale, requeue_after=_again(snapshot)))
+    return _Outcome(verdict, phase, telling, Plan(scale=scale, requeue_after=_again(snapshot)))
 
 
 def _outdated(
@@ -209,19 +216,15 @@ def _outdated(
 def _placed(
     snapshot: Snapshot, policy: EffectivePolicy, built: Workload, *, now: datetime
 ) -> _Outcome:
-    config = snapshot.deployment.spec.serverless_config or ServerlessConfig()
     snapshot = replace(snapshot, pods=tuple(_up_to_date(snapshot.pods, built)))
-    rollout = decide_rollout(
-        [_state(snapshot, each, now) for each in report.revisions(snapshot)],
-        built.revision,
-        now=now,
-        scaling=Scaling(config.min_num_replicas, config.max_num_replicas),
-    )
-    exists = any(each["metadata"]["name"] == built.revision for each in snapshot.workloads)
+    deployment, there = snapshot.deployment, report.revisions(snapshot)
+    rollout = decide_rollout(rolling.situation(snapshot, policy, built, revisions=there, now=now))
+    replicas = {each.name: each.replicas for each in there}
+    wanted = rolling.scales(rollout, deployment, replicas)
     scale = [
-        Scale(name, replicas, "minNumReplicas, or a new revision that has to be ready first")
-        for name, replicas in rollout.scale.items()
-        if exists or name != built.revision
+        Scale(name, count, "a rollout, or minNumReplicas")
+        for name, count in wanted.items()
+        if name in replicas
     ]
     gone = [
         _deletion(child, "another revision serves")
@@ -231,42 +234,26 @@ def _placed(
     waits = [_again(snapshot)]
     if rollout.requeue_after is not None:
         waits.append(rollout.requeue_after.total_seconds())
-    first = rollout.scale.get(built.revision, config.min_num_replicas)
+    # One that was given up is not made again.
+    made = rollout.rollout is None or rollout.rollout.phase not in GIVEN_UP
+    revision = (built.service, with_version(built.deployment, built.version)) if made else ()
+    first = wanted.get(built.revision, 0)
     plan = Plan(
-        apply=(
-            endpoint_service(snapshot.deployment, snapshot.settings),
-            built.service,
-            with_version(built.deployment, built.version),
-        ),
+        apply=(endpoint_service(deployment, snapshot.settings), *revision),
         first_replicas={built.revision: first},
         scale=tuple(scale),
         delete=tuple(gone),
         requeue_after=min((w for w in waits if w is not None), default=None),
     )
-    told = _told(snapshot, policy, rollout.serving, current=built.revision, rollout=rollout)
+    versions = {each.name: each.version for each in there} | {built.revision: built.version}
+    telling = rolling.telling(
+        rollout, deployment, desired=built.revision, versions=versions, now=now
+    )
+    told = _told(snapshot, policy, telling, current=built.revision, rollout=rollout)
     expected = report.Revision(
         built.revision, built.version, first, 0, app_protocol=built.app_protocol
     )
-    return replace(told, plan=plan, expected=expected)
-
-
-def _state(snapshot: Snapshot, revision: report.Revision, now: datetime) -> RevisionState:
-    unused = snapshot.unused_for.get(revision.name)
-    # One that never got ready has nothing to drain.
-    drains = unused is not None and revision.ready > 0
-    return RevisionState(
-        name=revision.name,
-        replicas=revision.replicas,
-        ready=revision.ready,
-        traffic=revision.traffic,
-        retired_at=now - timedelta(seconds=unused) if drains and unused is not None else None,
-        failure=None if revision.ready else _failure(snapshot, revision.name),
-    )
-
-
-def _failure(snapshot: Snapshot, revision: str) -> str | None:
-    """Why no pod of a revision starts."""
-    return why_not_started(_pods_of(snapshot, revision)) or why_refused(_live(snapshot, revision))
+    return replace(told, plan=plan, expected=expected if made else None)
 
 
 def _live(snapshot: Snapshot, revision: str) -> Json | None:
@@ -285,37 +272,84 @@ def _kept_from_more(snapshot: Snapshot, serving: str | None) -> tuple[Reason, st
 def _told(
     snapshot: Snapshot,
     policy: EffectivePolicy,
-    serving: str,
+    telling: Telling,
     *,
-    current: str,
+    current: str | None = None,
     rollout: RolloutPlan | None = None,
 ) -> _Outcome:
-    """What the pods of the serving and of the current revision say."""
+    """What the pods of the revisions that get the requests, and of the current one, say."""
     by_name = {r.name: r for r in report.revisions(snapshot)}
-    server = by_name.get(serving)
-    failure = _failure(snapshot, current)
-    active = server is not None and server.ready > 0
-    if rollout is not None and rollout.progressing:
-        state = State.HELD_UP if rollout.stalled else State.CHANGING
-        progress = snapshot.progress.get(current)
-        so_far = f": {progress.message}" if progress is not None and not rollout.stalled else ""
-        verdict = Verdict(state, Reason.ROLLING_OUT, rollout.message + so_far)
-        return _Outcome(verdict, "Active" if active else "Idle", serving, progress=progress)
+    servers = [by_name[name] for name in telling.weights if name in by_name]
+    serving = telling.serving or current or ""
+    active = any(each.ready > 0 for each in servers)
+    wanted = sum(each.replicas for each in servers)
+    if not servers and rollout is not None:
+        wanted = rollout.scale.get(serving, 0)
+    if rollout is not None and rollout.rollout is not None and (active or not wanted):
+        if not active and (outdated := _cannot_start(snapshot, policy, telling)) is not None:
+            return _Outcome(outdated, "Failed", telling)
+        verdict, progress = _rolling_out(rollout, snapshot)
+        return _Outcome(verdict, "Active" if active else "Idle", telling, progress=progress)
     if active:
         verdict = Verdict(State.GOOD, Reason.SERVING, "the endpoint answers")
-        return _Outcome(verdict, "Active", serving)
+        return _Outcome(verdict, "Active", telling)
     unplaced = _no_placement(snapshot, policy)
     if unplaced is not None:
-        return _Outcome(Verdict(State.WAITING, Reason.NO_PLACEMENT, unplaced), "Failed", serving)
-    wanted = server.replicas if server is not None else _first_replicas(snapshot)
+        return _Outcome(Verdict(State.WAITING, Reason.NO_PLACEMENT, unplaced), "Failed", telling)
     if wanted == 0:
         message = "no replica runs; the first request starts one"
-        return _Outcome(Verdict(State.GOOD, Reason.IDLE, message), "Idle", serving)
+        return _Outcome(Verdict(State.GOOD, Reason.IDLE, message), "Idle", telling)
+    failure = rolling.failure_of(snapshot, serving)
     if failure is not None:
-        return _Outcome(Verdict(State.STALLED, Reason.START_FAILED, failure), "Failed", serving)
+        return _Outcome(Verdict(State.STALLED, Reason.START_FAILED, failure), "Failed", telling)
     progress = report.progress(snapshot, serving)
     verdict = Verdict(State.ON_THE_WAY, Reason.STARTING, progress.message)
-    return _Outcome(verdict, "Pending", serving, progress=progress)
+    return _Outcome(verdict, "Pending", telling, progress=progress)
+
+
+_ENDED: Mapping[str, Reason] = {
+    "Aborted": Reason.ROLLOUT_ABORTED,
+    "RolledBack": Reason.ANALYSIS_FAILED,
+    "Failed": Reason.TRIAL_START_FAILED,
+}
+
+
+def _rolling_out(plan: RolloutPlan, snapshot: Snapshot) -> tuple[Verdict, Progress | None]:
+    """The verdict while a rollout is under way, or was given up; and how far its start is."""
+    run = plan.rollout
+    assert run is not None
+    if run.phase in _ENDED:
+        return Verdict(State.HELD_UP, _ENDED[run.phase], plan.message), None
+    bad = run.analysis is not None and run.analysis.verdict == "Bad"
+    if plan.stalled:
+        reason = Reason.ANALYSIS_FAILED if bad else Reason.ROLLING_OUT
+        return Verdict(State.HELD_UP, reason, plan.message), None
+    if run.phase == "Paused":
+        return Verdict(State.CHANGING, Reason.ROLLOUT_PAUSED, plan.message), None
+    progress = snapshot.progress.get(run.canary)
+    starting = run.phase in ("Proving", "Progressing")
+    so_far = f": {progress.message}" if progress is not None and starting else ""
+    verdict = Verdict(State.CHANGING, Reason.ROLLING_OUT, plan.message + so_far)
+    return verdict, progress if starting else None
+
+
+def _cannot_start(snapshot: Snapshot, policy: EffectivePolicy, telling: Telling) -> Verdict | None:
+    """What to say when policies were tightened and what serves was made before, and the new
+    revision, which would be made for them, was given up."""
+    live = next((w for w in snapshot.workloads if w["metadata"]["name"] == telling.serving), None)
+    run = telling.rollout
+    if (
+        live is None
+        or run is None
+        or run.phase not in GIVEN_UP
+        or not bounds.outdated(live, policy, catalogue=snapshot.settings.catalogue)
+    ):
+        return None
+    message = (
+        f"policies were tightened, revision {run.stable} is not for them, and {run.canary} was "
+        f"given up: change the spec"
+    )
+    return Verdict(State.STALLED, Reason.PLACEMENT_OUTDATED, message)
 
 
 def _build(snapshot: Snapshot, policy: EffectivePolicy) -> Workload | Refusal:
@@ -370,11 +404,6 @@ def with_version(deployment: Json, version: str) -> Json:
     return {**deployment, "metadata": {**metadata, "annotations": annotations}}
 
 
-def _first_replicas(snapshot: Snapshot) -> int:
-    config = snapshot.deployment.spec.serverless_config
-    return config.min_num_replicas if config is not None else 0
-
-
 def _no_placement(snapshot: Snapshot, policy: EffectivePolicy) -> str | None:
     """Why no known node fits, if so."""
     requested = snapshot.deployment.spec.flavors
@@ -399,14 +428,6 @@ def _unplaced(pod: Json) -> bool:
     return any(c.get("type") == "PodScheduled" and c.get("status") == "False" for c in conditions)
 
 
-def _pods_of(snapshot: Snapshot, revision: str) -> list[Json]:
-    return [
-        pod
-        for pod in snapshot.pods
-        if (pod["metadata"].get("labels") or {}).get(labels.REVISION) == revision
-    ]
-
-
 def _all_to_zero(snapshot: Snapshot) -> tuple[Scale, ...]:
     return tuple(
         Scale(each["metadata"]["name"], 0, "spec.enabled is false")
@@ -429,9 +450,7 @@ def _nothing_new(snapshot: Snapshot, policy: EffectivePolicy) -> tuple[Scale, ..
     scales = []
     for each in snapshot.workloads:
         name = each["metadata"]["name"]
-        stay = [
-            p for p in _pods_of(snapshot, name) if _runs(p) and p["metadata"]["uid"] not in gone
-        ]
+        stay = [p for p in pods_of(snapshot, name) if _runs(p) and p["metadata"]["uid"] not in gone]
         if report.replicas(each) > len(stay):
             because = "policies do not clearly allow it, so nothing new starts"
             scales.append(Scale(name, len(stay), because))

@@ -9,21 +9,24 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
 from beamlit_operator.api import Reason
+from beamlit_operator.autoscaling import GatewayLoad
 from beamlit_operator.controllers.admission.picture import Picture
 from beamlit_operator.controllers.audit import Audit
 from beamlit_operator.controllers.cataloguing import Cataloguing
 from beamlit_operator.controllers.children import CHILD_RESOURCES, Children, Nodes
 from beamlit_operator.controllers.credentials import Integrations
 from beamlit_operator.controllers.definitions import Definitions
+from beamlit_operator.controllers.demand import Demand
 from beamlit_operator.controllers.drive import drive
 from beamlit_operator.controllers.events import Announcer
+from beamlit_operator.controllers.evidence import Witnesses
 from beamlit_operator.controllers.fence import Fence
 from beamlit_operator.controllers.health import Vitals, not_ready
 from beamlit_operator.controllers.indexes import Indexes
@@ -32,7 +35,9 @@ from beamlit_operator.controllers.leader import Elector
 from beamlit_operator.controllers.observe import Metrics, application
 from beamlit_operator.controllers.options import Options
 from beamlit_operator.controllers.originbook import OriginBook, Resolve
+from beamlit_operator.controllers.outcomes import Outcomes
 from beamlit_operator.controllers.plan import Announcement, Plan
+from beamlit_operator.controllers.promql import Queries
 from beamlit_operator.controllers.queue import WorkQueue
 from beamlit_operator.controllers.reconcile import Reconciler
 from beamlit_operator.controllers.refusals import GatewayRefusals
@@ -170,11 +175,16 @@ class Operator:
         self._telling: set[asyncio.Task[None]] = set()
         self.refusals = GatewayRefusals(
             asked=bool(options.gateway_load),
-            on_change=lambda place: self.queue.add(
-                Key(Kind.MODEL_DEPLOYMENT, Workspace(place.namespace), place.name)
-            ),
+            on_change=self._look_again,
             on_gateway=self._gateway_refused,
             written=self.indexes.refused,
+        )
+        self.demand = Demand(self._look_again)
+        self.outcomes = Outcomes()
+        self.queries = Queries(
+            options.prometheus_url,
+            token_file=options.prometheus_token_file,
+            ca_file=options.prometheus_ca_file,
         )
         self._reconciler = Reconciler(
             options=options,
@@ -189,13 +199,16 @@ class Operator:
             hurried=lambda: self.queue.hurried,
             on_decided=self._decided,
             refused=self.refusals.of,
+            demand=self.demand,
+            evidence=Witnesses(self.outcomes, self.queries).evidence,
         )
         self.scaling = Scaling(
             client,
             options=options,
             indexes=self.indexes,
             children=self.children,
-            on_reports=self.refusals.note,
+            demand=self.demand,
+            on_reports=self._reported,
         )
         self._listed = False
         self.definitions = Definitions(
@@ -285,6 +298,7 @@ class Operator:
         finally:
             await self.audit.close()
             await self.book.close()
+            await self.queries.close()
             await self._fence.settle(LAST_WRITES)
             await self._elector.release()
             if server is not None:
@@ -323,6 +337,13 @@ class Operator:
             self.queue.add_after(key, after)
         else:
             self.queue.add(key)
+
+    def _reported(self, reports: Mapping[str, GatewayLoad]) -> None:
+        self.refusals.note(reports)
+        self.outcomes.record(reports)
+
+    def _look_again(self, place: ObjectKey) -> None:
+        self.queue.add(Key(Kind.MODEL_DEPLOYMENT, Workspace(place.namespace), place.name))
 
     def _leads(self) -> bool:
         return not self.options.leader_election or self._elector.leading

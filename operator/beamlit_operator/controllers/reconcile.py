@@ -12,6 +12,7 @@ from beamlit_operator.api import Model, ModelDeployment, Reason, conditions
 from beamlit_operator.controllers import environment, model, modeldeployment, policy
 from beamlit_operator.controllers.children import Children, Nodes
 from beamlit_operator.controllers.credentials import Integrations, secret_for
+from beamlit_operator.controllers.demand import Demand
 from beamlit_operator.controllers.diagnosis import fetch_failed
 from beamlit_operator.controllers.indexes import Indexes
 from beamlit_operator.controllers.keys import Key, Kind
@@ -36,9 +37,13 @@ from beamlit_operator.kube import (
 )
 from beamlit_operator.origins import OriginError
 from beamlit_operator.policy import Catalogue, built_in
+from beamlit_operator.rollout import Evidence
 from beamlit_operator.workloads.native import Settings
 
 log = logging.getLogger(__name__)
+
+Gather = Callable[[ObjectKey, ModelDeployment], Evidence]
+"""What is known of the step of a deployment's rollout."""
 
 OnDecided = Callable[[ObjectKey, Json | None, Plan], None]
 """Takes a deployment's key, how it was (None: it is gone) and its plan."""
@@ -69,10 +74,15 @@ class Reconciler:
         hurried: Callable[[], bool] = lambda: False,
         on_decided: OnDecided = lambda *_: None,
         refused: Callable[[ObjectKey], str | None] = lambda _: "",
+        demand: Demand | None = None,
+        evidence: Gather = lambda _place, _deployment: Evidence(),
     ) -> None:
         """``hurried`` says whether other deployments with pods wait to be looked at; ``on_decided``
         hears of every deployment that was brought to its plan, or is gone; ``refused`` says what a
-        gateway does not take of a deployment."""
+        gateway does not take of a deployment; ``demand`` has what the autoscaler asks for while a
+        rollout shares the load, and ``evidence`` gathers what is known of its step."""
+        self._demand = demand or Demand(lambda _: None)
+        self._evidence = evidence
         self._refused = refused
         self._on_decided = on_decided
         self._options = options
@@ -122,9 +132,11 @@ class Reconciler:
             self._starts.forget(key)
             if key.kind is Kind.MODEL_DEPLOYMENT:
                 self._unused_since.pop(ObjectKey(key.workspace, key.name), None)
+                self._demand.forget(ObjectKey(key.workspace, key.name))
                 self._on_decided(ObjectKey(key.workspace, key.name), None, Plan())
                 await self._writer.end_orphans(key)
             return None
+        asked = self._demand.of(ObjectKey(key.workspace, key.name))
         plan = decided = self._decide(key)
         if self._hurried() and any(each.resource is PODS for each in plan.delete):
             # Others may have pods to remove too. What is told about this can wait: the end of its
@@ -141,6 +153,8 @@ class Reconciler:
             await self._tell_refusal(key, refusal)
             raise RetryError(str(refusal)) from refusal
         self._start_draining(key)
+        if key.kind is Kind.MODEL_DEPLOYMENT and plan.status is not None:
+            self._demand.taken(ObjectKey(key.workspace, key.name), asked)
         if key.kind is Kind.MODEL_DEPLOYMENT:
             self._on_decided(ObjectKey(key.workspace, key.name), found.raw, decided)
         if key.kind is Kind.MODEL_DEPLOYMENT and self._waits_for_nodes(key):
@@ -278,6 +292,8 @@ class Reconciler:
             ),
             pods=pods,
             refused=self._refused(place),
+            demand=self._demand.of(place),
+            evidence=self._evidence(place, deployment),
             unused_for=self._unused_for(deployment, {w["metadata"]["name"] for w in workloads}),
             node_kinds=tuple(self._nodes.kinds()),
             node_labels=self._whereabouts.of(nodes - {""}),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from beamlit_operator.api import Reason, conditions, labels
@@ -13,6 +13,7 @@ from beamlit_operator.api.runtime import H2C, AppProtocol
 from beamlit_operator.controllers.objects import Held
 from beamlit_operator.controllers.plan import Announcement, Plan
 from beamlit_operator.controllers.progress import GENERIC, ORDER, Fetched, Progress
+from beamlit_operator.controllers.rolling import Telling
 from beamlit_operator.controllers.snapshot import Snapshot
 from beamlit_operator.controllers.verdict import State, Verdict, changed, conditions_of
 from beamlit_operator.kube import Json
@@ -89,7 +90,7 @@ def status(
     *,
     verdict: Verdict,
     phase: str,
-    serving: str | None,
+    telling: Telling,
     now: datetime,
     expected: Revision | None = None,
     progress: Progress | None = None,
@@ -102,7 +103,7 @@ def status(
         policy: what the deployment is held to.
         verdict: the state and its reason.
         phase: the phase in one word.
-        serving: the revision that gets the requests; None for none.
+        telling: what there is to say of the revisions, of a rollout and of those before.
         now: the time of the decision.
         expected: the revision that the plan makes, in case it does not exist yet.
         progress: how far the start that is under way is; None if none is.
@@ -120,7 +121,7 @@ def status(
     if expected is not None and all(each.name != expected.name for each in there):
         # Told in the same write instead of in another one right after.
         there.insert(0, expected)
-    rows = [_row(each, serving) for each in there]
+    rows = [_row(each, telling) for each in there]
     body: Json = {
         "observedGeneration": generation,
         "conditions": conditions_of(
@@ -135,6 +136,12 @@ def status(
     }
     if rows:
         body["revisions"] = rows[:32]
+    if telling.rollout is not None:
+        body["rollout"] = telling.rollout.to_wire()
+    if telling.history:
+        body["history"] = [each.to_wire() for each in telling.history]
+    if telling.used:
+        body["usedOrders"] = list(telling.used)
     if progress is not None:
         body["progress"] = _progress(progress, old.progress, now)
     return body, (
@@ -142,6 +149,7 @@ def status(
         *_refused_now(old, refused),
         *_blocked_now(old, scaling_blocked),
         *_next_phase(progress, old.progress),
+        *_rollout_events(telling, old),
     )
 
 
@@ -183,6 +191,8 @@ def bare(deployment: Held[Any], verdict: Verdict, *, now: datetime) -> Plan:
     generation = deployment.metadata.generation
     old = _old_conditions(deployment.raw)
     body: Json = {
+        # Who serves what, and what was: nothing of it changed.
+        **(deployment.raw.get("status") or {}),
         "observedGeneration": generation,
         "conditions": conditions_of(verdict, old=old, generation=generation, now=now),
         "phase": "Failed",
@@ -200,16 +210,42 @@ def _old_conditions(raw: Json) -> tuple[conditions.Condition, ...]:
         return ()
 
 
-def _row(revision: Revision, serving: str | None) -> Json:
+def _row(revision: Revision, telling: Telling) -> Json:
+    role, retired = telling.roles.get(revision.name), telling.retired.get(revision.name)
     return {
         "name": revision.name,
         "version": revision.version,
         "replicas": revision.replicas,
         "readyReplicas": revision.ready,
-        "traffic": 100 if revision.name == serving else 0,
+        "traffic": telling.weights.get(revision.name, 0),
+        **({"role": role} if role else {}),
+        **({"retiredAt": _stamp(retired)} if retired else {}),
         # Gateways read it here: the Service is watched by nobody, and there may be no pod yet.
         **({"appProtocol": revision.app_protocol} if revision.app_protocol else {}),
     }
+
+
+def _stamp(at: datetime) -> str:
+    return f"{at.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
+
+
+def _rollout_events(telling: Telling, old: ModelDeploymentStatus) -> Iterable[Announcement]:
+    """An Event for each step of a rollout, for its end, and for orders that do not count."""
+    run, before = telling.rollout, old.rollout
+    here = (run.canary, run.step, run.phase) if run is not None else None
+    there = (before.canary, before.step, before.phase) if before is not None else None
+    if run is not None and here != there and run.phase in ("Waiting", "Analyzing", "Paused"):
+        yield Announcement("Normal", Reason.ROLLOUT_STEP, f"{run.canary}: {run.message}")
+    for ending in telling.endings:
+        if ending.outcome == "Serving":
+            message = f"revision {ending.revision} gets all requests"
+            yield Announcement("Normal", Reason.ROLLOUT_COMPLETED, message)
+    for order in telling.ignored:
+        message = (
+            f"the order {order} came before its step: it does not count; remove the annotation, "
+            f"and set it again then"
+        )
+        yield Announcement("Warning", Reason.ORDER_IGNORED, message)
 
 
 def _overridden(policy: EffectivePolicy) -> tuple[str, str] | None:

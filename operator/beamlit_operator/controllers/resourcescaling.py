@@ -1,14 +1,14 @@
 """The part of a plan that is about HorizontalPodAutoscalers, and what they say.
 
-Pure. The revision that gets the requests has one while the deployment scales by cpu or memory:
+Pure. Each revision that gets requests has one while the deployment scales by cpu or memory:
 
 | the deployment                                    | its HorizontalPodAutoscalers             |
 |---------------------------------------------------|------------------------------------------|
 | scales by requests                                | none                                     |
 | must not start anything now (:data:`NOT_SCALED`), | none: it would start replicas            |
 | or is not enabled                                 |                                          |
-| scales by cpu or memory                           | that of the serving revision, as it      |
-|                                                   | should be; others are deleted            |
+| scales by cpu or memory                           | those of the revisions with weight, as   |
+|                                                   | they should be; others are deleted       |
 
 What it says of itself becomes the condition `ScalingBlocked`, present only while True:
 
@@ -27,6 +27,7 @@ What it says of itself becomes the condition `ScalingBlocked`, present only whil
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime
 
@@ -57,29 +58,32 @@ PATIENCE = 120.0
 seconds, and leaves out pods that just started."""
 
 
-def planned(snapshot: Snapshot, plan: Plan, *, serving: str | None, reason: str) -> Plan:
+def planned(snapshot: Snapshot, plan: Plan, *, serving: Iterable[str], reason: str) -> Plan:
     """The plan, with what is to be done about HorizontalPodAutoscalers.
 
     Args:
         snapshot: what the decision looked at.
         plan: what it came to.
-        serving: the revision that gets the requests.
+        serving: the revisions that get requests.
         reason: of the condition `Ready`.
     """
-    wanted = None
-    workload = _workload(snapshot, plan, serving)
-    if workload is not None and _scales(snapshot) and reason not in NOT_SCALED:
-        wanted = horizontal_pod_autoscaler(snapshot.deployment, workload)
+    wanted: list[Json] = []
+    if _scales(snapshot) and reason not in NOT_SCALED:
+        workloads = (_workload(snapshot, plan, each) for each in sorted(serving))
+        wanted = [
+            horizontal_pod_autoscaler(snapshot.deployment, workload)
+            for workload in workloads
+            if workload is not None
+        ]
+    names = {each["metadata"]["name"] for each in wanted}
     leaving = {each.uid for each in plan.delete}
     because = "no HorizontalPodAutoscaler scales this revision any more"
     gone = tuple(
         Deletion(HORIZONTAL_POD_AUTOSCALERS, metadata["name"], metadata.get("uid", ""), because)
         for metadata in (each["metadata"] for each in _autoscalers(snapshot))
-        if metadata.get("uid") not in leaving
-        and (wanted is None or metadata["name"] != wanted["metadata"]["name"])
+        if metadata.get("uid") not in leaving and metadata["name"] not in names
     )
-    applied = plan.apply if wanted is None else (*plan.apply, wanted)
-    return replace(plan, apply=applied, delete=(*plan.delete, *gone))
+    return replace(plan, apply=(*plan.apply, *wanted), delete=(*plan.delete, *gone))
 
 
 def blocked(
@@ -128,8 +132,8 @@ def _scales(snapshot: Snapshot) -> bool:
     )
 
 
-def _workload(snapshot: Snapshot, plan: Plan, serving: str | None) -> Json | None:
-    """The serving revision's Deployment, as it will be."""
+def _workload(snapshot: Snapshot, plan: Plan, serving: str) -> Json | None:
+    """A revision's Deployment, as it will be."""
     for each in (*plan.apply, *snapshot.workloads):
         if each["kind"] == "Deployment" and each["metadata"]["name"] == serving:
             return each

@@ -9,6 +9,8 @@ from dataclasses import replace
 import aiohttp
 
 from beamlit_operator.api import conditions, labels
+from beamlit_operator.api.modeldeployment import ModelDeployment
+from beamlit_operator.api.rollout import RolloutStatus
 from beamlit_operator.autoscaling import (
     Autoscaler,
     GatewayLoad,
@@ -18,10 +20,12 @@ from beamlit_operator.autoscaling import (
 )
 from beamlit_operator.autoscaling.kpa import ScalingConfig
 from beamlit_operator.controllers.children import Children
+from beamlit_operator.controllers.demand import Demand
 from beamlit_operator.controllers.diagnosis import why_not_started
 from beamlit_operator.controllers.indexes import Indexes
 from beamlit_operator.controllers.options import Options
 from beamlit_operator.controllers.resourcescaling import NOT_SCALED
+from beamlit_operator.controllers.rolling import under_way
 from beamlit_operator.kube import DEPLOYMENTS, PODS, Json, KubeClient, ObjectKey, Resource
 
 
@@ -35,10 +39,12 @@ class Scaling:
         options: Options,
         indexes: Indexes,
         children: dict[Resource, Children],
+        demand: Demand,
         on_reports: Callable[[Mapping[str, GatewayLoad]], None] = lambda _: None,
     ) -> None:
         """``on_reports`` gets what the gateways said, by address, whenever they were asked."""
         self._on_reports = on_reports
+        self._demand = demand
         self._client = client
         self._urls = options.gateway_load
         self._grace_seconds = options.scale_to_zero_grace
@@ -66,7 +72,8 @@ class Scaling:
             await loop.run()
 
     def targets(self) -> Iterator[Target]:
-        """The revisions that get traffic, of the deployments that are enabled."""
+        """What is scaled: of each deployment that is enabled the revision with the traffic; or,
+        while a rollout shares it, the deployment as a whole, under the name of the stable one."""
         for held in self._indexes.deployments.values():
             deployment = held.parsed
             if deployment is None or held.deleting or not deployment.spec.enabled:
@@ -79,6 +86,9 @@ class Scaling:
             scaling = scaling_config(
                 spec.serverless_config, max_concurrency=limit, grace_seconds=self._grace_seconds
             )
+            if (run := under_way(deployment)) is not None:
+                yield from self._shared(held.key, deployment, run, scaling)
+                continue
             for revision in deployment.status.revisions:
                 live = self._workloads.get(ObjectKey(held.key.namespace, revision.name))
                 if live is None or not revision.traffic:
@@ -96,6 +106,36 @@ class Scaling:
                     traffic=revision.traffic / 100,
                 )
 
+    def _shared(
+        self,
+        place: ObjectKey,
+        deployment: ModelDeployment,
+        run: RolloutStatus,
+        scaling: ScalingConfig,
+    ) -> Iterator[Target]:
+        """A deployment of which two revisions share the load."""
+        told = {each.name: each.traffic for each in deployment.status.revisions}
+        there = [
+            live
+            for name in (run.stable, run.canary)
+            if told.get(name)
+            and (live := self._workloads.get(ObjectKey(place.namespace, name))) is not None
+        ]
+        if not there:
+            return
+        replicas = run.replicas or max(_number(live, "spec", "replicas", 1) for live in there)
+        ready = sum(_number(live, "status", "readyReplicas", 0) for live in there)
+        if replicas > 0 and ready == 0:
+            scaling = self._starting(place, there[0], scaling)
+        yield Target(
+            workspace=place.namespace,
+            name=place.name,
+            revision=run.stable,
+            scaling=scaling,
+            replicas=replicas,
+            ready_replicas=ready,
+        )
+
     def _starting(self, place: ObjectKey, live: Json, scaling: ScalingConfig) -> ScalingConfig:
         """How it scales while none of its replicas serves yet: with the time its start may take."""
         revision = live["metadata"]["name"]
@@ -107,11 +147,16 @@ class Scaling:
         return replace(scaling, start_deadline_seconds=start_deadline(live, pods, scaling=scaling))
 
     async def scale(self, target: Target, replicas: int) -> None:
-        """Sets a revision's replicas.
+        """Sets a revision's replicas; while a rollout shares the load, has them split.
 
         Raises:
             ApiError: as the client does.
         """
+        place = ObjectKey(target.workspace, target.name)
+        held = self._indexes.deployments.get(place)
+        if held is not None and held.parsed is not None and under_way(held.parsed) is not None:
+            self._demand.ask(place, replicas)
+            return
         await self._client.merge_patch(
             DEPLOYMENTS,
             target.revision,

@@ -11,6 +11,7 @@ from beamlit_operator.controllers.originbook import Entry, Failed, Found, Questi
 from beamlit_operator.controllers.progress import Progress
 from beamlit_operator.kube import Json
 from beamlit_operator.origins import OriginError
+from beamlit_operator.rollout import Evidence
 from beamlit_operator.workloads.native import Settings
 
 
@@ -57,6 +58,10 @@ class Snapshot:
     """How far each revision's start is, for those of which there is something to tell."""
     refused: str | None = ""
     """What a gateway refuses of its configuration; None while that is not known."""
+    demand: int | None = None
+    """Replicas that the autoscaler asks for, for both revisions of a rollout; None without."""
+    evidence: Evidence = field(default_factory=Evidence)
+    """What is known of the step of a rollout that is under way."""
     tell_again: float | None = None
     """Seconds after which there may be more to tell of a start."""
 

@@ -47,17 +47,6 @@ def _fields(deployment: ModelDeployment) -> Iterator[Unsupported]:
     ):
         if value is not None:
             yield Unsupported(field, f"{field} {later}")
-    if spec.rollout is not None and spec.rollout.strategy == "Canary":
-        yield Unsupported(
-            "spec.rollout.strategy",
-            "spec.rollout.strategy Canary is not supported by this version: use BlueGreen",
-        )
-    elif spec.rollout is not None and spec.rollout.steps:
-        yield Unsupported(
-            "spec.rollout.steps",
-            "spec.rollout.steps belong to a Canary, which this version does not support: "
-            "remove them",
-        )
 
 
 def _pod_template(deployment: ModelDeployment) -> Iterator[Unsupported]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -19,8 +19,8 @@ from beamlit_operator.kube import Json
 from beamlit_operator.origins import OriginError, OriginReason
 
 
-def plan_of(situation: Situation) -> Plan:
-    return decide(situation.snapshot(), NOW)
+def plan_of(situation: Situation, now: datetime = NOW) -> Plan:
+    return decide(situation.snapshot(), now)
 
 
 def conditions_of(plan: Plan) -> dict[str, Json]:
@@ -232,6 +232,11 @@ def test_a_deactivated_deployment_runs_nothing_and_routes_nothing() -> None:
     assert plan.status is not None
     assert plan.status["phase"] == "Deactivated"
     assert all(row["traffic"] == 0 for row in plan.status["revisions"])
+    assert [row["role"] for row in plan.status["revisions"]] == ["stable"]
+    asleep = running.with_status(plan.status).scaled(name, 0)
+    again = plan_of(asleep)
+    assert again.status is not None
+    assert {row["name"]: row["traffic"] for row in again.status["revisions"]} == {name: 100}
 
 
 def test_a_deployment_being_deleted_is_left_to_its_owner_references() -> None:
@@ -294,8 +299,10 @@ def test_a_new_revision_starts_while_the_old_one_serves() -> None:
     assert ready_of(over) == ("True", "Serving")
     drained = there.scaled(new, 1, ready=1).with_status(over.status)
     assert plan_of(drained.idle_for(old, 1.0)).delete == ()
-    gone = {d.name for d in plan_of(drained.idle_for(old, 60.0)).delete}
-    assert gone == {old}
+    later = NOW + timedelta(seconds=60)
+    assert {d.name for d in plan_of(drained.idle_for(old, 60.0), later).delete} == {old}
+    # The clock was set forward: nobody saw it without traffic for long enough.
+    assert plan_of(drained.idle_for(old, 1.0), later).delete == ()
 
 
 def test_a_new_revision_that_cannot_start_leaves_the_old_one_serving() -> None:

@@ -406,7 +406,6 @@ def test_nothing_is_made_while_a_policy_is_missing() -> None:
         ({"runtime": {"type": "llamacpp"}}, "InvalidSpec", ".gguf"),
         ({"modelSourceRef": {"name": "x"}}, "UnsupportedField", "spec.modelSourceRef"),
         ({"offloadingConfig": {}}, "UnsupportedField", "spec.offloadingConfig"),
-        ({"rollout": {"strategy": "Canary"}}, "UnsupportedField", "BlueGreen"),
         ({"podTemplate": {"spec": {"nodeName": "n"}}}, "UnsupportedField", "nodeSelector"),
         ({"podTemplate": {"spec": {"hostNetwork": True}}}, "UnsupportedField", "hostNetwork"),
         (
