@@ -8,6 +8,7 @@ from collections.abc import Callable
 from datetime import datetime
 
 from beamlit_operator.api import labels
+from beamlit_operator.controllers.ending import is_ending
 from beamlit_operator.controllers.keys import Key
 from beamlit_operator.controllers.plan import Announcement
 from beamlit_operator.kube import EVENTS, ApiError, Json, KubeClient, ObjectKey
@@ -60,7 +61,7 @@ class Announcer:
         try:
             await self._client.create(EVENTS, body, workspace)
         except ApiError as error:
-            if "being terminated" in error.message:
+            if is_ending(error):
                 # Nobody reads it there any more.
                 return
             log.warning("%s: the Event %s could not be written: %s", key, event.reason, error)

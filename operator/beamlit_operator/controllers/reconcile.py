@@ -14,6 +14,7 @@ from beamlit_operator.controllers.children import Children, Nodes
 from beamlit_operator.controllers.credentials import Integrations, secret_for
 from beamlit_operator.controllers.demand import Demand
 from beamlit_operator.controllers.diagnosis import fetch_failed
+from beamlit_operator.controllers.ending import EndingError
 from beamlit_operator.controllers.indexes import Indexes
 from beamlit_operator.controllers.keys import Key, Kind
 from beamlit_operator.controllers.objects import Held
@@ -25,7 +26,7 @@ from beamlit_operator.controllers.snapshot import Rival, Snapshot
 from beamlit_operator.controllers.starts import Starts
 from beamlit_operator.controllers.verdict import State, Verdict, changed, conditions_of
 from beamlit_operator.controllers.whereabouts import NODE_GRACE, Whereabouts
-from beamlit_operator.controllers.writer import EndingError, RefusedError, Writer
+from beamlit_operator.controllers.writer import RefusedError, Writer
 from beamlit_operator.kube import (
     DEPLOYMENTS,
     HORIZONTAL_POD_AUTOSCALERS,

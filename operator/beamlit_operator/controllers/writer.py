@@ -23,6 +23,7 @@ from beamlit_operator.api import labels as names
 from beamlit_operator.api.definitions import without
 from beamlit_operator.controllers.children import Children
 from beamlit_operator.controllers.drift import is_orphan, only_ours, ours, undoing
+from beamlit_operator.controllers.ending import EndingError, is_ending
 from beamlit_operator.controllers.events import Announcer
 from beamlit_operator.controllers.indexes import Indexes
 from beamlit_operator.controllers.keys import Key
@@ -55,18 +56,6 @@ class RefusedError(Exception):
 
     def __init__(self, kind: str, name: str, message: str) -> None:
         super().__init__(f"{kind} {name} was refused by the API server: {message}")
-
-
-class EndingError(Exception):
-    """The namespace is being deleted: nothing can be made in it any more, and nothing should be."""
-
-
-def is_ending(error: ApiError) -> bool:
-    """Whether the API server refuses because the namespace is being deleted."""
-    causes = error.details.get("causes") or ()
-    return error.status == 403 and any(
-        cause.get("reason") == "NamespaceTerminating" for cause in causes
-    )
 
 
 class Writer:

@@ -166,7 +166,11 @@ async def test_a_quota_on_workloads_is_told_in_the_api_servers_words_and_recover
     (ready,) = [c for c in found["status"]["conditions"] if c["type"] == "Ready"]
     assert "exceeded quota: none" in ready["message"]
     assert "count/deployments.apps=1" in ready["message"]
-    assert "ApplyFailed" in await lab.events("iris")
+
+    async def announced() -> bool:
+        return "ApplyFailed" in await lab.events("iris")
+
+    await lab.until(announced, "an Event tells it")
     await lab.client.delete(QUOTAS, "none", TEAM)
     await lab.until_ready("Idle")
 

@@ -10,6 +10,7 @@ from tests.support.situations import NOW, metadata
 
 from beamlit_operator.api import labels
 from beamlit_operator.controllers.children import CHILD_RESOURCES, Children
+from beamlit_operator.controllers.ending import EndingError, is_ending
 from beamlit_operator.controllers.events import Announcer
 from beamlit_operator.controllers.indexes import Indexes
 from beamlit_operator.controllers.keys import Key, Kind, Workspace
@@ -158,3 +159,34 @@ async def test_what_a_deleted_deployment_left_without_an_owner_ends(
         await world.kube.put(KEY.kind.resource, LIVE)
     await world.writer.end_orphans(KEY)
     assert await world.has(SERVICES) == left
+
+
+TERMINATING = {"causes": [{"reason": "NamespaceTerminating", "field": "metadata.namespace"}]}
+
+
+@pytest.mark.parametrize(
+    ("error", "ending"),
+    [
+        (ApiError(403, "Forbidden", "being terminated", details=TERMINATING), True),
+        (
+            ApiError(
+                404, "NotFound", 'namespaces "team" not found', details={"kind": "namespaces"}
+            ),
+            True,
+        ),
+        (ApiError(403, "Forbidden", "exceeded quota", details={"kind": "services"}), False),
+        (ApiError(404, "NotFound", "no such service", details={"kind": "services"}), False),
+        (ApiError(0, "Unreachable", "refused"), False),
+    ],
+    ids=["terminating", "gone", "quota", "something else", "away"],
+)
+async def test_only_a_namespace_that_ends_is_left_alone(error: ApiError, ending: bool) -> None:
+    assert is_ending(error) is ending
+    world = await World().there()
+    world.kube.refused["apply"] = [error]
+    plan = Plan(apply=(SERVICE,), delete=(EVICTION,))
+    with pytest.raises((EndingError, RefusedError, RetryError)) as caught:
+        await world.writer.carry_out(KEY, LIVE, plan)
+    assert isinstance(caught.value, EndingError) is ending
+    # Whatever is so, pods outside the policies go.
+    assert world.kube.calls[("delete", "pods")] == 1
