@@ -50,8 +50,7 @@ class RevisionOutcome:
     Attributes:
         requests: those that were answered.
         errors: those of them answered with 5xx.
-        latency: how many took no longer than so many milliseconds, by rising bounds, the last of
-            them infinite.
+        latency: how many took no longer than so many milliseconds, by rising bounds.
     """
 
     requests: int

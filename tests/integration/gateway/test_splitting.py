@@ -314,10 +314,9 @@ async def test_what_became_of_the_requests_of_each_revision_is_reported(
         assert (found[canary]["requests"], found[canary]["errors"]) == (3, 3)
         for name, requests in ((stable, 7), (canary, 3)):
             bounds, counts = zip(*found[name]["latency"], strict=True)
-            assert bounds[0] == 1.0
-            assert bounds[-1] is None
             assert counts[-1] == requests
             assert list(counts) == sorted(counts)
+            assert list(bounds) == sorted(set(bounds))
     await gateway.cluster.deploy(revisions={CANARY: 100})
 
     async def alone() -> bool:
