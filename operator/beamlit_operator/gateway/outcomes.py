@@ -30,8 +30,8 @@ Latency = list[list[float]]
 """Pairs of a bound in milliseconds and how many took no longer, both rising."""
 
 MOST_NAMED = 200
-"""Deployments that Envoy is asked for by name. Of more the question would be too long for a URL, and
-all are asked for."""
+"""Deployments that Envoy is asked for by name. With more the URL would be too long, and it is asked
+for all."""
 
 _DURATIONS = f"{STATS_PREFIX}.duration.cluster."
 
