@@ -9,6 +9,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 import aiohttp
+import pytest
 from tests.integration.gateway.conftest import (
     Cluster,
     ModelServer,
@@ -18,7 +19,9 @@ from tests.integration.gateway.conftest import (
 )
 from tests.support.fakekube import FakeKube
 
+from beamlit_operator.gateway.ads import AdsStream
 from beamlit_operator.gateway.agent import Agent
+from beamlit_operator.gateway.resources import ResourceType
 from beamlit_operator.gateway.settings import GatewaySettings
 from beamlit_operator.kube import DEPLOYMENTS, Json
 
@@ -118,6 +121,56 @@ async def test_sleeps_wakes_rollouts_and_agent_restarts_lose_no_request(
         await asyncio.gather(*callers)
         await stop_agent.aclose()
     assert set(answers) == {"200 "}
+
+
+async def test_an_agent_that_ends_while_a_cluster_warms_loses_no_request_to_the_next(
+    kube: FakeKube, server: ModelServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = gateway_settings()
+    world = World(Cluster(kube), server)
+    for number in (0, 1):
+        await world.start(world.name(number))
+        await world.switch(number, started=True, endpoint=None)
+    answers: Counter[int] = Counter()
+    going, mute = True, asyncio.Event()
+    respond = AdsStream._respond
+
+    def without_endpoints(stream: AdsStream, type_: ResourceType, names: set[str]) -> object:
+        if mute.is_set() and type_ is ResourceType.ENDPOINTS:
+            return None
+        return respond(stream, type_, names)
+
+    monkeypatch.setattr(AdsStream, "_respond", without_endpoints)
+
+    async def call(http: aiohttp.ClientSession, number: int) -> None:
+        while going:
+            async with http.get(f"http://{settings.listen}/demo/models/m{number}") as response:
+                answers[response.status] += 1
+
+    async with aiohttp.ClientSession() as http, contextlib.AsyncExitStack() as running:
+        agent, stop_agent = await _start(kube, settings)
+        await running.enter_async_context(envoy_of(agent, settings))
+        await until(lambda: not agent.not_ready(), what="the gateway is ready")
+        callers = [asyncio.create_task(call(http, number)) for number in (0, 1, 1, 1)]
+        mute.set()
+        await world.switch(0, started=True, endpoint=None)
+
+        async def warms() -> bool:
+            async with http.get(f"http://{settings.envoy_admin}/stats?filter=warming_cl") as found:
+                return "warming_clusters: 1" in await found.text()
+
+        await until(warms, what="Envoy has a cluster without endpoints")
+        await stop_agent.aclose()
+        mute.clear()
+        await world.switch(1, started=True, endpoint=None)
+        agent, stop_agent = await _start(kube, settings)
+        await until(lambda: not agent.not_ready(), what="the gateway is ready again")
+        seen = answers.total()
+        await until(lambda: answers.total() > seen + 50, what="callers are answered")
+        going = False
+        await asyncio.gather(*callers)
+        await stop_agent.aclose()
+    assert set(answers) == {200}
 
 
 async def _start(
