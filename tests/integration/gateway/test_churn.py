@@ -123,8 +123,9 @@ async def test_sleeps_wakes_rollouts_and_agent_restarts_lose_no_request(
     assert set(answers) == {"200 "}
 
 
+@pytest.mark.parametrize("anew", [False, True], ids=["a new cluster", "one that is made anew"])
 async def test_an_agent_that_ends_while_a_cluster_warms_loses_no_request_to_the_next(
-    kube: FakeKube, server: ModelServer, monkeypatch: pytest.MonkeyPatch
+    kube: FakeKube, server: ModelServer, monkeypatch: pytest.MonkeyPatch, anew: bool
 ) -> None:
     settings = gateway_settings()
     world = World(Cluster(kube), server)
@@ -153,7 +154,12 @@ async def test_an_agent_that_ends_while_a_cluster_warms_loses_no_request_to_the_
         await until(lambda: not agent.not_ready(), what="the gateway is ready")
         callers = [asyncio.create_task(call(http, number)) for number in (0, 1, 1, 1)]
         mute.set()
-        await world.switch(0, started=True, endpoint=None)
+        if anew:
+            await world.cluster.deploy(
+                "m0", revisions={world.name(0): 100}, endpoint={"loadBalancing": "PromptPrefix"}
+            )
+        else:
+            await world.switch(0, started=True, endpoint=None)
 
         async def warms() -> bool:
             async with http.get(f"http://{settings.envoy_admin}/stats?filter=warming_cl") as found:
@@ -164,7 +170,8 @@ async def test_an_agent_that_ends_while_a_cluster_warms_loses_no_request_to_the_
         mute.clear()
         await world.switch(1, started=True, endpoint=None)
         agent, stop_agent = await _start(kube, settings)
-        await until(lambda: not agent.not_ready(), what="the gateway is ready again")
+        # Not only because Envoy gave up waiting for endpoints, which it does after 15 seconds.
+        await until(lambda: not agent.not_ready(), what="the gateway is ready again", deadline=12)
         seen = answers.total()
         await until(lambda: answers.total() > seen + 50, what="callers are answered")
         going = False
