@@ -17,7 +17,7 @@ WITH_TOOLS := exec env PATH="$$PATH:$(CURDIR)/$(BIN)"
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo dev test lint format crds plots lock bench-laptop bench-admission bench-devcluster bench-gateway \
-    bench-coldstart bench-fetch bench-operator soak chart image clean
+    bench-coldstart bench-fetch bench-operator soak chart image image-check clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -89,7 +89,8 @@ chart: $(READY) ## bring the chart's copies and table of values, and what Kustom
 	$(BIN)/python helm/operations.py
 	$(BIN)/python helm/kustomize.py
 
-# Docker, or a program that is called so. IMAGE=... names the result.
+# Docker, or a program that is called so. IMAGE=... names the result, PYTHON_IMAGE=...@sha256:... the
+# base where a build must be the same again.
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 IMAGE ?= ghcr.io/beamlit/beamlit-operator:$(VERSION)
 
@@ -97,8 +98,13 @@ image: ## build the image of operator, agent and command line (needs Docker)
 	@docker info >/dev/null 2>&1 || { \
 	  echo "make image needs Docker with a running engine, and 'docker info' fails here." \
 	       "Without one, build the Dockerfile with another tool, such as buildah or kaniko." >&2; exit 1; }
-	docker build --build-arg VERSION=$(VERSION) --tag $(IMAGE) \
-	    --label org.opencontainers.image.revision="$$(git rev-parse HEAD)" .
+	docker build --tag $(IMAGE) \
+	    --build-arg VERSION=$(VERSION) --build-arg REVISION="$$(git rev-parse HEAD)" \
+	    --build-arg SOURCE_DATE_EPOCH="$$(git log -1 --format=%ct)" \
+	    $(if $(PYTHON_IMAGE),--build-arg PYTHON=$(PYTHON_IMAGE)) .
+
+image-check: $(READY) ## whether what the image holds starts, read-only and not as root; two minutes
+	@$(WITH_TOOLS) $(BIN)/python .ci/imagecheck.py
 
 plots: $(READY) ## draw the simulated autoscaler for docs/autoscaling.md
 	$(BIN)/python -m tests.plots.autoscaling
