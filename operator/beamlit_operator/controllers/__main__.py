@@ -11,8 +11,8 @@ import sys
 from beamlit_operator.controllers.operator import Operator
 from beamlit_operator.controllers.options import Options, parse
 from beamlit_operator.kube import connect
+from beamlit_operator.kube.trust import trust_own_authorities
 from beamlit_operator.logs import configure_logging
-from beamlit_operator.origins.trust import trust_own_authorities
 
 log = logging.getLogger("beamlit_operator.controllers")
 

@@ -23,6 +23,7 @@ from beamlit_operator.gateway.issuers import parse_issuers
 from beamlit_operator.gateway.process import EnvoyAdmin, EnvoyProcess, find_envoy, write_bootstrap
 from beamlit_operator.gateway.settings import Address, GatewaySettings
 from beamlit_operator.kube import connect
+from beamlit_operator.kube.trust import trust_own_authorities
 from beamlit_operator.logs import configure_logging
 
 log = logging.getLogger("beamlit_operator.gateway")
@@ -243,6 +244,8 @@ def main() -> int:
             return 2
         write_bootstrap(settings, settings.runtime_dir)
         return 0
+    if problem := trust_own_authorities(os.environ):
+        log.error("%s", problem)
     asyncio.run(serve(options, settings))
     return 0
 

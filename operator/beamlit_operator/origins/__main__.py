@@ -12,12 +12,12 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from beamlit_operator.kube.trust import trust_own_authorities
 from beamlit_operator.origins.errors import OriginError
 from beamlit_operator.origins.fetch import Fetched, fetch
 from beamlit_operator.origins.progress import mebibytes
 from beamlit_operator.origins.ref import OriginRef, S3Ref, parse_uri
 from beamlit_operator.origins.staging import HOME
-from beamlit_operator.origins.trust import trust_own_authorities
 
 _ENVIRONMENT = """\
 environment:

@@ -9,7 +9,7 @@ from pathlib import Path
 import certifi
 
 from beamlit_operator.controllers.admission.certificates import new_authority
-from beamlit_operator.origins.trust import BUNDLES, trust_own_authorities
+from beamlit_operator.kube.trust import BUNDLES, trust_own_authorities
 
 
 def test_without_a_file_nothing_is_changed() -> None:
