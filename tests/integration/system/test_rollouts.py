@@ -1,0 +1,200 @@
+"""Rollouts as a user makes them, with kubectl, while callers go on: nobody sees an error."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from tests.support.traffic import steady
+
+from .conftest import ready
+
+pytestmark = pytest.mark.xdist_group("system")
+
+ORDER = "beamlit.com/rollout"
+
+
+def endpoint(workspace) -> str:
+    return f"{workspace.stack.gateway}/{workspace.name}/models/tiny/predict"
+
+
+def weights(deployment) -> dict[str, int]:
+    rows = deployment["status"].get("revisions", ())
+    return {row["name"]: row["traffic"] for row in rows if row["traffic"]}
+
+
+def run_of(deployment) -> dict:
+    return deployment["status"].get("rollout") or {}
+
+
+def outcomes(deployment) -> list[str]:
+    return [each["outcome"] for each in deployment["status"].get("history", ())]
+
+
+async def serve(workspace, version: str, *, first: bool = False, **spec) -> None:
+    """Applies the deployment with this version."""
+    envs = {"VERSION": version, **spec.pop("envs", {})}
+    if first:
+        await workspace.quickstart(envs=envs, **spec)
+    else:
+        await workspace.deployment(envs=envs, **spec)
+
+
+async def order(workspace, kind: str, value: str) -> None:
+    """As a person would; the value ``-`` takes the annotation away."""
+    change = f"{ORDER}-{kind}-" if value == "-" else f"{ORDER}-{kind}={value}"
+    await asyncio.to_thread(
+        workspace.stack.kubectl,
+        *("annotate", "--overwrite", "modeldeployment", "tiny", change, "-n", workspace.name),
+    )
+
+
+async def settled(workspace):
+    """Waits until no rollout is under way and all traffic is with one revision."""
+    return await workspace.until(
+        lambda md: (
+            "rollout" not in md["status"]
+            and ready(md)["reason"] in ("Serving", "Idle")
+            and md["status"]["observedGeneration"] == md["metadata"]["generation"]
+        )
+    )
+
+
+async def versions(workspace, count: int = 40) -> set[str]:
+    answers = await asyncio.gather(*(workspace.call() for _ in range(count)))
+    assert {status for status, _ in answers} == {200}
+    return {body["version"] for _, body in answers}
+
+
+async def test_a_canary_is_approved_survives_an_operator_and_goes_back_at_once(workspace):
+    spec = {
+        "serverlessConfig": {"minNumReplicas": 2, "maxNumReplicas": 2},
+        "rollout": {
+            "strategy": "Canary",
+            "retention": "10m",
+            "steps": [{"weight": 25}, {"weight": 50, "pause": "1s"}],
+        },
+    }
+    await serve(workspace, "1", first=True, **spec)
+    await workspace.until(lambda md: md["status"]["readyReplicas"] == 2)
+    async with steady(workspace.http, lambda: endpoint(workspace)) as tally:
+        await serve(workspace, "2", **spec)
+        there = await workspace.until(lambda md: run_of(md).get("phase") == "Paused")
+        run = run_of(there)
+        assert (run["step"], run["steps"], run["weight"]) == (1, 2, 25)
+        assert weights(there) == {run["stable"]: 75, run["canary"]: 25}
+        assert ready(there)["reason"] == "RolloutPaused"
+        await workspace.until(lambda md: md["status"]["readyReplicas"] == 3)
+        assert await versions(workspace) == {"1", "2"}
+        workspace.stack.kill("operator")
+        await order(workspace, "promote", f"{run['canary']}/1")
+        workspace.stack.start_operator()
+        done = await settled(workspace)
+        assert weights(done) == {run["canary"]: 100}
+        assert outcomes(done) == ["Serving", "Superseded"]
+        assert await versions(workspace, 10) == {"2"}
+        # Its pods are there still: no step, no start.
+        await serve(workspace, "1", **spec)
+        back = await settled(workspace)
+        assert weights(back) == {run["stable"]: 100}
+        assert await versions(workspace, 10) == {"1"}
+    assert tally.wrong == []
+    assert tally.total > 50
+
+
+async def test_a_canary_is_aborted_and_an_edit_restarts_one(workspace):
+    spec = {
+        "serverlessConfig": {"minNumReplicas": 1},
+        "rollout": {"strategy": "Canary", "steps": [{"weight": 50}]},
+    }
+    await serve(workspace, "1", first=True, **spec)
+    await workspace.until_ready("Serving")
+    async with steady(workspace.http, lambda: endpoint(workspace)) as tally:
+        await serve(workspace, "2", **spec)
+        there = await workspace.until(lambda md: run_of(md).get("phase") == "Paused")
+        second = run_of(there)["canary"]
+        await serve(workspace, "3", **spec)
+        there = await workspace.until(
+            lambda md: run_of(md).get("phase") == "Paused" and run_of(md)["canary"] != second
+        )
+        run = run_of(there)
+        assert weights(there) == {run["stable"]: 50, run["canary"]: 50}
+        await order(workspace, "abort", run["canary"])
+        there = await workspace.until(lambda md: run_of(md).get("phase") == "Aborted")
+        assert weights(there) == {run["stable"]: 100}
+        assert (ready(there)["status"], ready(there)["reason"]) == ("True", "RolloutAborted")
+        assert "Stalled" in {each["type"] for each in there["status"]["conditions"]}
+        await serve(workspace, "1", **spec)
+        done = await settled(workspace)
+    assert tally.wrong == []
+    assert outcomes(done) == ["Aborted", "Aborted", "Serving"]
+
+
+async def test_with_surge_zero_no_more_replicas_run_than_the_load_needs(workspace):
+    spec = {
+        "serverlessConfig": {"minNumReplicas": 2, "maxNumReplicas": 2},
+        "rollout": {"surge": 0},
+    }
+    await serve(workspace, "1", first=True, **spec)
+    await workspace.until(lambda md: md["status"]["readyReplicas"] == 2)
+    most = 0
+
+    def seen(deployment) -> bool:
+        nonlocal most
+        rows = deployment["status"]["revisions"]
+        most = max(most, sum(row["replicas"] for row in rows))
+        return (
+            "rollout" not in deployment["status"]
+            and outcomes(deployment) == ["Serving", "Superseded"]
+            and deployment["status"]["readyReplicas"] == 2
+        )
+
+    async with steady(workspace.http, lambda: endpoint(workspace)) as tally:
+        await serve(workspace, "2", **spec)
+        await workspace.until(seen, within=60)
+        assert await versions(workspace, 10) == {"2"}
+    assert tally.wrong == []
+    assert most == 2
+
+
+async def test_a_trial_start_proves_a_new_revision_and_refuses_a_bad_one(workspace):
+    spec = {"rollout": {"startDeadline": "4s", "retention": "0s"}}
+    await serve(workspace, "1", first=True, **spec)
+    await workspace.until_ready("Idle")
+    await serve(workspace, "2", **spec)
+    proven = await workspace.until(lambda md: outcomes(md) == ["Serving", "Superseded"])
+    (good,) = weights(proven)
+    await workspace.until(lambda md: md["status"]["replicas"] == 0)
+    await serve(workspace, "3", envs={"CRASH": "no such weights"}, **spec)
+    failed = await workspace.until(lambda md: run_of(md).get("phase") == "Failed")
+    assert weights(failed) == {good: 100}
+    assert ready(failed)["reason"] == "TrialStartFailed"
+    assert "no such weights" in ready(failed)["message"]
+    await workspace.until(lambda md: len(md["status"]["revisions"]) == 1)
+    assert await versions(workspace, 3) == {"2"}
+
+
+@pytest.mark.parametrize("how", ["deactivated", "deleted"])
+async def test_requests_under_way_end_when_a_deployment_is(workspace, how):
+    spec = {"serverlessConfig": {"minNumReplicas": 1}}
+    await serve(workspace, "1", first=True, **spec)
+    await workspace.until_ready("Serving")
+    call = asyncio.create_task(workspace.http.post(f"{endpoint(workspace)}?seconds=4", data=b"{}"))
+    # It is with its pod: nothing of that can be seen outside.
+    await asyncio.sleep(0.5)
+    if how == "deleted":
+        await workspace.delete("ModelDeployment", "tiny")
+    else:
+        await serve(workspace, "1", enabled=False, **spec)
+        await workspace.until_ready("Deactivated")
+    async with asyncio.timeout(20):
+        while (await workspace.call(known=False))[0] != 404:
+            await asyncio.sleep(0.05)
+    assert not call.done()
+    async with await call as response:
+        assert (response.status, (await response.json())["version"]) == (200, "1")
+    if how == "deactivated":
+        kept = await workspace.get()
+        assert outcomes(kept) == ["Serving"]
+        await serve(workspace, "1", **spec)
+        assert await versions(workspace, 1) == {"1"}
