@@ -421,6 +421,7 @@ class Operator:
             pods_of=self.children[PODS].of,
             node_labels=self.nodes.labels_of,
             node_kinds=lambda: [labels for labels, _ in self.nodes.kinds()],
+            prometheus=bool(self.options.prometheus_url),
             namespaces=self.options.namespaces,
         )
 

@@ -134,6 +134,10 @@ async def test_a_person_reads_why_and_what_to_do(guarded: Guarded) -> None:
     assert await guarded.lab.get(MODEL_DEPLOYMENTS, "iris") is None
     status, said = await guarded.apply(deployment("iris"))
     assert (status, said) == (0, "modeldeployment.beamlit.com/iris created\n")
+    order = "beamlit.com/rollout-abort=iris-1"
+    status, said = await guarded.kubectl("annotate", "modeldeployment", "iris", order)
+    assert status == 1
+    assert "annotation beamlit.com/rollout-abort: there is no revision iris-1" in said
     status, said = await guarded.apply(deployment("second"))
     assert "ModelDeployment iris already serves model iris in environment production" in said
     status, said = await guarded.kubectl("delete", "environment", "production")

@@ -12,6 +12,7 @@ from typing import Literal
 
 from beamlit_operator.api import labels
 from beamlit_operator.kube import Json, Resource
+from beamlit_operator.rollout.orders import ANNOTATIONS
 
 CONFIGURATIONS = Resource(
     "admissionregistration.k8s.io",
@@ -36,6 +37,15 @@ CLUSTERS_OWN = (
     "system:serviceaccount:kube-system:namespace-controller",
 )
 """Users who delete what others have decided to delete; without own accounts they are the first."""
+
+ORDER_CHANGES = (
+    "(has(object.metadata.annotations) && "
+    f"[{', '.join(repr(each) for each in ANNOTATIONS.values())}].exists(a, "
+    "a in object.metadata.annotations && (!has(oldObject.metadata.annotations) || "
+    "!(a in oldObject.metadata.annotations) || "
+    "object.metadata.annotations[a] != oldObject.metadata.annotations[a])))"
+)
+"""Whether an order about a rollout is given."""
 
 FailurePolicy = Literal["Ignore", "Fail"]
 
@@ -66,7 +76,7 @@ def configuration(
             {
                 "name": "spec-changes",
                 "expression": "request.operation != 'UPDATE' || !has(object.spec) || "
-                "!has(oldObject.spec) || object.spec != oldObject.spec",
+                f"!has(oldObject.spec) || object.spec != oldObject.spec || {ORDER_CHANGES}",
             },
             {
                 "name": "stays",

@@ -9,6 +9,8 @@
 | does it ask for flavors that policies do not allow?    | refused, naming those policies        |
 | does its pod ask for a device that they do not allow?  | refused                               |
 | does its template borrow rights on the node?           | refused                               |
+| does an analysis ask a Prometheus that nobody named?   | refused                               |
+| does an annotation give an order that makes no sense?  | refused (see `orders`)                |
 | do its Model, Environment and policies exist?          | warned: GitOps applies in any order   |
 | is a policy overridden or narrowed, or of no effect?   | warned                                |
 | does it set what this version does not act on?         | warned                                |
@@ -24,6 +26,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from beamlit_operator.api import Environment, Model, ModelDeployment
+from beamlit_operator.controllers.admission import orders
 from beamlit_operator.controllers.admission.decision import Decision, Finding, decided, some
 from beamlit_operator.controllers.admission.picture import Picture, Policies
 from beamlit_operator.controllers.keys import Key, Kind, Workspace
@@ -81,7 +84,9 @@ def review(
     if new.parsed is None:
         return Decision(warnings=(f"the spec cannot be read: {new.problem}",))
     case = _case(new.parsed, picture)
-    refusals = [*refused(case)]
+    refusals = [*orders.refused(new.parsed, old.parsed if old is not None else None)]
+    if old is None or old.parsed is None or old.parsed.spec != new.parsed.spec:
+        refusals += refused(case)
     if old is None:
         refusals = [*duplicate(case), *refusals]
     before = _case(old.parsed, picture) if old is not None and old.parsed is not None else None
@@ -117,6 +122,7 @@ def refused(case: Case) -> Iterator[Finding]:
     yield from flavors(case)
     yield from devices(case)
     yield from node_rights(case)
+    yield from unknown_prometheus(case)
 
 
 def warned(case: Case) -> Iterator[Finding]:
@@ -234,6 +240,22 @@ def node_rights(case: Case) -> Iterator[Finding]:
     for each in unsupported(case.deployment, engine=case.picture.settings.engine):
         if each.field.startswith(_TEMPLATE):
             yield Finding(each.message)
+
+
+def unknown_prometheus(case: Case) -> Iterator[Finding]:
+    """Does an analysis ask Prometheus, and the operator knows none?"""
+    rollout = case.deployment.spec.rollout
+    if rollout is None or case.picture.prometheus:
+        return
+    places = {"spec.rollout.analysis": rollout.analysis}
+    for number, step in enumerate(rollout.steps):
+        places[f"spec.rollout.steps[{number}].analysis"] = step.analysis
+    for place_, analysis in places.items():
+        if analysis is not None and analysis.prometheus is not None:
+            yield Finding(
+                f"{place_}.prometheus: the operator knows no Prometheus; have its option "
+                f"--prometheus-url set, or use maxErrorPercent and maxLatencyPercent"
+            )
 
 
 def missing(case: Case) -> Iterator[Finding]:

@@ -25,6 +25,8 @@ class Picture:
     """The labels of a node by its name; None when it is not known."""
     node_kinds: Callable[[], Iterable[Mapping[str, str]]] = tuple
     """Every distinct set of node labels."""
+    prometheus: bool = True
+    """Whether the operator knows a Prometheus to ask."""
     namespaces: tuple[str, ...] = ()
     """The workspaces that are held; empty is all."""
 

@@ -26,6 +26,7 @@ from beamlit_operator.controllers.admission.wire import Request
 from beamlit_operator.controllers.keys import Kind
 from beamlit_operator.controllers.objects import Held, held
 from beamlit_operator.kube import Json
+from beamlit_operator.rollout.orders import ANNOTATIONS
 
 T = TypeVar("T", bound=Part)
 
@@ -38,7 +39,7 @@ def review(request: Request, picture: Picture) -> Decision:
         return _deletion(request, picture)
     if request.operation not in ("CREATE", "UPDATE") or request.new is None:
         return ALLOWED
-    if request.operation == "UPDATE" and _same_spec(request):
+    if request.operation == "UPDATE" and _nothing_to_judge(request):
         return ALLOWED
     return _write(request, picture)
 
@@ -78,9 +79,15 @@ def _deletion(request: Request, picture: Picture) -> Decision:
     return ALLOWED
 
 
-def _same_spec(request: Request) -> bool:
+def _nothing_to_judge(request: Request) -> bool:
     old, new = request.old or {}, request.new or {}
-    return bool(old.get("spec") == new.get("spec"))
+    return bool(old.get("spec") == new.get("spec") and _orders(old) == _orders(new))
+
+
+def _orders(raw: Json) -> list[object]:
+    """The annotations that give orders about a rollout."""
+    annotations = (raw.get("metadata") or {}).get("annotations") or {}
+    return [annotations.get(name) for name in ANNOTATIONS.values()]
 
 
 def _read(model: type[T], raw: Json | None, request: Request) -> Held[T] | None:
