@@ -26,7 +26,7 @@ from tests.bench.proxies import baselines
 from tests.bench.quiet import cpu_seconds, quiet_round
 from tests.bench.report import Row, publish
 
-from beamlit_operator.kube import ENDPOINT_SLICES, connect
+from beamlit_operator.kube import ENDPOINT_SLICES, SERVICE_ACCOUNTS, connect
 
 INVENTORY = Inventory(count=1000, awake=200)
 ROUNDS, SECONDS = 7, 3
@@ -34,6 +34,8 @@ CHUNKS, SPACED = 300, 0.01
 OURS = "the gateway"
 SPREAD = f"the gateway, over {INVENTORY.awake} deployments"
 STATIC = "Envoy, one static route"
+GUARDED = "the gateway, with authentication"
+SHOWN = "the gateway, sent the same token"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +85,9 @@ def compared(found: dict[str, list[Round]]) -> list[Row]:
 
     rows = []
     for ours, base in (
-        *((OURS, name) for name in found if name not in (OURS, SPREAD)),
+        *((OURS, name) for name in found if name not in (OURS, SPREAD, GUARDED, SHOWN)),
         (SPREAD, STATIC),
+        (GUARDED, SHOWN),
     ):
         rows.append(row(ours, base, "requests", lambda r: r.load.per_second, "/s"))
         rows.append(row(ours, base, "requests by its own CPU", lambda r: r.per_core, "/core-s"))
@@ -173,10 +176,15 @@ def measure(folder: Path, *, rounds: int) -> tuple[list[Row], list[str]]:
         baselines(folder, upstream) as others,
         api_server(INVENTORY, upstream) as kubeconfig,
         gateway(kubeconfig, INVENTORY) as running,
+        gateway(kubeconfig, INVENTORY, authentication=True) as guarded,
     ):
+        token = asyncio.run(caller(kubeconfig))
+        known = script_of(folder, "known", [INVENTORY[7].path], token=token)
         targets = {
             OURS: Target(running.address, one, running.envoy_pid),
             SPREAD: Target(running.address, many, running.envoy_pid),
+            GUARDED: Target(guarded.address, known, guarded.envoy_pid),
+            SHOWN: Target(running.address, known, running.envoy_pid),
         }
         targets |= {name: Target(address, one, pid) for name, (address, pid) in others.items()}
         found, quiet = throughput(targets, rounds=rounds)
@@ -188,8 +196,22 @@ def measure(folder: Path, *, rounds: int) -> tuple[list[Row], list[str]]:
     return rows, notes
 
 
-def script_of(folder: Path, name: str, paths: Sequence[str]) -> Path:
-    return load.script(folder, name, [f"{path}/v2/models/model/infer" for path in paths])
+def script_of(folder: Path, name: str, paths: Sequence[str], *, token: str = "") -> Path:
+    wanted = [f"{path}/v2/models/model/infer" for path in paths]
+    return load.script(folder, name, wanted, token=token)
+
+
+async def caller(kubeconfig: Path) -> str:
+    """A token of somebody who may call: here whoever has a token may."""
+    workspace, name = INVENTORY[7].workspace, "caller"
+    account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name}}
+    async with await connect(kubeconfig) as client:
+        await client.create(SERVICE_ACCOUNTS, account, workspace)
+        asked = {"spec": {"audiences": ["beamlit"], "expirationSeconds": 7200}}
+        answer = await client.create(
+            SERVICE_ACCOUNTS, asked, workspace, name=name, subresource="token"
+        )
+    return str(answer["status"]["token"])
 
 
 def main() -> None:

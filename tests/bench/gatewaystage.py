@@ -183,7 +183,7 @@ def api_server(inventory: Inventory, upstream: tuple[str, int]) -> Iterator[Path
 
 @contextlib.contextmanager
 def gateway(
-    kubeconfig: Path, inventory: Inventory, *, pinned: bool = True
+    kubeconfig: Path, inventory: Inventory, *, pinned: bool = True, authentication: bool = False
 ) -> Iterator[RunningGateway]:
     """A gateway as ``beamlit dev`` runs it, with one Envoy thread."""
     ports = {name: free_port() for name in ("listen", "admin", "xds-listen", "envoy-admin")}
@@ -192,6 +192,8 @@ def gateway(
         command += [f"--{name}", f"127.0.0.1:{port}"]
     command += ["--concurrency", "1", "--drain-time", "1", "--drain-delay", "0"]
     command += ["--log-level", "error"]
+    if authentication:
+        command += ["--authentication", "--authentication-listen", f"127.0.0.1:{free_port()}"]
     started = time.monotonic()
     with process(command) as running:
         agent = f"http://127.0.0.1:{ports['admin']}"

@@ -21,7 +21,7 @@ BODY = json.dumps(
 
 SCRIPT = """
 local paths = {{ {paths} }}
-local headers = {{ ["Content-Type"] = "application/json" }}
+local headers = {{ ["Content-Type"] = "application/json"{shown} }}
 local requests = {{}}
 local turn = 0
 init = function()
@@ -57,11 +57,12 @@ class Measured:
     p99: float
 
 
-def script(folder: Path, name: str, paths: Sequence[str]) -> Path:
-    """A wrk script that asks for the paths in turn."""
+def script(folder: Path, name: str, paths: Sequence[str], *, token: str = "") -> Path:
+    """A wrk script that asks for the paths in turn, with a token if there is one."""
     file = folder / f"{name}.lua"
     wanted = ", ".join(f'"{path}"' for path in paths)
-    file.write_text(SCRIPT.format(paths=wanted, body=BODY))
+    shown = f', ["Authorization"] = "Bearer {token}"' if token else ""
+    file.write_text(SCRIPT.format(paths=wanted, body=BODY, shown=shown))
     return file
 
 

@@ -155,7 +155,9 @@ class Agent:
         return self.not_ready() or await self._pulse.hung()
 
     def _vitals(self) -> Vitals:
-        watches = (self._deployments, self._slices)
+        watches = [self._deployments, self._slices]
+        if self._reviews is not None:
+            watches.append(self._reviews.watch)
         return Vitals(
             ready=not self.not_ready(),
             connected=self._ads.connected,

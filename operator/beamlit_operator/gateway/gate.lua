@@ -2,7 +2,8 @@
 -- Runs twice for requests that are routed by their body: before it is read, and after. Each has its
 -- own memory, one for each worker thread. The names in capitals are set by what loads this.
 local OURS, THEIRS = "x-beamlit-authorization", "authorization"
-local time, match, find, sub, lower = os.time, string.match, string.find, string.sub, string.lower
+local time, match, find = os.time, string.match, string.find
+local sub, gsub, lower = string.sub, string.gsub, string.lower
 
 -- Memory by the header's value. Two generations: what is used lives on, the rest goes with the elder.
 local young, elder, count = {}, {}, 0
@@ -44,6 +45,9 @@ local function refuse(handle, code, user)
   handle:respond(headers, body)
 end
 
+-- What a caller wrote, fit for a header.
+local function plain(text) return (gsub(sub(text, 1, 253), "[^!-~ ]", "?")) end
+
 -- Asks the agent. Tokens pass a filter on their way that checks their signature.
 local function ask(handle, token, d, workspace, asked)
   local way = sub(token, 1, #KEY_PREFIX) == KEY_PREFIX and "/key" or "/token"
@@ -51,8 +55,8 @@ local function ask(handle, token, d, workspace, asked)
   if d then workspace, name = match(d, "^([^/]+)/(.*)$") end
   local headers, body = handle:httpCall(REVIEWERS, {
     [":method"] = "POST", [":path"] = way, [":authority"] = "agent",
-    ["x-beamlit-token"] = token, ["x-beamlit-workspace"] = workspace or "",
-    ["x-beamlit-deployment"] = name, ["x-beamlit-asked"] = sub(asked, 1, 253),
+    ["x-beamlit-token"] = token, ["x-beamlit-workspace"] = plain(workspace or ""),
+    ["x-beamlit-deployment"] = name, ["x-beamlit-asked"] = plain(asked),
   }, "", PATIENCE_MS)
   local answer = headers["x-beamlit-verdict"]
   if not answer then

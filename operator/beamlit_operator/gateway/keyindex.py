@@ -10,12 +10,16 @@ from typing import Any
 from beamlit_operator.api.apikey import SECRET_NAME, ApiKey, parse_keys
 from beamlit_operator.kube import SECRETS, Change, KubeClient, Reflector
 
+HEARD_WITHIN = 330.0
+"""Seconds after which a watch that works has heard something, at the latest."""
+
 
 class KeyIndex:
     """Follows the Secrets of the one name while :meth:`run` runs. Nothing of others is read: the
-    gateway's role allows that name only."""
+    gateway's role allows that name only. For ``stale`` seconds it is good without an API server."""
 
-    def __init__(self, client: KubeClient) -> None:
+    def __init__(self, client: KubeClient, *, stale: float) -> None:
+        self._stale = stale
         self._reflector = Reflector(
             client,
             SECRETS,
@@ -25,9 +29,14 @@ class KeyIndex:
         self._by_id: dict[str, dict[str, ApiKey]] = defaultdict(dict)
 
     @property
-    def complete(self) -> bool:
-        """Whether the Secrets were read."""
-        return self._reflector.synced
+    def reflector(self) -> Reflector:
+        """What follows the Secrets."""
+        return self._reflector
+
+    @property
+    def good(self) -> bool:
+        """Whether the Secrets were read, and not too long ago."""
+        return self._reflector.silent < HEARD_WITHIN + self._stale
 
     async def run(self) -> None:
         """Until cancelled."""

@@ -36,6 +36,7 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, TypeVar
+from weakref import WeakValueDictionary
 
 from beamlit_operator.api.apikey import fits, split_key
 from beamlit_operator.gateway.issuers import Issuer
@@ -49,6 +50,9 @@ Verdict = Literal["allow", "deny", "unauthenticated", "unavailable"]
 
 CALLS_AT_ONCE = 32
 """Reviews that the API server does at the same time for one gateway."""
+
+CALLS_FOR_ONE = 4
+"""Of these, questions about the rights of one caller, who may ask for ever new names."""
 
 CALL_TIMEOUT = 4.0
 """Seconds one may take; Envoy waits a second longer."""
@@ -175,6 +179,7 @@ class Reviewer:
             fresh, stale, clock, lambda: metrics.review_remembered("right")
         )
         self._places = asyncio.Semaphore(CALLS_AT_ONCE)
+        self._turns: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
 
     async def token(self, token: str, claims: Mapping[str, Any], question: Question) -> Answer:
         """For a token whose signature, time and audience Envoy found good."""
@@ -271,9 +276,11 @@ class Reviewer:
                 },
             },
         }
-        status = await self._call(
-            "SubjectAccessReview", self._client.create(SUBJECT_ACCESS_REVIEWS, review)
-        )
+        turn = self._turns.setdefault(caller.user, asyncio.Semaphore(CALLS_FOR_ONE))
+        async with turn:
+            status = await self._call(
+                "SubjectAccessReview", self._client.create(SUBJECT_ACCESS_REVIEWS, review)
+            )
         return status.get("allowed") is True
 
     async def _call(self, kind: str, call: Awaitable[dict[str, Any]]) -> dict[str, Any]:
@@ -296,7 +303,7 @@ class Reviewer:
         return answer
 
     def _key(self, text: str, question: Question) -> Answer:
-        if not self._keys.complete:
+        if not self._keys.good:
             return Answer("unavailable")
         parts = split_key(text)
         if parts is None:

@@ -21,7 +21,7 @@ from beamlit_operator.gateway.metrics import GatewayMetrics
 from beamlit_operator.gateway.reviews import Answer, Question, Reviewer
 from beamlit_operator.gateway.settings import GatewaySettings
 from beamlit_operator.gateway.signingkeys import Documents, SigningKeys
-from beamlit_operator.kube import KubeClient
+from beamlit_operator.kube import KubeClient, Reflector
 
 _LINE_LIMIT = 96 * 1024
 """Bytes of one header: the token, and the claims of it once more."""
@@ -40,7 +40,7 @@ class ReviewServer:
     ) -> None:
         self._settings = settings
         self._signing = SigningKeys(settings.issuers, documents=documents)
-        self._index = KeyIndex(client)
+        self._index = KeyIndex(client, stale=settings.decision_stale)
         self._reviewer = Reviewer(
             client,
             keys=self._index,
@@ -52,6 +52,11 @@ class ReviewServer:
             stale=settings.decision_stale,
             metrics=metrics,
         )
+
+    @property
+    def watch(self) -> Reflector:
+        """What follows the API keys."""
+        return self._index.reflector
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:

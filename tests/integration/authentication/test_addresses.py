@@ -39,6 +39,8 @@ def addresses(model: str, workspace: str = "demo") -> list[dict[str, object]]:
         {"path": f"/{workspace}/openai/v1/models"},
         {"path": f"/{workspace}/openai/v1/models", "method": "POST"},
         {"path": f"/{workspace}/models/"},
+        {"path": f"/{workspace}/models/{model}%2f%ff?environment=%00"},
+        host(f"{deployment}.{workspace}_%", "/"),
     ]
 
 
@@ -79,7 +81,7 @@ async def test_who_may_call_one_deployment_reaches_it_by_every_address_and_no_ot
     await scene.permit(await scene.account("narrow"), deployments=("mine-production",))
     token = await scene.token("narrow")
     await scene.until_status(200, "/demo/models/mine", token=token)
-    expected = [200, 200, 403, 200, 200, 200, 200, 200, 200, 200, 200, 403, 403, 403]
+    expected = [200, 200, 403, 200, 200, 200, 200, 200, 200, 200, 200, 403, 403, 403, 403, 403]
     found = [(await answer(scene, each, token))[0] for each in addresses("mine")]
     assert found == expected
     others = [(await answer(scene, each, token))[0] for each in addresses("theirs")]

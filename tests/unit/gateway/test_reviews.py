@@ -11,7 +11,7 @@ from tests.support.fakekube import FakeKube
 from beamlit_operator.gateway.issuers import Issuer
 from beamlit_operator.gateway.keyindex import KeyIndex
 from beamlit_operator.gateway.metrics import GatewayMetrics
-from beamlit_operator.gateway.reviews import REMEMBERED, Question, Reviewer
+from beamlit_operator.gateway.reviews import CALLS_FOR_ONE, REMEMBERED, Question, Reviewer
 from beamlit_operator.kube import ApiError, Json, Resource
 
 CLUSTER = "https://cluster.test"
@@ -29,6 +29,7 @@ class Reviewing(FakeKube):
         self.tokens: dict[str, Json] = {}
         self.reviewed = 0
         self.broken: Exception | None = None
+        self.hold: asyncio.Event | None = None
 
     async def create(self, resource: Resource, body: Json, *_: Any, **__: Any) -> Json:
         await asyncio.sleep(0)
@@ -41,6 +42,8 @@ class Reviewing(FakeKube):
         about = spec["resourceAttributes"]
         question = (spec["user"], about["namespace"], about["name"])
         self.asked.append(question)
+        if self.hold is not None and about["name"]:
+            await self.hold.wait()
         return {"status": {"allowed": question in self.rights}}
 
 
@@ -52,7 +55,7 @@ class Bench:
         self.kube = Reviewing()
         self.reviewer = Reviewer(
             self.kube,
-            keys=KeyIndex(self.kube),
+            keys=KeyIndex(self.kube, stale=300.0),
             issuers=(Issuer("https://id.test", ("beamlit",)),),
             audiences=("beamlit",),
             cluster_issuer=lambda: CLUSTER,
@@ -159,6 +162,37 @@ async def test_a_revoked_right_ends_when_what_is_known_is_no_longer_fresh() -> N
     assert await bench.ask() == "allow"
     bench.time += 10.1
     assert await bench.ask() == "deny"
+
+
+async def test_keys_that_were_not_read_yet_let_nobody_in() -> None:
+    bench = Bench()
+    question = Question("demo", "iris", "p demo iris production")
+    key = "blk_0123456789abcdef_" + "s" * 43
+    assert bench.reviewer.key(key, question).verdict == "unavailable"
+    following = asyncio.create_task(bench.reviewer._keys.run())
+    while not bench.reviewer._keys.good:
+        await asyncio.sleep(0)
+    assert bench.reviewer.key(key, question).verdict == "unauthenticated"
+    following.cancel()
+    await asyncio.gather(following, return_exceptions=True)
+
+
+async def test_one_who_asks_for_ever_new_names_leaves_room_for_others() -> None:
+    bench = Bench()
+    bench.kube.rights.add(("bob", "demo", ""))
+    bench.kube.hold = asyncio.Event()
+    names = [bench.ask(deployment=f"model-{number}") for number in range(100)]
+    many = [asyncio.create_task(each) for each in names]
+    while len(bench.kube.asked) < 1 + CALLS_FOR_ONE:
+        await asyncio.sleep(0)
+    bob = asyncio.create_task(bench.ask({**ADA, "sub": "bob"}))
+    while bench.kube.asked[-1][0] != "bob":
+        await asyncio.sleep(0)
+    named = [name for user, _, name in bench.kube.asked if user == "ada" and name]
+    assert len(named) == CALLS_FOR_ONE
+    bench.kube.hold.set()
+    assert await bob == "allow"
+    assert set(await asyncio.gather(*many)) == {"deny"}
 
 
 async def test_what_is_remembered_has_a_bound() -> None:
