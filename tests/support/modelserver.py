@@ -1,6 +1,7 @@
 """A small model server: it answers who and where it is. Lies in the test store as a model's file.
 
-Environment: START_SECONDS before it listens, CRASH (a sentence) to fail at start, VERSION, NODE.
+Environment: START_SECONDS before it listens, CRASH (a sentence) to fail at start, STATUS of the
+answers to all but probes (200), VERSION, NODE.
 ``?seconds=N`` makes an answer take that long, ``?work=N`` so many seconds of cpu.
 """
 
@@ -11,6 +12,8 @@ import sys
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
+
+STATUS = int(os.environ.get("STATUS", "200"))
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -35,7 +38,7 @@ class Handler(BaseHTTPRequestHandler):
             }
         ).encode()
         # One write: two would wait for the peer's delayed acknowledgement (40 ms).
-        self.send_response(200)
+        self.send_response(200 if self.path == "/ready" else STATUS)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()

@@ -180,7 +180,7 @@ class Operator:
             written=self.indexes.refused,
         )
         self.demand = Demand(self._look_again)
-        self.outcomes = Outcomes()
+        self.outcomes = Outcomes(on_news=self._look_again)
         self.queries = Queries(
             options.prometheus_url,
             token_file=options.prometheus_token_file,

@@ -18,6 +18,7 @@ Kept are revisions that some gateway told of within :data:`KEEP_SECONDS`.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -35,6 +36,9 @@ from beamlit_operator.rollout.latency import (
 
 KEEP_SECONDS = 300.0
 """For so long a gateway may be silent without what it counts meanwhile being lost."""
+
+WATCHED_SECONDS = 30.0
+"""After the last question for a revision, whether its numbers grow is no news to anybody."""
 
 SHARE = 0.95
 
@@ -77,6 +81,7 @@ class _Revision:
     """One revision at all gateways: what was added since it is known, and a window of it."""
 
     told: float
+    asked: float = -math.inf
     total: _Counts = field(default_factory=_Counts)
     at: dict[str, tuple[float, _Counts]] = field(default_factory=dict)
     """By the gateway's address: when it told last, and what."""
@@ -87,13 +92,20 @@ class _Revision:
 class Outcomes:
     """Adds the gateways up, and keeps one window for each revision."""
 
-    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        *,
+        on_news: Callable[[ObjectKey], None] = lambda _: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """``on_news`` hears of each deployment whose numbers grew while somebody watches them."""
+        self._on_news = on_news
         self._clock = clock
         self._revisions: dict[str, _Revision] = {}
 
     def record(self, reports: Mapping[str, GatewayLoad]) -> None:
         """Takes what the gateways said, by address."""
-        now = self._clock()
+        now, news = self._clock(), set()
         for address, load in reports.items():
             for name, row in load.outcomes.items():
                 known = self._revisions.setdefault(name, _Revision(now))
@@ -106,16 +118,25 @@ class Outcomes:
                         counts if began_anew else counts.minus(before[1])
                     )
                 known.at[address] = (now, counts)
+                grew = before is None or counts != before[1]
+                if grew and now - known.asked < WATCHED_SECONDS:
+                    workspace, deployment, _ = name.split("/", 2)
+                    news.add(ObjectKey(workspace, deployment))
         self._forget(now - KEEP_SECONDS)
+        for place in news:
+            self._on_news(place)
 
     def since_step(self, deployment: ObjectKey, revision: str, step_id: str) -> Measured | None:
         """What was counted since this was asked for the first time with this ``step_id``; None
         while no gateway told anything of the revision."""
-        known = self._revisions.get(f"{deployment.namespace}/{deployment.name}/{revision}")
-        if known is None:
-            return None
+        name = f"{deployment.namespace}/{deployment.name}/{revision}"
+        now = self._clock()
+        known = self._revisions.setdefault(name, _Revision(now))
+        known.asked = now
         if known.step != step_id:
             known.step, known.begin = step_id, known.total
+        if not known.at:
+            return None
         counted = known.total.minus(known.begin)
         return Measured(counted.requests, counted.errors, quantile(counted.latency, SHARE))
 

@@ -8,7 +8,7 @@ import pytest
 
 from beamlit_operator.autoscaling import GatewayLoad, RevisionOutcome, parse_load
 from beamlit_operator.autoscaling.loads import LoadError
-from beamlit_operator.controllers.outcomes import KEEP_SECONDS, Outcomes
+from beamlit_operator.controllers.outcomes import KEEP_SECONDS, WATCHED_SECONDS, Outcomes
 from beamlit_operator.kube import ObjectKey
 from beamlit_operator.rollout.analysis import Measured
 
@@ -56,6 +56,33 @@ def test_nothing_is_known_of_a_revision_that_no_gateway_told_of(world: World) ->
     world.told(a=(0, 0))
     assert world.since() == (0, 0)
     assert world.outcomes.since_step(IRIS, "r9", "1") is None
+
+
+def test_whoever_watches_is_told_when_the_numbers_grow() -> None:
+    now, news = 100.0, []
+    outcomes = Outcomes(on_news=news.append, clock=lambda: now)
+
+    def told(requests: int) -> None:
+        row = RevisionOutcome(requests, 0)
+        outcomes.record({A: GatewayLoad("g", {}, outcomes={"demo/iris/r2": row})})
+
+    told(1)
+    assert news == []
+    outcomes.since_step(IRIS, "r2", "1")
+    told(1)
+    assert news == []
+    told(2)
+    assert news == [IRIS]
+    now += WATCHED_SECONDS
+    told(3)
+    assert news == [IRIS]
+
+
+def test_a_window_that_is_asked_for_early_begins_with_the_first_report(world: World) -> None:
+    assert world.since() is None
+    world.told(a=(5, 0))
+    world.told(a=(7, 1))
+    assert world.since() == (2, 1)
 
 
 def test_a_window_has_what_all_gateways_counted_since_its_step_began(world: World) -> None:
