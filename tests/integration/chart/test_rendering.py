@@ -85,6 +85,8 @@ EVERYTHING: Values = {
         "tracing": {"enabled": True, "otlpEndpoint": "collector.tracing:4317", "sampling": 0.5},
         "service": {
             "type": "LoadBalancer",
+            "loadBalancerClass": "example.com/internal",
+            "externalTrafficPolicy": "Local",
             "loadBalancerSourceRanges": ["10.0.0.0/8"],
             "annotations": {"example.com/internal": "true"},
         },
@@ -123,7 +125,14 @@ EVERYTHING: Values = {
     },
     "placementGuard": "Enforce",
     "networkPolicies": {"metricsFrom": [{"namespaceSelector": {"matchLabels": {"a": "b"}}}]},
-    "serviceMonitor": {"enabled": True, "labels": {"release": "prometheus"}},
+    "serviceMonitor": {
+        "enabled": True,
+        "labels": {"release": "prometheus"},
+        "relabelings": [{"targetLabel": "cluster", "replacement": "one"}],
+        "metricRelabelings": [
+            {"sourceLabels": ["__name__"], "regex": "python_.*", "action": "drop"}
+        ],
+    },
     "prometheusRule": {"enabled": True, "labels": {"release": "prometheus"}},
     "dashboard": {"enabled": True, "annotations": {"grafana_folder": "Models"}},
     "test": {"gatewayUrl": "https://models.example.com"},
@@ -454,6 +463,10 @@ WRONG: list[tuple[Values, str]] = [
     (
         {"gateway": {"service": {"loadBalancerSourceRanges": ["10.0.0.0/8"]}}},
         "gateway.service.loadBalancerSourceRanges",
+    ),
+    (
+        {"gateway": {"service": {"externalTrafficPolicy": "Local"}}},
+        "gateway.service.externalTrafficPolicy counts with",
     ),
     (
         {"gateway": {"tracing": {"otlpEndpoint": "collector:4317"}}},

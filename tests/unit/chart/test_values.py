@@ -139,3 +139,22 @@ def check(body: Json) -> None:
 def test_those_values_are_admitted_by_the_schema(given_values: Values) -> None:
     """Otherwise the property above would look at refusals only."""
     VALIDATOR.validate(merged(charttemplates.usual(), given_values))
+
+
+def test_a_workspace_begins_with_two_environments_unless_it_says_otherwise(chart: Any) -> None:
+    several = [
+        {"name": "a"},
+        {"name": "b", "environments": []},
+        {"name": "c", "environments": ["d"]},
+    ]
+    made = chart.objects({"workspaces": several, "crds": {"enabled": False}})
+    found = [
+        (each["metadata"]["namespace"], each["metadata"]["name"])
+        for each in made
+        if each["kind"] == "Environment"
+    ]
+    assert found == [("a", "production"), ("a", "development"), ("c", "d")]
+    # Argo CD cannot look what is there, so it must not make them anew with each sync.
+    hooks = [each for each in made if each["kind"] in ("Environment", "Namespace")]
+    for each in hooks:
+        assert each["metadata"]["annotations"]["argocd.argoproj.io/hook"] == "Skip"
