@@ -60,8 +60,8 @@ DECISIONS = 256
 """Decisions that are remembered of one token."""
 
 KEY_REVIEWS = 500
-"""Reviews of API keys a second that reach an agent: one that is guessed at costs it 0.3 ms, so a
-flood of guesses takes no more than a fifth of its time from what it does beside."""
+"""Reviews of API keys a second that reach an agent: one that is guessed at costs it 0.2 ms, so a
+flood of guesses takes a tenth of its time at most."""
 
 REVIEWS_AT_ONCE = 512
 """Reviews under way, of either kind; more are answered 503."""
