@@ -13,11 +13,12 @@ from types import MappingProxyType
 from typing import Any
 
 from beamlit_operator.gateway import names
-from beamlit_operator.gateway.cold import ColdStarts, Released, held_bytes
+from beamlit_operator.gateway.cold import ColdStarts, Released
 from beamlit_operator.gateway.loads import LoadBook
 from beamlit_operator.gateway.names import RevisionKey
 from beamlit_operator.gateway.protos import AuthorizationServicer, CheckResponse, Message
 from beamlit_operator.gateway.replies import ErrorReason, Reply
+from beamlit_operator.gateway.room import held_bytes
 
 log = logging.getLogger(__name__)
 

@@ -43,6 +43,7 @@ from beamlit_operator.gateway.clusters import way_to_pods
 from beamlit_operator.gateway.metrics import GatewayMetrics
 from beamlit_operator.gateway.names import DeploymentKey, RevisionKey
 from beamlit_operator.gateway.replies import ErrorReason, Reply
+from beamlit_operator.gateway.room import HELD_BASE, TOO_MANY_RETRY, Room
 from beamlit_operator.gateway.routes import refusal_of
 from beamlit_operator.gateway.setbacks import Setbacks
 from beamlit_operator.gateway.settings import GatewaySettings
@@ -54,9 +55,6 @@ log = logging.getLogger(__name__)
 STALE_FAILURE = 10.0
 """Seconds after a wake for which a failure that was there before does not count: the operator has
 not looked at the new start yet."""
-
-TOO_MANY_RETRY = 1.0
-"""Seconds after which a caller refused for the queue's length may come again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,15 +78,6 @@ def _unlisted(asked: RevisionKey) -> Reply:
 _ENDS = Reply(
     503, ErrorReason.DRAINING, "this gateway ends; the model still starts, try again", 1.0
 )
-
-HELD_BASE, HELD_BODY = 110 * 1024, 520 * 1024
-"""Bytes of Envoy's memory for a held request, and for its body at most: the rest of a body stays
-with its caller. As measured with uploads of 1 MB: 310 KiB over HTTP/1.1, 520 KiB over HTTP/2."""
-
-
-def held_bytes(content_length: int | None) -> int:
-    """What holding a request costs in memory; None is a body of unknown length."""
-    return HELD_BASE + (HELD_BODY if content_length is None else min(content_length, HELD_BODY))
 
 
 @dataclass(slots=True, eq=False)
@@ -140,9 +129,8 @@ class ColdStarts:
         self._of: dict[DeploymentKey, set[_Start]] = {}
         self._setbacks = Setbacks(first=settings.first_backoff, last=settings.last_backoff)
         self._asking: dict[RevisionKey, asyncio.Task[None]] = {}
-        self._held = 0
+        self._room = Room(settings)
         self._draining = False
-        self._held_bytes = 0
         self._turn = itertools.count()
 
     def held(self) -> dict[DeploymentKey, int]:
@@ -210,18 +198,7 @@ class ColdStarts:
         if failure is not None:
             return failure
         in_line = len(start.holders) if start is not None else 0
-        return self._full(asked, in_line, size)
-
-    def _full(self, asked: RevisionKey, in_line: int, size: int) -> Reply | None:
-        """The refusal of a request for which there is no place to wait."""
-        limits = self._settings
-        if in_line >= limits.max_held_per_deployment:
-            what = f"{in_line} requests wait already for {str(asked.deployment_key)!r} to start"
-        elif self._held >= limits.max_held or self._held_bytes + size > limits.max_held_bytes:
-            what = f"this gateway holds {self._held} requests for models that start: it is full"
-        else:
-            return None
-        return Reply(429, ErrorReason.TOO_MANY_HELD, what, TOO_MANY_RETRY)
+        return self._room.refusal(asked.deployment_key, in_line=in_line, size=size)
 
     def _failing(self, wanted: RevisionKey, deployment: Deployment) -> Reply | None:
         """Why no start is tried now: the last one failed a moment ago, or one fails right now."""
@@ -280,10 +257,9 @@ class ColdStarts:
         start = self._start_of(self._wanted(asked, deployment, pinned=pinned), deployment)
         holder = _Holder(start, asyncio.get_running_loop().create_future(), pinned)
         start.holders.add(holder)
-        self._held += 1
-        self._held_bytes += size
         try:
-            outcome = await asyncio.wait_for(holder.outcome, self._settings.start_deadline)
+            with self._room.taken(size):
+                outcome = await asyncio.wait_for(holder.outcome, self._settings.start_deadline)
         except TimeoutError:
             return self._too_late(asked)
         else:
@@ -293,8 +269,6 @@ class ColdStarts:
             return outcome
         finally:
             holder.start.holders.discard(holder)
-            self._held -= 1
-            self._held_bytes -= size
             if not holder.start.holders:
                 self._end(holder.start, "abandoned")
 

@@ -76,7 +76,7 @@ class GatewaySettings:
 
     max_held_bytes: int = 2**30
     """Envoy's memory for held requests: one costs some 110 KiB, and at most 520 KiB more for its
-    body (`cold.held_bytes`)."""
+    body (`room.held_bytes`)."""
 
     max_held_per_deployment: int = 1_000
     """Requests held for one deployment, so that one cannot take all places."""

@@ -24,7 +24,7 @@ from tests.integration.gateway.test_cold import sleeping
 from tests.support.fakekube import FakeKube
 
 from beamlit_operator.gateway.agent import Agent
-from beamlit_operator.gateway.cold import held_bytes
+from beamlit_operator.gateway.room import held_bytes
 
 UPLOADS, SIZE = 100, 2**20
 

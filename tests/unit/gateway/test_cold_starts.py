@@ -11,17 +11,15 @@ from tests.support.gatewayobjects import endpoint_slice, model_deployment
 
 from beamlit_operator.gateway.catalog import Catalog, Pod
 from beamlit_operator.gateway.cold import (
-    HELD_BASE,
-    HELD_BODY,
     STALE_FAILURE,
     ColdStarts,
     Outcome,
     Released,
-    held_bytes,
 )
 from beamlit_operator.gateway.metrics import GatewayMetrics
 from beamlit_operator.gateway.names import DeploymentKey, RevisionKey, RevisionName, Workspace
 from beamlit_operator.gateway.replies import Reply
+from beamlit_operator.gateway.room import HELD_BASE, HELD_BODY, held_bytes
 from beamlit_operator.gateway.settings import GatewaySettings
 
 REVISION = RevisionKey(Workspace("demo"), "iris", RevisionName("iris-1"))
