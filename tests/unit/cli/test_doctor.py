@@ -326,6 +326,13 @@ BROKEN: list[tuple[str, dict[str, Any], str, Level, str]] = [
         "AccessDenied: why iris",
     ),
     (
+        "a Model that nobody looked at",
+        {"models": Read([{"metadata": {"name": "new", "namespace": "team"}, "spec": {}}])},
+        "origins",
+        Level.WARNING,
+        "not looked at by any operator: Model team/new",
+    ),
+    (
         "deployments that do not start",
         {"deployments": Read([thing(f"m{n}", "StartFailed", "False") for n in range(9)])},
         "deployments",
@@ -344,7 +351,7 @@ BROKEN: list[tuple[str, dict[str, Any], str, Level, str]] = [
         {"deployments": Read([{"metadata": {"name": "new", "namespace": "team"}, "spec": {}}])},
         "deployments",
         Level.WARNING,
-        "no operator has looked at: team/new",
+        "not looked at by any operator: ModelDeployment team/new",
     ),
 ]
 
@@ -415,6 +422,13 @@ def test_a_certificate_that_may_not_be_read_leaves_its_authority_to_be_checked()
     results = examined(certificate=Read(why_not="you may not read it"))
     found = next(r for r in results if r.check == "certificates")
     assert [each.level for each in found.findings] == [Level.OK, Level.UNKNOWN]
+
+
+def test_pods_that_end_are_of_no_version() -> None:
+    ending = pod("operator", "r/b:0.0.9")
+    ending["metadata"]["deletionTimestamp"] = "2026-11-23T00:00:00Z"
+    results = examined(pods=Read([ending, pod("operator"), pod("gateway")]))
+    assert verdict(results)[Level.WARNING] == 0
 
 
 def test_what_starts_is_no_trouble() -> None:

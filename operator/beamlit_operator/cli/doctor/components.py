@@ -39,7 +39,7 @@ def processes(picture: Picture) -> Iterator[Finding]:
             continue
         wanted = int((found.get("spec") or {}).get("replicas", 1))
         ready = int((found.get("status") or {}).get("readyReplicas") or 0)
-        own = [p for p in pods if _component(p) == component]
+        own = [p for p in pods if _component(p) == component and not _ends(p)]
         why = next((text for p in own if (text := _why_not_ready(p))), "")
         if ready < wanted:
             text = f"{ready} of {wanted} pods of {name} are ready{f': {why}' if why else ''}"
@@ -51,6 +51,10 @@ def processes(picture: Picture) -> Iterator[Finding]:
         else:
             yield ok(f"{name}: {ready} of {wanted} ready")
         yield from _restarts(own)
+
+
+def _ends(pod: Json) -> bool:
+    return bool(pod["metadata"].get("deletionTimestamp"))
 
 
 def _component(item: Json) -> str:
@@ -94,7 +98,7 @@ def versions(picture: Picture) -> Iterator[Finding]:
         return
     images: defaultdict[str, set[str]] = defaultdict(set)
     for pod in picture.pods.known():
-        if (component := _component(pod)) in COMPONENTS:
+        if (component := _component(pod)) in COMPONENTS and not _ends(pod):
             for container in (pod.get("spec") or {}).get("containers") or ():
                 if container.get("name") in ("operator", "agent"):
                     images[str(container.get("image"))].add(component)

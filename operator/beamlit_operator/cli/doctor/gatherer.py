@@ -291,6 +291,8 @@ class Gatherer:
             response = await self._client.request("GET", proxy + path)
             return Answer(f"Service {GATEWAY}", response.status, False)
         except ApiError as error:
+            if error.details.get("kind") == "services" and error.not_found:
+                raise UnreadError(f"there is no Service {GATEWAY} in {system}") from error
             try:
                 ours = _is_ours(json.loads(error.message))
             except ValueError:

@@ -22,11 +22,14 @@ ON_THE_WAY = frozenset({Reason.STARTING, Reason.RESOLVING, Reason.ROLLING_OUT})
 def origins(picture: Picture) -> Iterator[Finding]:
     """Whether the places that models come from can be read, as the Models say."""
     found = picture.models.known()
-    bad = [m for m in found if _condition(m, conditions.READY).get("status") == "False"]
-    yield from _told([m for m in bad if _reason(m) not in ON_THE_WAY], of="Model")
-    if not bad:
-        count = _count(len(found), "Model")
-        yield ok(f"{count}, of each the files can be found" if found else "no Model")
+    known = {id(m): _condition(m, conditions.READY).get("status") for m in found}
+    bad = [m for m in found if known[id(m)] == "False" and _reason(m) not in ON_THE_WAY]
+    yield from _told(bad, of="Model")
+    yield from _unseen(found, "Model")
+    if good := sum(each == "True" for each in known.values()):
+        yield ok(f"{_count(good, 'Model')}, of each the files can be found")
+    elif not found:
+        yield ok("no Model")
 
 
 def deployments(picture: Picture) -> Iterator[Finding]:
@@ -60,11 +63,7 @@ def _state(found: list[Json], kind: str) -> Iterator[Finding]:
     moving = [m for m in waiting if _reason(m) in ON_THE_WAY]
     unseen = [_place(m) for m in found if not _condition(m, conditions.READY)]
     yield from _told([m for m in waiting if m not in moving], of=kind)
-    if unseen:
-        yield warning(
-            f"{kind}s that no operator has looked at: {some(unseen)}",
-            "Check that an operator leads, and that `operator.namespaces` lists their namespaces.",
-        )
+    yield from _unseen(found, kind)
     held_up = [
         m for m in found if m not in waiting and _condition(m, conditions.STALLED).get("status")
     ]
@@ -82,6 +81,15 @@ def _state(found: list[Json], kind: str) -> Iterator[Finding]:
         yield ok(f"{_count(len(moving), kind)} on the way: {some([_place(m) for m in moving])}")
     elif not found:
         yield ok(f"no {kind}")
+
+
+def _unseen(found: list[Json], kind: str) -> Iterator[Finding]:
+    unseen = [_place(m) for m in found if not _condition(m, conditions.READY)]
+    if unseen:
+        yield warning(
+            f"not looked at by any operator: {kind} {some(unseen)}",
+            "Check that an operator leads, and that `operator.namespaces` lists their namespaces.",
+        )
 
 
 def _told(found: list[Json], *, of: str) -> Iterator[Finding]:
