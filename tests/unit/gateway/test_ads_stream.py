@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import pytest
@@ -157,6 +158,39 @@ def test_routes_wait_for_an_envoy_that_has_not_asked_for_clusters_yet(store: Res
     assert envoy.sent() == [("ENDPOINTS", ["b"], [])]
     envoy.answer(envoy.responses[0])
     assert envoy.sent() == [("ROUTES", ["routes"], [])]
+
+
+@pytest.mark.parametrize(
+    "order", list(itertools.permutations((CLUSTER, ENDPOINTS, LISTENER, ROUTES)))
+)
+def test_in_whatever_order_types_are_asked_for_routes_come_after_their_clusters(
+    store: ResourceStore, order: tuple[ResourceType, ...]
+) -> None:
+    store.apply({CLUSTER: {"b": resource("b")}, ENDPOINTS: {"b": resource("b")}})
+    envoy = Envoy(store)
+    had = {CLUSTER: "a", ENDPOINTS: "a", LISTENER: "main"}
+    has: set[str] = set()
+    asked: set[ResourceType] = set()
+
+    def take_all() -> None:
+        while found := envoy.sent():
+            for (kind, names, _), response in zip(found, list(envoy.responses), strict=True):
+                if kind == "ROUTES":
+                    assert {"CLUSTER b", "ENDPOINTS b"} <= has
+                has.update(f"{kind} {name}" for name in names)
+                envoy.answer(response)
+                if kind == "CLUSTER" and "b" in names and ENDPOINTS in asked:
+                    envoy.ask(ENDPOINTS, "b")
+
+    for type_ in order:
+        asked.add(type_)
+        versions = {had[type_]: resource(had[type_]).version} if type_ in had else {}
+        names = {CLUSTER: (), LISTENER: (), ROUTES: ("routes",), ENDPOINTS: ("a",)}[type_]
+        if type_ is ENDPOINTS and "CLUSTER b" in has:
+            names = ("a", "b")
+        envoy.ask(type_, *names, initial_resource_versions=versions)
+        take_all()
+    assert "ROUTES routes" in has
 
 
 def test_an_envoy_that_waits_for_endpoints_nobody_has_is_told_before_its_routes_are(
