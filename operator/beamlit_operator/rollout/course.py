@@ -32,7 +32,10 @@ from beamlit_operator.api.rollout import (
     RolloutStatus,
     RolloutStep,
 )
-from beamlit_operator.rollout.analysis import TELL_EVERY, Evidence, judge, told
+from beamlit_operator.rollout.analysis import Evidence, judge, told
+
+LOOK_EVERY = timedelta(seconds=2)
+"""How often the numbers of a step are looked at: as often as gateways are asked for them."""
 
 FAILING = timedelta(minutes=5)
 """How long a trial start that fails goes on: what fails may heal, but must not hold a GPU."""
@@ -123,7 +126,7 @@ def stand(
         if verdict == "Bad":
             message = f"{judgement.message}; {_approve(run)}"
             return Stand(Turn.STAY, "Paused", message, analysis=analysis)
-    watch = TELL_EVERY if criteria is not None else None
+    watch = LOOK_EVERY if criteria is not None else None
     if paused:
         message = "paused by an order: remove the annotation to go on"
         return Stand(Turn.STAY, "Paused", message, analysis=analysis, again=watch)

@@ -130,6 +130,28 @@ async def test_a_canary_is_aborted_and_an_edit_restarts_one(workspace):
     assert outcomes(done) == ["Aborted", "Aborted", "Serving"]
 
 
+async def test_a_canary_that_answers_with_errors_rolls_back_by_itself(workspace):
+    analysis = {"minimumRequests": 10, "maxErrorPercent": 5}
+    spec = {
+        "serverlessConfig": {"minNumReplicas": 1},
+        "rollout": {"strategy": "Canary", "steps": [{"weight": 50, "analysis": analysis}]},
+    }
+    await serve(workspace, "1", first=True, **spec)
+    await workspace.until_ready("Serving")
+    async with steady(workspace.http, lambda: endpoint(workspace), callers=2):
+        await serve(workspace, "2", envs={"STATUS": "500"}, **spec)
+        there = await workspace.until(lambda md: run_of(md).get("phase") == "RolledBack")
+    seen = run_of(there)["analysis"]
+    assert (seen["verdict"], seen["errorPercent"]) == ("Bad", 100.0)
+    assert weights(there) == {run_of(there)["stable"]: 100}
+    assert (ready(there)["status"], ready(there)["reason"]) == ("True", "AnalysisFailed")
+    # One that answers is promoted by the same numbers.
+    async with steady(workspace.http, lambda: endpoint(workspace), callers=2):
+        await serve(workspace, "3", **spec)
+        done = await settled(workspace)
+    assert outcomes(done) == ["Serving", "RolledBack", "Superseded"]
+
+
 async def test_with_surge_zero_no_more_replicas_run_than_the_load_needs(workspace):
     spec = {
         "serverlessConfig": {"minNumReplicas": 2, "maxNumReplicas": 2},
@@ -179,7 +201,7 @@ async def test_requests_under_way_end_when_a_deployment_is(workspace, how):
     spec = {"serverlessConfig": {"minNumReplicas": 1}}
     await serve(workspace, "1", first=True, **spec)
     await workspace.until_ready("Serving")
-    call = asyncio.create_task(workspace.http.post(f"{endpoint(workspace)}?seconds=4", data=b"{}"))
+    call = asyncio.create_task(workspace.http.post(f"{endpoint(workspace)}?seconds=3", data=b"{}"))
     # It is with its pod: nothing of that can be seen outside.
     await asyncio.sleep(0.5)
     if how == "deleted":
