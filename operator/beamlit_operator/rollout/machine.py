@@ -57,29 +57,13 @@ deleted after it was *seen* without it for some seconds by a clock that does not
 from __future__ import annotations
 
 from collections.abc import Mapping
-from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from dataclasses import replace
 
-from beamlit_operator.api.rollout import MAX_STEPS, Outcome, RolloutPhase, RolloutStatus
+from beamlit_operator.api.rollout import MAX_STEPS, RolloutStatus
 from beamlit_operator.rollout import orders as words
-from beamlit_operator.rollout.capacity import (
-    Move,
-    changing_sides,
-    limit_of,
-    move,
-    settled,
-    share,
-    surge_of,
-)
-from beamlit_operator.rollout.course import (
-    Stand,
-    Turn,
-    deadline_of,
-    next_of,
-    stand,
-    target_of,
-)
+from beamlit_operator.rollout.capacity import changing_sides, move, surge_of
+from beamlit_operator.rollout.course import Turn, next_of, stand, target_of
+from beamlit_operator.rollout.plans import Case, back, changed, given_up, plan_of, served, used_up
 from beamlit_operator.rollout.retiring import retiring
 from beamlit_operator.rollout.revisions import (
     GIVEN_UP,
@@ -88,14 +72,7 @@ from beamlit_operator.rollout.revisions import (
     RolloutPlan,
     Situation,
 )
-
-SOON = timedelta(seconds=1)
-"""When to look again after a weight was written that lets capacity move."""
-
-SETTLE_SECONDS = 3.0
-"""Seconds after which all gateways have heard that a revision has no weight any more."""
-
-REACHED: tuple[RolloutPhase, ...] = ("Waiting", "Analyzing", "Paused")
+from beamlit_operator.rollout.stages import REACHED, SOON, cold, held, moving, proving, standing
 
 
 def decide(situation: Situation) -> RolloutPlan:
@@ -111,35 +88,10 @@ def decide(situation: Situation) -> RolloutPlan:
     if run is None:
         endings = _superseded(memory, situation.desired)
         run = _begun(situation, stable, known[situation.desired])
-    case = _Case(situation, known, stable, known[situation.desired], endings)
+    case = Case(situation, known, stable, known[situation.desired], endings)
     if run.phase in GIVEN_UP:
-        return _given_up(case, run)
+        return given_up(case, run)
     return _under_way(case, run)
-
-
-@dataclass(frozen=True, slots=True)
-class _Case:
-    """A rollout: the situation, and the two revisions that it is about."""
-
-    situation: Situation
-    known: Mapping[str, RevisionState]
-    stable: RevisionState
-    canary: RevisionState
-    endings: tuple[Ending, ...] = ()
-
-    @property
-    def now(self) -> datetime:
-        return self.situation.now.replace(microsecond=0)
-
-    def orders(self, kind: str) -> list[words.Order]:
-        """The orders of that kind that count for the new revision."""
-        given = words.valid(self.situation.orders, self.situation.used)
-        return [o for o in given if o.kind == kind and o.revision == self.canary.name]
-
-    @property
-    def promoted(self) -> bool:
-        """Whether it is to have everything now."""
-        return any(order.step is None for order in self.orders(words.PROMOTE))
 
 
 def _stable(situation: Situation, known: Mapping[str, RevisionState]) -> RevisionState | None:
@@ -193,7 +145,7 @@ def _begun(situation: Situation, stable: RevisionState, new: RevisionState) -> R
     )
 
 
-def _total(case: _Case, run: RolloutStatus) -> int:
+def _total(case: Case, run: RolloutStatus) -> int:
     """Replicas that the load needs, of both together; 0 when the deployment sleeps."""
     bounds, said = case.situation.scaling, case.situation.demand
     total = run.replicas if said is None else said
@@ -204,7 +156,7 @@ def _total(case: _Case, run: RolloutStatus) -> int:
     return min(total, bounds.maximum) if bounds.maximum else total
 
 
-def _under_way(case: _Case, run: RolloutStatus) -> RolloutPlan:
+def _under_way(case: Case, run: RolloutStatus) -> RolloutPlan:
     """A rollout that was not given up."""
     total = _total(case, run)
     run = run.model_copy(
@@ -216,7 +168,7 @@ def _under_way(case: _Case, run: RolloutStatus) -> RolloutPlan:
         }
     )
     if case.orders(words.ABORT):
-        return _back(case, run, phase="Aborted", outcome="Aborted", why="aborted by an order")
+        return back(case, run, phase="Aborted", outcome="Aborted", why="aborted by an order")
     if case.promoted or (run.step or 0) > len(case.situation.rollout.steps):
         run = run.model_copy(update={"step": None})
     for _ in range(MAX_STEPS + 2):
@@ -240,10 +192,10 @@ def _under_way(case: _Case, run: RolloutStatus) -> RolloutPlan:
         if stands.turn is Turn.ROLL_BACK and not ordered:
             why = f"its analysis failed: {stands.message}"
             judged = run.model_copy(update={"analysis": stands.analysis})
-            return _back(case, judged, phase="RolledBack", outcome="RolledBack", why=why)
+            return back(case, judged, phase="RolledBack", outcome="RolledBack", why=why)
         lost = total > 0 and case.canary.ready == 0
         if not ordered and (stands.turn is Turn.STAY or lost):
-            return _standing(case, run, stands, total)
+            return standing(case, run, stands, total)
         run = run.model_copy(
             update={
                 "step": next_of(case.situation.rollout, run.step),
@@ -255,31 +207,31 @@ def _under_way(case: _Case, run: RolloutStatus) -> RolloutPlan:
     raise AssertionError("a rollout has no more steps than its list")  # pragma: no cover
 
 
-def _is_reached(run: RolloutStatus, case: _Case) -> bool:
+def _is_reached(run: RolloutStatus, case: Case) -> bool:
     target = target_of(case.situation.rollout, run.step)
     return run.step is not None and run.phase in REACHED and run.weight == target
 
 
-def _progress(case: _Case, run: RolloutStatus, total: int) -> RolloutPlan | RolloutStatus:
+def _progress(case: Case, run: RolloutStatus, total: int) -> RolloutPlan | RolloutStatus:
     """On the way to the weight of the step: the plan while it is, else the run that is there."""
     situation = case.situation
     target = target_of(situation.rollout, run.step)
     there = run.model_copy(update={"weight": target, "phase": "Waiting", "since": case.now})
     if case.orders(words.PAUSE) and not case.promoted:
-        return _held(case, run, total)
+        return held(case, run, total)
     if total == 0:
         # One that has come so far was ready once in this rollout.
         proven = case.canary.ready > 0 or run.weight > 0 or run.phase in REACHED
         if proven or not situation.rollout.trial_start or _later(run):
             return there
-        return _proving(case, run)
+        return proving(case, run)
     surge = surge_of(situation.rollout.surge, total)
     if run.weight == 100 and run.step is None and case.canary.ready == 0 < case.stable.replicas:
         if surge:
             # There is room for both by now: nobody has to wait.
             run = run.model_copy(update={"weight": 0})
         else:
-            return _cold(case, run, changing_sides(case.stable.side, case.canary.side))
+            return cold(case, run, changing_sides(case.stable.side, case.canary.side))
     moved = move(
         total,
         target=target,
@@ -290,275 +242,28 @@ def _progress(case: _Case, run: RolloutStatus, total: int) -> RolloutPlan | Roll
         maximum=situation.scaling.maximum,
     )
     if moved.cold:
-        return _cold(case, run, moved)
+        return cold(case, run, moved)
     if run.step is None and run.weight == 100 and case.canary.ready == 0:
-        return _cold(case, run, changing_sides(case.stable.side, case.canary.side))
+        return cold(case, run, changing_sides(case.stable.side, case.canary.side))
     if moved.reached:
         return there
-    return _moving(case, run, moved, total)
+    return moving(case, run, moved, total)
 
 
 def _later(run: RolloutStatus) -> bool:
     return run.step is not None and run.step > 1
 
 
-def _proving(case: _Case, run: RolloutStatus) -> RolloutPlan:
-    """The trial start of a new revision of a deployment that sleeps."""
-    since = run.since if run.phase == "Proving" else case.now
-    failing = case.canary.failure is not None
-    rollout, patience = case.situation.rollout, case.situation.patience
-    left = deadline_of(rollout, patience=patience, failing=failing) - (case.now - since)
-    if left <= timedelta(0):
-        why = case.canary.failure or "it was not ready in time (rollout.startDeadline)"
-        message = f"its trial start failed: {why}"
-        return _back(case, run, phase="Failed", outcome="Failed", why=message)
-    if failing:
-        message = (
-            f"the trial start of revision {case.canary.name} fails: {case.canary.failure}; "
-            f"{case.stable.name} stays current"
-        )
-    else:
-        message = (
-            f"revision {case.canary.name} is started once to prove it; {case.stable.name} stays "
-            f"current until then"
-        )
-    run = run.model_copy(update={"phase": "Proving", "since": since, "message": message})
-    scale = {case.stable.name: 0, case.canary.name: 1}
-    return _plan(case, run, scale=scale, stalled=failing, again=left)
-
-
-def _moving(case: _Case, run: RolloutStatus, moved: Move, total: int) -> RolloutPlan:
-    """Capacity is on its way from one to the other."""
-    since = case.now if run.phase == "Proving" else run.since
-    canary, stable = case.canary, case.stable
-    late, again = False, None
-    if canary.ready < canary.replicas or not canary.replicas:
-        left = deadline_of(
-            case.situation.rollout, patience=case.situation.patience, failing=False
-        ) - (case.now - since)
-        late, again = left <= timedelta(0), left if left > timedelta(0) else None
-    stalled = bool(canary.failure or moved.blocked) or late
-    if moved.blocked:
-        message = moved.blocked
-    elif canary.failure is not None:
-        message = (
-            f"revision {canary.name} cannot start: {canary.failure}; {stable.name} goes on "
-            f"serving. Correct the spec, or undo the change"
-        )
-    else:
-        message = (
-            f"revision {canary.name} has {canary.ready} of {max(moved.canary, 1)} replicas ready; "
-            f"{stable.name} serves until then"
-        )
-        if late:
-            message += ". That takes longer than expected: look at its pods, or undo the change"
-    step = _step_words(run)
-    run = run.model_copy(
-        update={
-            "phase": "Progressing",
-            "since": since,
-            "weight": moved.weight,
-            "message": step + message,
-        }
-    )
-    given = moved.stable
-    if 100 - moved.weight < stable.traffic and moved.weight:
-        # Its requests leave it first, then its replicas.
-        given, again = max(moved.stable, stable.replicas), SOON
-    return _plan(
-        case,
-        run,
-        scale={stable.name: given, canary.name: moved.canary},
-        stalled=stalled,
-        again=again,
-        total=total,
-    )
-
-
-def _step_words(run: RolloutStatus) -> str:
-    if run.step is None:
-        return ""
-    return f"step {run.step} of {run.steps}: "
-
-
-def _cold(case: _Case, run: RolloutStatus, moved: Move) -> RolloutPlan:
-    """The only replica changes sides: first the requests, which gateways hold, then the place."""
-    stable, canary = case.stable, case.canary
-    since = run.since if run.weight == 100 else case.now
-    left = deadline_of(case.situation.rollout, patience=case.situation.patience, failing=False) - (
-        case.now - since
-    )
-    if canary.failure is not None or left <= timedelta(0):
-        why = canary.failure or "it was not ready in time (rollout.startDeadline)"
-        return _back(case, run, phase="Failed", outcome="Failed", why=f"it cannot start: {why}")
-    message = (
-        f"there is room for one replica only (rollout.surge): requests wait at the gateways while "
-        f"{canary.name} starts in the place of {stable.name}"
-    )
-    run = run.model_copy(
-        update={"phase": "Progressing", "weight": 100, "since": since, "message": message}
-    )
-    heard = stable.traffic == 0 and (stable.unused_seconds or 0.0) >= SETTLE_SECONDS
-    scale = {stable.name: moved.stable, canary.name: moved.canary} if heard else {}
-    again = left if heard else SOON
-    return _plan(case, run, scale=scale, again=again, cold=True)
-
-
-def _held(case: _Case, run: RolloutStatus, total: int) -> RolloutPlan:
-    """Paused by an order before the weight of the step was reached: all stays as it is."""
-    run = run.model_copy(
-        update={
-            "phase": "Progressing" if run.phase == "Proving" else run.phase,
-            "message": f"{_step_words(run)}paused by an order: remove the annotation to go on",
-        }
-    )
-    if run.phase in REACHED:
-        run = run.model_copy(update={"phase": "Progressing", "since": case.now})
-    canary = share(total, run.weight) if run.weight or total == 0 else case.canary.replicas
-    surge = surge_of(case.situation.rollout.surge, total)
-    limit = limit_of(
-        total,
-        surge=surge,
-        target=target_of(case.situation.rollout, run.step),
-        maximum=case.situation.scaling.maximum,
-    )
-    stable = min(share(total, 100 - run.weight), max(limit - canary, min(total, 1)))
-    return _plan(case, run, scale={case.stable.name: stable, case.canary.name: canary})
-
-
-def _standing(case: _Case, run: RolloutStatus, stands: Stand, total: int) -> RolloutPlan:
-    """At the weight of a step."""
-    phase = stands.phase
-    since = run.since if run.phase in REACHED else case.now
-    message = stands.message
-    lost = total > 0 and case.canary.ready == 0 and case.canary.replicas > 0
-    if lost:
-        why = case.canary.failure or "none of its replicas is ready"
-        message = f"{case.stable.name} serves everything: {case.canary.name} lost its pods: {why}"
-        if stands.turn is not Turn.STAY:
-            phase = "Waiting"
-    elif total == 0 and phase != "Paused":
-        message += "; the deployment sleeps, and the weight is for the requests to come"
-    run = run.model_copy(
-        update={
-            "phase": phase,
-            "since": since,
-            "message": f"{_step_words(run)}{run.weight} % of the requests; {message}",
-            "analysis": stands.analysis,
-        }
-    )
-    target = target_of(case.situation.rollout, run.step)
-    surge = surge_of(case.situation.rollout.surge, total)
-    limit = limit_of(total, surge=surge, target=target, maximum=case.situation.scaling.maximum)
-    stable, canary = settled(total, target=target, limit=limit)
-    again = stands.again
-    if 100 - run.weight < case.stable.traffic and stable < case.stable.replicas:
-        # Its requests leave it first, then its replicas.
-        stable, again = case.stable.replicas, SOON
-    return _plan(
-        case,
-        run,
-        scale={case.stable.name: stable, case.canary.name: canary},
-        stalled=_is_bad(stands) or (lost and case.canary.failure is not None),
-        again=again,
-        total=total,
-    )
-
-
-def _is_bad(stands: Stand) -> bool:
-    """Whether only a person can go on; one who approves a step is expected, and no trouble."""
-    return stands.blocked or (stands.analysis is not None and stands.analysis.verdict == "Bad")
-
-
-def _back(
-    case: _Case, run: RolloutStatus, *, phase: RolloutPhase, outcome: Outcome, why: str
-) -> RolloutPlan:
-    """All traffic is the stable revision's again, and the new one is not tried any more."""
-    ended = Ending(case.canary.name, outcome, why[:1024], run.started_at)
-    case = replace(case, endings=(*case.endings, ended))
-    run = run.model_copy(update={"phase": phase, "since": case.now, "weight": 0, "message": why})
-    return _given_up(case, run)
-
-
-def _given_up(case: _Case, run: RolloutStatus) -> RolloutPlan:
-    run = run.model_copy(update={"weight": 0})
-    ended = case.endings and case.endings[-1].revision == case.canary.name
-    least = case.situation.scaling.minimum
-    # It gave replicas to the one that failed, and gets all the requests now.
-    wanted = max(case.stable.replicas, least, run.replicas if ended else 0)
-    scale = {case.stable.name: wanted}
-    if run.phase == "Failed":
-        scale[case.canary.name] = 0
-    message = (
-        f"revision {case.canary.name} was given up, {case.stable.name} serves: {run.message}. "
-        f"It is tried again when the spec changes"
-    )
-    plan = _plan(case, run, scale=scale, stalled=True)
-    return replace(plan, message=message)
-
-
-def _plan(
-    case: _Case,
-    run: RolloutStatus,
-    *,
-    scale: Mapping[str, int],
-    stalled: bool = False,
-    again: timedelta | None = None,
-    cold: bool = False,
-    total: int | None = None,
-) -> RolloutPlan:
-    """The plan of a rollout that has come to ``run``."""
-    stable, canary = case.stable, case.canary
-    given_up = run.phase in GIVEN_UP
-    weights = {stable.name: 100 - run.weight, canary.name: run.weight}
-    weights = {name: weight for name, weight in weights.items() if weight}
-    if not cold:
-        weights = _served(weights, case.known, without={canary.name} if given_up else set())
-    keep = {stable.name} if given_up else {stable.name, canary.name}
-    needed = run.replicas if total is None else total
-    surge = surge_of(case.situation.rollout.surge, needed)
-    planned = sum(scale.get(name, case.known[name].replicas) for name in keep)
-    rest = retiring(
-        case.situation,
-        case.known,
-        keep=keep | set(weights),
-        room=limit_of(needed, surge=surge) - planned,
-    )
-    used, ignored = _orders(case.situation, run)
-    message = run.message[:1024]
-    return RolloutPlan(
-        traffic={n: weights.get(n, 0) for n in sorted(case.known) if n not in rest.delete},
-        stable=stable.name,
-        rollout=run.model_copy(
-            update={"message": message, "ignored_orders": words.naming(canary.name, used)}
-        ),
-        roles={
-            **dict.fromkeys(rest.since, "retiring"),
-            **({} if given_up else {canary.name: "canary"}),
-            stable.name: "stable",
-        },
-        scale=_changed({**rest.scale, **scale}, case.known),
-        retired=rest.since,
-        delete=rest.delete,
-        endings=case.endings,
-        used=used,
-        ignored=ignored,
-        message=message,
-        stalled=stalled,
-        requeue_after=min((w for w in (again, rest.again) if w is not None), default=None),
-    )
-
-
-def _last(case: _Case, run: RolloutStatus, total: int) -> RolloutPlan:
+def _last(case: Case, run: RolloutStatus, total: int) -> RolloutPlan:
     """Behind the last step, with all the weight."""
     if case.canary.ready == 0 and case.stable.ready > 0:
         # It sleeps as asked, but pods of the stable one are there still: they go first.
         run = run.model_copy(update={"phase": "Progressing"})
-        return _plan(case, run, scale={case.stable.name: 0}, again=SOON)
+        return plan_of(case, run, scale={case.stable.name: 0}, again=SOON)
     return _taken_over(case, run, sleeps=total == 0)
 
 
-def _taken_over(case: _Case, run: RolloutStatus, *, sleeps: bool = False) -> RolloutPlan:
+def _taken_over(case: Case, run: RolloutStatus, *, sleeps: bool = False) -> RolloutPlan:
     """The new revision is the stable one from now on."""
     endings = (
         *case.endings,
@@ -569,7 +274,7 @@ def _taken_over(case: _Case, run: RolloutStatus, *, sleeps: bool = False) -> Rol
     if sleeps:
         # Its trial is over.
         scale = {**plan.scale, case.canary.name: case.situation.scaling.minimum}
-        plan = replace(plan, scale=_changed(scale, case.known))
+        plan = replace(plan, scale=changed(scale, case.known))
     return replace(
         plan,
         endings=endings,
@@ -586,7 +291,7 @@ def _at_rest(
     if memory is not None and memory.canary != desired.name and memory.phase not in GIVEN_UP:
         endings = _superseded(memory, desired.name)
         least = max(least, memory.replicas)
-    weights = _served({desired.name: 100}, known)
+    weights = served({desired.name: 100}, known)
     wanted = max(desired.replicas, situation.scaling.minimum, least)
     if situation.scaling.maximum:
         wanted = min(wanted, max(situation.scaling.maximum, desired.replicas))
@@ -596,76 +301,15 @@ def _at_rest(
         keep={desired.name} | set(weights),
         room=surge_of(situation.rollout.surge, wanted),
     )
-    used, _ = _orders(situation, None)
+    used, _ = used_up(situation, None)
     return RolloutPlan(
         traffic={n: weights.get(n, 0) for n in sorted(known) if n not in rest.delete},
         stable=desired.name,
         roles={**dict.fromkeys(rest.since, "retiring"), desired.name: "stable"},
-        scale=_changed({**rest.scale, desired.name: wanted}, known),
+        scale=changed({**rest.scale, desired.name: wanted}, known),
         retired=rest.since,
         delete=rest.delete,
         endings=endings,
         used=used,
         requeue_after=rest.again,
     )
-
-
-def _served(
-    weights: Mapping[str, int],
-    known: Mapping[str, RevisionState],
-    *,
-    without: AbstractSet[str] = frozenset(),
-) -> dict[str, int]:
-    """The weights without those of revisions that nobody would answer for. ``without`` are not to
-    be used in any case.
-
-    | of those with weight, ready are | then                                     |
-    |---------------------------------|------------------------------------------|
-    | all                             | as they are                              |
-    | some                            | these have it all                        |
-    | none, but another one that had  | that one keeps it, until it is different |
-    | traffic until now               |                                          |
-    | none                            | as they are: gateways hold the callers   |
-    """
-    ready = {name: weight for name, weight in weights.items() if known[name].ready > 0}
-    if len(ready) == len(weights):
-        return dict(weights)
-    if ready:
-        # There are at most two.
-        return {max(ready, key=lambda name: ready[name]): 100}
-    others = [e for e in known.values() if e.ready > 0 and e.traffic > 0 and e.name not in without]
-    if others:
-        return {max(others, key=lambda each: (each.traffic, each.ready, each.name)).name: 100}
-    return dict(weights)
-
-
-def _orders(
-    situation: Situation, run: RolloutStatus | None
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The orders that are used up, and of them those that came before their step."""
-    kept = words.still_used(situation.used, situation.orders)
-    fresh = words.valid(situation.orders, kept)
-    memory = situation.memory
-    over = memory.canary if memory is not None else None
-    if run is not None and over == run.canary:
-        over = None
-    ended = [str(order) for order in fresh if order.revision == over]
-    if run is None:
-        # A rollout may begin and end in one decision.
-        ended += [str(o) for o in fresh if o.revision == situation.desired and str(o) not in ended]
-    early = [
-        str(order)
-        for order in fresh
-        if run is not None
-        and order.revision == run.canary
-        and order.step is not None
-        and run.step is not None
-        and order.step > run.step
-    ]
-    return tuple(sorted({*kept, *ended, *early})[:16]), tuple(early)
-
-
-def _changed(wanted: Mapping[str, int], known: Mapping[str, RevisionState]) -> dict[str, int]:
-    """Of the replicas wanted those that are others than they are, the fewer ones first."""
-    moved = {name: count for name, count in wanted.items() if known[name].replicas != count}
-    return dict(sorted(moved.items(), key=lambda it: (it[1] > known[it[0]].replicas, it[0])))
