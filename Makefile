@@ -17,10 +17,10 @@ WITH_TOOLS := exec env PATH="$$PATH:$(CURDIR)/$(BIN)"
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo dev test lint format crds plots lock bench-laptop bench-admission bench-devcluster bench-gateway \
-    bench-coldstart bench-fetch bench-operator soak chart image image-check clean
+    bench-coldstart bench-fetch bench-operator bench-availability e2e soak chart image image-check clean
 
 help: ## list the targets
-	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # The newest interpreter that really runs and can make an environment; a name on PATH may be a shim
 # that fails. 3.11 to 3.13 are tested, so they come first. PYTHON=... overrides.
@@ -144,6 +144,18 @@ bench-admission: $(READY) ## what the API server waits for the webhook, at 5,000
 
 bench-operator: $(READY) ## thousands of deployments at once, a restart, at rest; about six minutes
 	@$(WITH_TOOLS) $(BIN)/python -m tests.bench.operator
+
+bench-availability: $(READY) ## what callers notice of faults, restarts and upgrades; about five minutes
+	@$(WITH_TOOLS) $(BIN)/python -m tests.bench.availability
+
+# A release of kind and an image of a node that belongs to it.
+KIND_VERSION ?= v0.33.0
+KUBECTL_VERSION ?= v1.36.4
+KIND_NODE ?= kindest/node:v1.36.4@sha256:099e049362a1526b2db71494e1947aae99bd16290d7c895f2b7ea312e3cbfaed
+
+e2e: $(READY) ## install, upgrade, policies, drains, uninstall on a kind cluster (needs Docker)
+	@KIND_VERSION=$(KIND_VERSION) KUBECTL_VERSION=$(KUBECTL_VERSION) \
+	    $(BIN)/python -m pytest tests/e2e --kind-image $(KIND_NODE) $(PYTEST_ARGS)
 
 soak: $(READY) ## 20 minutes of traffic, rollouts and kills: nothing lost, nothing grows
 	@$(WITH_TOOLS) $(BIN)/python -m tests.bench.soak

@@ -10,7 +10,10 @@ import tarfile
 from pathlib import Path
 
 from tests.support.chart import Values
+from tests.support.release import EMBEDDED
 from tests.support.stack import ROOT
+
+AGENT_ARGUMENTS: list[str] = EMBEDDED["gateway"]["agent"]["extraArgs"]
 
 RELEASES = ROOT / "tests" / "fixtures" / "releases"
 NAME = "0.1.0"
@@ -32,7 +35,13 @@ def definitions(folder: Path) -> Path:
     return folder / "beamlit-operator" / "files" / "crds"
 
 
+KNOWN = ("--xds-listen", "--envoy-admin")
+"""The agent's addresses that it can be told; it does not start with others."""
+
+
 def running(code: Path) -> Values:
-    """Values by which operator and agent run that code."""
+    """Values by which operator and agent run that code on the embedded cluster."""
     variables = [{"name": "HOME", "value": "/scratch"}, {"name": "PYTHONPATH", "value": str(code)}]
-    return {"operator": {"extraEnv": variables}, "gateway": {"agent": {"extraEnv": variables}}}
+    arguments = [each for each in AGENT_ARGUMENTS if each.startswith(KNOWN)]
+    agent = {"extraEnv": variables, "extraArgs": arguments}
+    return {"operator": {"extraEnv": variables}, "gateway": {"agent": agent}}
