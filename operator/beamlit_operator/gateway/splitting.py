@@ -105,8 +105,10 @@ def branches(shares: Sequence[Share], sticky: Sticky | None) -> Iterator[Branch]
     if sticky is not None and sticky.cookie:
         brought = {"name": "cookie", "string_match": {"safe_regex": {"regex": _has(sticky.cookie)}}}
         yield Branch({"headers": [brought]}, _by_weight(weighted, sticky), {})
-        yield Branch({}, _by_weight(weighted, sticky), _added(_set_cookie(sticky.cookie)))
-        return
+        # A caller's own id must not bring attributes of a cookie with it.
+        plain = {"name": "x-request-id", "string_match": {"safe_regex": {"regex": r"[\w.+/=-]+"}}}
+        set_cookie = _added(_set_cookie(sticky.cookie))
+        yield Branch({"headers": [plain]}, _by_weight(weighted, sticky), set_cookie)
     yield Branch({}, _by_weight(weighted, sticky), {})
 
 

@@ -126,10 +126,16 @@ def test_each_revision_gets_its_part_of_all_hashes_whatever_the_sum(
     ],
 )
 def test_the_cookie_is_set_for_who_brings_none(cookies: str | None, is_set: bool) -> None:
-    headers = {"cookie": cookies} if cookies is not None else {}
+    headers = {"x-request-id": "0ff1-ce", **({"cookie": cookies} if cookies is not None else {})}
     branch = taken(shares(90, 10), COOKIE, headers)
     added = branch.answer.get("response_headers_to_add", [])
     assert [each["header"]["key"] for each in added] == (["set-cookie"] if is_set else [])
+
+
+def test_a_callers_request_id_becomes_no_attribute_of_the_cookie() -> None:
+    branch = taken(shares(90, 10), COOKIE, {"x-request-id": "1; Domain=example.com"})
+    assert branch.answer == {}
+    assert "weighted_clusters" in branch.action
 
 
 @pytest.mark.parametrize(
