@@ -17,7 +17,8 @@ WITH_TOOLS := exec env PATH="$$PATH:$(CURDIR)/$(BIN)"
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo dev test lint format crds plots lock bench-laptop bench-admission bench-devcluster bench-gateway \
-    bench-coldstart bench-fetch bench-operator bench-availability e2e soak chart image image-check clean
+    bench-coldstart bench-fetch bench-operator bench-availability bench-rollout e2e soak chart image \
+    image-check clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -128,16 +129,7 @@ bench-gateway: $(READY) ## warm requests beside other proxies (needs wrk); about
 bench-coldstart: $(READY) ## what the gateway adds to a cold start, at 5,000 deployments; a minute
 	@$(WITH_TOOLS) $(BIN)/python -m tests.bench.coldstart
 
-# What fetching is compared with, apart from what the project itself installs.
-FETCH_TOOLS := build/fetchtools
-$(FETCH_TOOLS)/.ready: tests/bench/fetchtools.txt $(READY)
-	@rm -rf $(FETCH_TOOLS); $(BIN)/python -m venv $(FETCH_TOOLS)
-	@$(FETCH_TOOLS)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes \
-	    --no-deps -r tests/bench/fetchtools.txt
-	@touch $@
-
-bench-fetch: $(READY) $(FETCH_TOOLS)/.ready ## fetching beside aws s3 and hf download; about four minutes
-	@$(WITH_TOOLS) $(BIN)/python -m tests.bench.fetch
+    bench-coldstart bench-fetch bench-operator bench-rollout soak chart image clean
 
 bench-admission: $(READY) ## what the API server waits for the webhook, at 5,000 deployments; a minute
 	@$(WITH_TOOLS) $(BIN)/python -m tests.bench.admission

@@ -1,7 +1,7 @@
 """A small model server: it answers who and where it is. Lies in the test store as a model's file.
 
 Environment: START_SECONDS before it listens, CRASH (a sentence) to fail at start, STATUS of the
-answers to all but probes (200), VERSION, NODE.
+answers to all but probes (200), VERSION, NODE, REVISION, and DELAY_SECONDS that every answer takes.
 ``?seconds=N`` makes an answer take that long, ``?work=N`` so many seconds of cpu.
 """
 
@@ -26,13 +26,14 @@ class Handler(BaseHTTPRequestHandler):
         received = len(self.rfile.read(size))
         target = urlsplit(self.path)
         seconds = float(parse_qs(target.query).get("seconds", ["0"])[0])
-        time.sleep(seconds)
+        time.sleep(seconds + float(os.environ.get("DELAY_SECONDS", "0")))
         work(float(parse_qs(target.query).get("work", ["0"])[0]))
         body = json.dumps(
             {
                 "path": self.path,
                 "node": os.environ.get("NODE"),
                 "version": os.environ.get("VERSION"),
+                "revision": os.environ.get("REVISION"),
                 "received": received,
                 "pid": os.getpid(),
             }

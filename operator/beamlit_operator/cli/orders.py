@@ -1,8 +1,8 @@
 """What an order about a rollout means, and when it makes no sense. Pure.
 
-An order is an annotation that names the revision it is for. A rollout is *under way* while its
-phase is Proving, Progressing, Analyzing or Paused; *held* while `rollout-pause` names its revision;
-it *waits* when it is Paused and not held: for an approval, or for a person's verdict.
+An order is an annotation that names the revision it is for. A rollout is *under way* unless its
+phase says that it has ended badly; *held* while `rollout-pause` names its revision; it *waits* when
+it is Paused and not held: for an approval, or for a person's verdict.
 
 | order          | not under way | waits            | held             | else                      |
 |----------------|---------------|------------------|------------------|---------------------------|
@@ -22,8 +22,6 @@ from beamlit_operator.api import ModelDeployment, labels
 from beamlit_operator.api.rollout import RolloutStatus
 
 Verb = Literal["promote", "promote --full", "pause", "resume", "abort"]
-
-UNDER_WAY = ("Proving", "Progressing", "Analyzing", "Paused")
 
 ENDED = {
     "Aborted": "was aborted",
@@ -72,10 +70,11 @@ def orders(deployment: ModelDeployment, verb: Verb) -> Orders:
         "abort": f"{current.stable} gets all requests back",
     }[verb]
     before = deployment.metadata.annotations
+    used = deployment.status.used_orders
     stale = tuple(
         key
         for key, value in annotations.items()
-        if value is not None and before.get(key) == value and _ignored(current, key)
+        if value is not None and before.get(key) == value and said(key, value) in used
     )
     return Orders(annotations, told, stale)
 
@@ -83,12 +82,17 @@ def orders(deployment: ModelDeployment, verb: Verb) -> Orders:
 def under_way(deployment: ModelDeployment) -> RolloutStatus | None:
     """The rollout that goes on now."""
     rollout = deployment.status.rollout
-    return rollout if rollout is not None and rollout.phase in UNDER_WAY else None
+    return rollout if rollout is not None and rollout.phase not in ENDED else None
 
 
 def held(deployment: ModelDeployment, rollout: RolloutStatus) -> bool:
     """Whether `rollout-pause` holds it."""
     return deployment.metadata.annotations.get(labels.ROLLOUT_PAUSE) == rollout.canary
+
+
+def said(annotation: str, value: str) -> str:
+    """An order as `status.usedOrders` has it: ``beamlit.com/rollout-promote=REVISION/STEP``."""
+    return f"{annotation}={value}"
 
 
 def _decided(
@@ -128,8 +132,3 @@ def _decided(
             return {labels.ROLLOUT_PAUSE: None}
         case "abort":
             return {labels.ROLLOUT_ABORT: canary}
-
-
-def _ignored(rollout: RolloutStatus, annotation: str) -> bool:
-    """Whether the operator says that an annotation does not count."""
-    return any(each.startswith(annotation) for each in rollout.ignored_orders)

@@ -15,10 +15,13 @@ from beamlit_operator.api.conditions import READY, find
 from beamlit_operator.api.modeldeployment import RevisionStatus
 from beamlit_operator.api.rollout import AnalysisStatus, HistoryEntry, RolloutStatus
 from beamlit_operator.cli.listing import phase_text, short_version
-from beamlit_operator.cli.orders import UNDER_WAY, held
+from beamlit_operator.cli.orders import held, under_way
 
 BAR = 20
 """Cells of a full bar: one for each 5 percent."""
+
+ROLES = ("stable", "canary", None, "retiring")
+"""In the order in which they are shown; None before the operator has said."""
 
 ROLE_STYLES = {"stable": "green", "canary": "cyan", "retiring": "dim"}
 PHASE_STYLES = {"Paused": "yellow", "Aborted": "red", "RolledBack": "red", "Failed": "red"}
@@ -29,26 +32,21 @@ def picture(deployment: ModelDeployment) -> RenderableType:
     """The whole of it, for a screen."""
     status = deployment.status
     parts: list[RenderableType] = [_headline(deployment)]
-    if status.rollout is not None:
-        if status.rollout.message:
-            parts.append(Padding(Text(status.rollout.message), (0, 0, 0, 2)))
-        parts += [
-            Padding(Text(f"does not count: {each}", style="yellow"), (0, 0, 0, 2))
-            for each in status.rollout.ignored_orders
-        ]
+    if status.rollout is not None and status.rollout.message:
+        parts.append(Padding(Text(status.rollout.message), (0, 0, 0, 2), expand=False))
     if status.revisions:
-        parts.append(Padding(revisions_table(status.revisions), (0, 0, 0, 2)))
+        parts.append(Padding(revisions_table(status.revisions), (0, 0, 0, 2), expand=False))
     if status.rollout is not None:
         steps = _steps(deployment, status.rollout)
         if steps is not None:
-            parts.append(Padding(steps, (0, 0, 0, 2)))
+            parts.append(Padding(steps, (0, 0, 0, 2), expand=False))
         if status.rollout.analysis is not None:
             text = Text("analysis ", style="dim").append(
                 analysis_text(status.rollout.analysis), style="default"
             )
-            parts.append(Padding(text, (0, 0, 0, 2)))
+            parts.append(Padding(text, (0, 0, 0, 2), expand=False))
     if status.history:
-        parts.append(Padding(history_table(status.history), (0, 0, 0, 2)))
+        parts.append(Padding(history_table(status.history), (0, 0, 0, 2), expand=False))
     return Group(*parts)
 
 
@@ -70,7 +68,7 @@ def _headline(deployment: ModelDeployment) -> Text:
         return text.append(f", {_settled(deployment)}", style="default")
     style = PHASE_STYLES.get(rollout.phase, "cyan")
     text.append(": ", style="default").append(rollout.phase, style=style)
-    if rollout.phase in UNDER_WAY and held(deployment, rollout):
+    if under_way(deployment) is not None and held(deployment, rollout):
         text.append(" by hand", style="default")
     if rollout.step is not None:
         text.append(f", step {rollout.step} of {rollout.steps}", style="default")
@@ -91,7 +89,7 @@ def revisions_table(revisions: Iterable[RevisionStatus]) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     for column in ("ROLE", "REVISION", "VERSION", "READY", "TRAFFIC"):
         table.add_column(column, no_wrap=True)
-    for each in sorted(revisions, key=lambda r: (-r.traffic, r.name)):
+    for each in sorted(revisions, key=lambda r: (ROLES.index(r.role), -r.traffic, r.name)):
         style = ROLE_STYLES.get(each.role or "", "")
         table.add_row(
             Text(each.role or "-", style=style),

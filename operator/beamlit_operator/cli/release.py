@@ -86,7 +86,7 @@ async def release_command(
         )
         release, problems = await _planned(client, order, target.workspace, console=console)
         if problems:
-            raise CommandError(f"not released: environment {destination} does not allow it")
+            raise CommandError(f"not released to {destination}: {problems[0]}")
         if output:
             print(yaml.safe_dump(manifest(release), sort_keys=False), end="")
             return 0

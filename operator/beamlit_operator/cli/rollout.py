@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
-import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import Callable
 from contextlib import aclosing
 
 from rich.live import Live
@@ -21,7 +20,8 @@ from beamlit_operator.cli import finding
 from beamlit_operator.cli.cluster import Target, connection
 from beamlit_operator.cli.editing import FIELD_MANAGER, edit
 from beamlit_operator.cli.errors import FAILED, CommandError
-from beamlit_operator.cli.orders import OrderRefusedError, Verb, orders, under_way
+from beamlit_operator.cli.following import changes
+from beamlit_operator.cli.orders import OrderRefusedError, Verb, orders, said, under_way
 from beamlit_operator.cli.picture import history_table, picture, summary
 from beamlit_operator.cli.release import changes_table
 from beamlit_operator.cli.screen import table_console, text_console
@@ -151,14 +151,15 @@ async def _annotate(client: HttpClient, live: Json, annotations: dict[str, str |
 async def _until_forgotten(client: HttpClient, live: Json, stale: tuple[str, ...]) -> None:
     """Waits until the operator has seen that the annotations are gone."""
 
+    before = live["metadata"]["annotations"]
+    gone = {said(key, before[key]) for key in stale}
+
     def forgotten(deployment: ModelDeployment) -> bool:
-        rollout = deployment.status.rollout
-        told = rollout.ignored_orders if rollout is not None else ()
-        return not any(each.startswith(stale) for each in told)
+        return not gone & set(deployment.status.used_orders)
 
     try:
         async with asyncio.timeout(TAKEN_WITHIN):
-            async for deployment in _changes(client, live):
+            async for deployment in changes(client, live):
                 if forgotten(deployment):
                     return
     except TimeoutError as error:
@@ -179,14 +180,14 @@ async def _watched(client: HttpClient, live: Json) -> ModelDeployment:
                 screen.update(picture(deployment), refresh=True)
 
             return await _follow(client, live, show)
-    said = ""
+    shown = ""
 
     def say(deployment: ModelDeployment) -> None:
-        nonlocal said
+        nonlocal shown
         line = summary(deployment)
-        if line != said:
+        if line != shown:
             print(line, flush=True)
-            said = line
+            shown = line
 
     last = await _follow(client, live, say)
     console.print(picture(last))
@@ -196,8 +197,8 @@ async def _watched(client: HttpClient, live: Json) -> ModelDeployment:
 async def _follow(
     client: HttpClient, live: Json, show: Callable[[ModelDeployment], None]
 ) -> ModelDeployment:
-    async with aclosing(_changes(client, live)) as changes:
-        async for deployment in changes:
+    async with aclosing(changes(client, live)) as states:
+        async for deployment in states:
             show(deployment)
             if _is_over(deployment):
                 return deployment
@@ -210,37 +211,6 @@ def _is_over(deployment: ModelDeployment) -> bool:
     seen = (status.observed_generation or 0) >= deployment.metadata.generation
     moving = find(status.conditions, RECONCILING) is not None and status.rollout is None
     return seen and not moving and under_way(deployment) is None
-
-
-async def _changes(client: HttpClient, live: Json) -> AsyncGenerator[ModelDeployment, None]:
-    """The deployment as it is, and after each change, until it is deleted."""
-    name, namespace = live["metadata"]["name"], live["metadata"]["namespace"]
-    only = f"metadata.name={name}"
-    while True:
-        listed = await client.list(MODEL_DEPLOYMENTS, namespace, field_selector=only)
-        if not listed.items:
-            return
-        yield ModelDeployment.model_validate(listed.items[0])
-        began = time.monotonic()
-        try:
-            watching = client.watch(
-                MODEL_DEPLOYMENTS,
-                namespace,
-                resource_version=listed.resource_version,
-                field_selector=only,
-            )
-            async with aclosing(watching):  # type: ignore[type-var]
-                async for event in watching:
-                    if event.type == "DELETED":
-                        return
-                    if event.type != "BOOKMARK":
-                        yield ModelDeployment.model_validate(event.object)
-        except ApiError as error:
-            if not error.gone and error.status != 0:
-                raise
-        if time.monotonic() - began < 1:
-            # A server that closes watches at once must not be asked over and over.
-            await asyncio.sleep(1)
 
 
 async def _model_of(client: HttpClient, live: Json) -> Model | None:

@@ -1,7 +1,8 @@
 """The sample models: trained here, and put into an S3 store as MLServer wants them.
 
 ``python -m beamlit_operator.cli.samples ENDPOINT`` trains them all and uploads them to the bucket
-``models`` of that store; it prints one JSON object a line that says what was made.
+``models`` of that store; it prints one JSON object a line that says what was made. The model of the
+lifecycle samples, which is a small server, is there too.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
+
+from beamlit_operator.cli.shipped import sample_folder
 
 BUCKET = "models"
 
@@ -75,7 +78,7 @@ def settings_of(name: str) -> bytes:
     ).encode()
 
 
-def upload(endpoint: str, name: str, model: bytes) -> None:
+def upload(endpoint: str, name: str, files: dict[str, bytes]) -> None:
     """Puts a model's files under ``s3://models/NAME``; makes the bucket if it is missing."""
     import boto3
     from botocore.config import Config
@@ -90,16 +93,22 @@ def upload(endpoint: str, name: str, model: bytes) -> None:
         config=Config(s3={"addressing_style": "path"}),  # type: ignore[no-untyped-call]
     )
     client.create_bucket(Bucket=BUCKET)
-    client.put_object(Bucket=BUCKET, Key=f"{name}/model.joblib", Body=model)
-    client.put_object(Bucket=BUCKET, Key=f"{name}/model-settings.json", Body=settings_of(name))
+    for file, content in files.items():
+        client.put_object(Bucket=BUCKET, Key=f"{name}/{file}", Body=content)
+
+
+def greeter() -> dict[str, bytes]:
+    """The files of the model of the lifecycle samples: a small server."""
+    return {"server.py": (sample_folder("lifecycle") / "server.py").read_bytes()}
 
 
 def main(arguments: list[str]) -> int:
     """Makes every sample and uploads it to the store."""
     (endpoint,) = arguments
+    upload(endpoint, "greeter", greeter())
     for name in ("iris", "wine"):
         sample, model = train(name)
-        upload(endpoint, name, model)
+        upload(endpoint, name, {"model.joblib": model, "model-settings.json": settings_of(name)})
         print(json.dumps(asdict(sample)), flush=True)
     return 0
 

@@ -10,6 +10,7 @@ import copy
 from beamlit_operator.cli.cluster import Target, connection
 from beamlit_operator.cli.editing import edit
 from beamlit_operator.cli.finding import find
+from beamlit_operator.cli.following import until_looked_at
 
 
 async def switch_command(
@@ -41,6 +42,9 @@ async def switch_command(
             instead=f"Set it to {str(enabled).lower()} where that is declared",
             force_conflicts=force_conflicts,
         )
+        if not await until_looked_at(client, live):
+            print(f"{found} is {done}, but the operator has not looked at it yet: does it run?")
+            return
     print(
         f"{found} is activated: the next request starts it, if none runs"
         if enabled

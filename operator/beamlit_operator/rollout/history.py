@@ -7,6 +7,7 @@
 | nothing, and the serving one is missing  | an entry for it: the history was lost, or is new      |
 | nothing, and what defines it is written  | its entry says the same from now on                   |
 | in other words                           |                                                       |
+| edited after a release                   | not from that release: another entry has it already   |
 """
 
 from __future__ import annotations
@@ -76,6 +77,9 @@ def written(
     """
     now = now.replace(microsecond=0)
     entries = list(history)
+    if any(each.released_from == released and each.revision != desired for each in entries):
+        # The annotations stay when somebody edits what was released.
+        released = None
 
     def entry(revision: str, **more: Any) -> HistoryEntry:
         mine = {"spec": spec, "released_from": released} if revision == desired else {}

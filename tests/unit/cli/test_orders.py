@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, get_args
+from typing import get_args
 
 import pytest
 
@@ -14,7 +14,7 @@ HELD = {PAUSE: "iris-2"}
 
 
 def deployment(
-    phase: str | None, annotations: dict[str, str] | None = None, **rollout: Any
+    phase: str | None, annotations: dict[str, str] | None = None, *, used: list[str] | None = None
 ) -> ModelDeployment:
     told = {
         "phase": phase,
@@ -26,13 +26,12 @@ def deployment(
         "startedAt": "2026-05-04T12:00:00Z",
         "since": "2026-05-04T12:00:00Z",
         "message": "as it is",
-        **rollout,
     }
     return ModelDeployment.model_validate(
         {
             "metadata": {"name": "iris", "annotations": annotations or {}},
             "spec": {"model": "iris"},
-            "status": {"rollout": told} if phase else {},
+            "status": {"usedOrders": used or [], **({"rollout": told} if phase else {})},
         }
     )
 
@@ -45,6 +44,8 @@ def deployment(
         ("promote --full", "Paused", HELD, {PROMOTE: "iris-2", PAUSE: None}),
         ("promote --full", "Progressing", {}, {PROMOTE: "iris-2"}),
         ("promote --full", "Analyzing", {}, {PROMOTE: "iris-2"}),
+        ("promote --full", "Waiting", {}, {PROMOTE: "iris-2"}),
+        ("pause", "Waiting", {}, {PAUSE: "iris-2"}),
         ("pause", "Progressing", {}, {PAUSE: "iris-2"}),
         ("pause", "Proving", {}, {PAUSE: "iris-2"}),
         ("pause", "Paused", {}, {PAUSE: "iris-2"}),
@@ -100,17 +101,19 @@ def test_without_a_rollout_under_way_every_order_is_refused(
 
 
 @pytest.mark.parametrize(
-    ("annotations", "ignored", "stale"),
+    ("verb", "annotations", "used", "stale"),
     [
-        ({ABORT: "iris-2"}, (f"{ABORT}=iris-2",), (ABORT,)),
+        ("abort", {ABORT: "iris-2"}, [f"{ABORT}=iris-2"], (ABORT,)),
+        ("promote", {PROMOTE: "iris-2/2"}, [f"{ABORT}=iris-2", f"{PROMOTE}=iris-2/2"], (PROMOTE,)),
         # It was given a moment ago: giving it again changes nothing.
-        ({ABORT: "iris-2"}, (), ()),
-        ({ABORT: "iris-1"}, (f"{ABORT}=iris-1",), ()),
-        ({}, (), ()),
+        ("abort", {ABORT: "iris-2"}, [], ()),
+        ("abort", {ABORT: "iris-1"}, [f"{ABORT}=iris-1"], ()),
+        ("promote", {PROMOTE: "iris-2"}, [f"{PROMOTE}=iris-2"], ()),
+        ("abort", {}, [], ()),
     ],
 )
 def test_an_order_that_stands_there_and_does_not_count_has_to_go_first(
-    annotations: dict[str, str], ignored: tuple[str, ...], stale: tuple[str, ...]
+    verb: Verb, annotations: dict[str, str], used: list[str], stale: tuple[str, ...]
 ) -> None:
-    there = deployment("Progressing", annotations, ignoredOrders=list(ignored))
-    assert orders(there, "abort").stale == stale
+    there = deployment("Paused", annotations, used=used)
+    assert orders(there, verb).stale == stale

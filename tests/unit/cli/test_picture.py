@@ -70,7 +70,6 @@ ROLLOUT = {
         "p95Milliseconds": 12.5,
         "message": "good so far",
     },
-    "ignoredOrders": ["beamlit.com/rollout-abort=iris-2"],
 }
 HISTORY = [
     {
@@ -103,7 +102,6 @@ def test_a_rollout_is_shown_with_shares_step_analysis_and_history() -> None:
     assert lines == [
         f"iris: Paused, step 1 of 2, since {at}",
         "  waits for approval",
-        "  does not count: beamlit.com/rollout-abort=iris-2",
         "  ROLE    REVISION  VERSION  READY  TRAFFIC",
         "  stable  iris-1    v1       3/3    ██████████████████··  90 %",
         "  canary  iris-2    v2       1/1    ██··················  10 %",

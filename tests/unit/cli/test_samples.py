@@ -5,14 +5,15 @@ from pathlib import Path
 import pytest
 import yaml
 
+from beamlit_operator.api.rollout import Rollout
 from beamlit_operator.cli.manifests import read_manifests, read_workspace
 from beamlit_operator.cli.parts import STORE_PORT
-from beamlit_operator.cli.samples import BUCKET, train
+from beamlit_operator.cli.samples import BUCKET, greeter, train
 
 SAMPLES = Path(__file__).parents[3] / "manifests" / "samples"
 
 
-@pytest.mark.parametrize("folder", ["quickstart", "second-model"])
+@pytest.mark.parametrize("folder", ["quickstart", "second-model", "lifecycle"])
 def test_every_manifest_fits_its_schema_and_names_no_namespace(folder: str) -> None:
     manifests = read_manifests([SAMPLES / folder])
     read_workspace(manifests, "default")
@@ -51,3 +52,30 @@ def test_a_sample_model_is_really_trained(name: str) -> None:
     sample, content = train(name)
     assert sample.accuracy > 0.85
     assert sample.bytes == len(content) > 1000
+
+
+@pytest.mark.parametrize("file", sorted((SAMPLES / "lifecycle" / "rollouts").iterdir()))
+def test_every_sample_of_a_rollout_is_a_patch_that_fits(file: Path) -> None:
+    patch = yaml.safe_load(file.read_text())
+    assert set(patch) == {"spec"}
+    assert set(patch["spec"]) == {"rollout"}
+    given = {name: value for name, value in patch["spec"]["rollout"].items() if value is not None}
+    rollout = Rollout.model_validate(given)
+    assert rollout.to_wire().items() >= {"strategy": given["strategy"]}.items()
+
+
+def test_the_lifecycle_samples_refer_to_what_is_there() -> None:
+    manifests = read_manifests([SAMPLES / "lifecycle"])
+    found = read_workspace(manifests, "default")
+    (deployment,) = found.deployments.values()
+    (model,) = found.models.values()
+    assert deployment.spec.model == model.metadata.name
+    assert deployment.spec.environment in found.environments
+    attached = {p.name for e in found.environments.values() for p in e.spec.policies}
+    assert attached == set(found.policies)
+    assert model.spec.origin is not None
+    assert model.spec.origin.s3 is not None
+    assert model.spec.origin.s3.uri == f"s3://{BUCKET}/greeter"
+    runtime = deployment.spec.runtime
+    assert runtime is not None
+    assert [*(runtime.command or ())][-1] == f"/mnt/models/{next(iter(greeter()))}"
