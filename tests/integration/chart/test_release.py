@@ -88,6 +88,7 @@ async def test_the_chart_serves_a_model_is_upgraded_and_leaves_what_it_says(
 
     # A model that sleeps answers through each of the gateways.
     await workspace.quickstart()
+    await workspace.until_ready("Idle")
     for address in addresses:
         stack.gateway = f"http://{address}:8080"
         status, _ = await workspace.call()
@@ -106,7 +107,7 @@ async def test_the_chart_serves_a_model_is_upgraded_and_leaves_what_it_says(
     await helm.ReleaseTest(configuration).run(RELEASE)
     await workspace.model("second")
     await workspace.deployment("second")
-    await workspace.until(lambda md: md.get("status", {}).get("url"), "second")
+    await workspace.until_ready("Idle", "second")
     status, _ = await workspace.call(model="second")
     assert status == 200, stack.logs()
 
