@@ -129,7 +129,8 @@ bench-gateway: $(READY) ## warm requests beside other proxies (needs wrk); about
 bench-coldstart: $(READY) ## what the gateway adds to a cold start, at 5,000 deployments; a minute
 	@$(WITH_TOOLS) $(BIN)/python -m tests.bench.coldstart
 
-    bench-coldstart bench-fetch bench-operator bench-rollout soak chart image clean
+bench-rollout: $(READY) ## 20 rollouts at 200 requests/s: what failed, went astray, how soon; five minutes
+	@$(WITH_TOOLS) $(BIN)/python -m tests.bench.rollout
 
 bench-admission: $(READY) ## what the API server waits for the webhook, at 5,000 deployments; a minute
 	@$(WITH_TOOLS) $(BIN)/python -m tests.bench.admission
