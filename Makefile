@@ -129,6 +129,17 @@ bench-gateway: $(READY) ## warm requests beside other proxies (needs wrk); about
 bench-coldstart: $(READY) ## what the gateway adds to a cold start, at 5,000 deployments; a minute
 	@$(WITH_TOOLS) $(BIN)/python -m tests.bench.coldstart
 
+# What fetching is compared with, apart from what the project itself installs.
+FETCH_TOOLS := build/fetchtools
+$(FETCH_TOOLS)/.ready: tests/bench/fetchtools.txt $(READY)
+	@rm -rf $(FETCH_TOOLS); $(BIN)/python -m venv $(FETCH_TOOLS)
+	@$(FETCH_TOOLS)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes \
+	    --no-deps -r tests/bench/fetchtools.txt
+	@touch $@
+
+bench-fetch: $(READY) $(FETCH_TOOLS)/.ready ## fetching beside aws s3 and hf download; about four minutes
+	@$(WITH_TOOLS) $(BIN)/python -m tests.bench.fetch
+
 bench-rollout: $(READY) ## 20 rollouts at 200 requests/s: what failed, went astray, how soon; five minutes
 	@$(WITH_TOOLS) $(BIN)/python -m tests.bench.rollout
 
