@@ -78,7 +78,7 @@ local function verdict(handle, value, token, d, workspace, asked)
     at = entry.allowed[key]
     if at and now - at < TTL then return "allow", entry.user end
     local no = entry.denied[asked]
-    if no and no.d == d and now - no.at < TTL then return "deny", entry.user end
+    if no and no.d == d and now - no.at < REFUSED_TTL then return "deny", entry.user end
     -- One asks; who comes meanwhile goes by what was known.
     if at and now - at < STALE and now < (entry.asking[key] or 0) then return "allow", entry.user end
     entry.asking[key] = now + MEANWHILE

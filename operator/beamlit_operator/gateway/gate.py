@@ -108,6 +108,8 @@ def _script(settings: GatewaySettings, *, after_body: bool) -> str:
         "AFTER_BODY": after_body,
         "LOGGED": settings.access_log != "off",
         "TTL": settings.decision_ttl,
+        # Who was just given a right does not want to wait.
+        "REFUSED_TTL": settings.decision_ttl / 4,
         "STALE": settings.decision_stale,
         "MEANWHILE": _MEANWHILE,
         "PATIENCE_MS": round(_PATIENCE * 1000),

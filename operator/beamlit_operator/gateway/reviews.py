@@ -21,8 +21,8 @@ that it lists, or all)
 ========================================  =========================================================
 
 A deployment that does not exist costs the same questions as one that does: the workspace as a
-whole, then a name. What the API server said counts for ``fresh`` seconds; while it cannot be asked,
-for ``stale``. Who was never known then is ``unavailable``, and never let in.
+whole, then a name. What the API server said counts for ``fresh`` seconds, a no for half of them;
+while it cannot be asked, for ``stale``. Who was never known then is ``unavailable``, never let in.
 """
 
 from __future__ import annotations
@@ -120,7 +120,9 @@ class Memory(Generic[K, V]):
             UnavailableError: it is not known, and cannot be asked.
         """
         found = self.known.get(key)
-        if found is not None and self.clock() - found[1] < self.fresh:
+        # A no is asked about sooner: who was just given a right does not want to wait.
+        fresh = self.fresh if found is not None and found[0] else self.fresh / 2
+        if found is not None and self.clock() - found[1] < fresh:
             self.hit()
             self.known.move_to_end(key)
             return found[0], self.clock() - found[1]

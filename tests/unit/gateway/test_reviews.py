@@ -195,6 +195,14 @@ async def test_one_who_asks_for_ever_new_names_leaves_room_for_others() -> None:
     assert set(await asyncio.gather(*many)) == {"deny"}
 
 
+async def test_a_right_that_was_just_given_counts_soon() -> None:
+    bench = Bench()
+    assert await bench.ask() == "deny"
+    bench.kube.rights.add(("ada", "demo", "iris"))
+    bench.time += 5.1
+    assert await bench.ask() == "allow"
+
+
 async def test_what_is_remembered_has_a_bound() -> None:
     bench = Bench()
     memory = bench.reviewer._rights
