@@ -211,6 +211,8 @@ class Agent:
         """Hands Envoy its first configuration once the whole cluster was read, never a part."""
         await self._deployments.wait_synced()
         await self._slices.wait_synced()
+        if self._reviews is not None:
+            await self._reviews.until_ready()
         self._dirty_deployments.clear()
         self._dirty_revisions.clear()
         self.store.apply(self._translator.start())

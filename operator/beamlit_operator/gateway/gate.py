@@ -293,8 +293,8 @@ def _provider(name: str, *, audiences: tuple[str, ...], issuer: str = "") -> dic
                 "cluster": names.REVIEW_AGENT,
                 "timeout": {"seconds": 5},
             },
+            # Fetched when somebody shows a token: who comes first after a start waits for them.
             "cache_duration": {"seconds": KEYS_AGE},
-            "async_fetch": {"fast_listener": True, "failed_refetch_duration": {"seconds": 1}},
         },
     }
 

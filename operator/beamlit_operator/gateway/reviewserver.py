@@ -10,6 +10,7 @@ import base64
 import binascii
 import contextlib
 import json
+import logging
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
@@ -22,6 +23,11 @@ from beamlit_operator.gateway.reviews import Answer, Question, Reviewer
 from beamlit_operator.gateway.settings import GatewaySettings
 from beamlit_operator.gateway.signingkeys import Documents, SigningKeys
 from beamlit_operator.kube import KubeClient, Reflector
+
+log = logging.getLogger(__name__)
+
+READY_WITHIN = 10.0
+"""Seconds that a gateway waits for what it needs to authenticate, before it says it is ready."""
 
 _LINE_LIMIT = 96 * 1024
 """Bytes of one header: the token, and the claims of it once more."""
@@ -82,6 +88,19 @@ class ReviewServer:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             await runner.cleanup()
+
+    async def until_ready(self) -> None:
+        """Until callers can be told apart. Not for ever: a right that is missing must not keep
+        public deployments from being served."""
+        try:
+            async with asyncio.timeout(READY_WITHIN):
+                await self._index.reflector.wait_synced()
+                await self._signing.fetched.wait()
+        except TimeoutError:
+            log.error(
+                "the API server's signing keys or API keys could not be read: callers with tokens "
+                "get 503 until they are; are the gateway's roles those of this version?"
+            )
 
     async def _keys(self, request: web.Request) -> web.Response:
         found = self._signing.get(request.match_info["name"])

@@ -47,6 +47,8 @@ class SigningKeys:
         self._issuers = {f"oidc{i}": issuer for i, issuer in enumerate(issuers)}
         self._documents = documents
         self._sets: dict[str, str] = {}
+        self.fetched = asyncio.Event()
+        """Set once the cluster's own keys are there."""
         self.cluster_issuer = ""
         """The issuer of ServiceAccounts' tokens, as the API server says; empty until it did."""
 
@@ -67,6 +69,8 @@ class SigningKeys:
         while True:
             try:
                 self._sets[name] = await fetch()
+                if name == CLUSTER:
+                    self.fetched.set()
                 delay = FIRST_RETRY
                 await asyncio.sleep(REFRESH)
             except (KeysError, ApiError, aiohttp.ClientError, TimeoutError, OSError) as error:
