@@ -39,6 +39,7 @@ async def test_pods_that_are_refused_are_told_to_callers_and_come_when_they_may(
     }
     await workspace.client.create(kind, body, workspace.name)
     await workspace.quickstart()
+    await workspace.until(lambda md: ready(md)["reason"] in ("Idle", "StartFailed"))
     status, answer = await workspace.call()
     assert (status, reason_of(answer)) == (503, "StartFailed"), answer
     assert says in answer["error"]["message"]
@@ -57,6 +58,7 @@ async def test_pods_that_are_refused_are_told_to_callers_and_come_when_they_may(
 
 async def test_a_cluster_that_stands_still_takes_nobody_away(workspace: Workspace) -> None:
     await workspace.quickstart()
+    await workspace.until_ready("Idle")
     assert (await workspace.call())[0] == 200
     stack = workspace.stack
     cluster = stack.pid("cluster")
