@@ -12,7 +12,6 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from beamlit_operator.kube.trust import trust_own_authorities
 from beamlit_operator.origins.errors import OriginError
 from beamlit_operator.origins.fetch import Fetched, fetch
 from beamlit_operator.origins.progress import mebibytes
@@ -39,8 +38,12 @@ def main(arguments: Sequence[str] | None = None, *, prog: str = "beamlit fetch")
     except OriginError as problem:
         _say(f"{prog}: {problem.message}")
         return 2
-    if warning := trust_own_authorities(os.environ):
-        _say(f"{prog}: {warning}")
+    if os.environ.get("BEAMLIT_CA_FILE"):
+        # Half a second to import, which a caller would wait for in every cold start.
+        from beamlit_operator.kube.trust import trust_own_authorities
+
+        if warning := trust_own_authorities(os.environ):
+            _say(f"{prog}: {warning}")
     return _fetch(ref, given, prog=prog)
 
 
