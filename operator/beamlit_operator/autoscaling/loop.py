@@ -167,7 +167,11 @@ class Autoscaler:
         awake: dict[tuple[DeploymentKey, str], _Watched] = {}
         changes = []
         for target in targets:
-            sample = samples.get(target.key, LoadSample()).scaled(target.traffic)
+            load = samples.get(target.key)
+            if load is None and not (target.replicas or target.scaling.min_replicas):
+                # Nearly all of thousands.
+                continue
+            sample = (load or LoadSample()).scaled(target.traffic)
             busy = sample.concurrency + sample.held > 0
             if not (target.replicas or busy or target.scaling.min_replicas):
                 continue

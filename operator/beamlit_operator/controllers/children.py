@@ -62,6 +62,7 @@ class Children:
         self._by_node: Reverse[ObjectKey, str] = Reverse()
         self._buried: OrderedDict[str, None] = OrderedDict()
         self._when_gone: list[Callable[[str], None]] = []
+        self._when_set: list[Callable[[ObjectKey], None]] = []
         self._unlisted: set[tuple[ObjectKey, str]] = set()
         self.reflectors = tuple(
             Reflector(
@@ -78,6 +79,11 @@ class Children:
     def when_gone(self, forget: Callable[[str], None]) -> None:
         """From now on, ``forget`` gets the uid of every object that is gone, whoever deleted it."""
         self._when_gone.append(forget)
+
+    def when_set(self, touched: Callable[[ObjectKey], None]) -> None:
+        """From now on, ``touched`` gets the deployment of every object that came, changed or went,
+        also when it was a write of ours."""
+        self._when_set.append(touched)
 
     def of(self, deployment: ObjectKey) -> list[Json]:
         """The objects of a ModelDeployment, by name."""
@@ -152,16 +158,20 @@ class Children:
                 self._on_change(change.new)
 
     def _set(self, key: ObjectKey, item: Json | None) -> None:
+        before = self._by_owner.values_of(key)
         if item is None:
             self._objects.pop(key, None)
             self._by_owner.set(key, ())
             self._by_node.set(key, ())
-            return
-        self._objects[key] = packed(_light(item))
-        owner = (item["metadata"].get("labels") or {}).get(names.MODEL_DEPLOYMENT)
-        self._by_owner.set(key, [ObjectKey(key.namespace, owner)] if owner else ())
-        node = (item.get("spec") or {}).get("nodeName")
-        self._by_node.set(key, [str(node)] if node else ())
+        else:
+            self._objects[key] = packed(_light(item))
+            owner = (item["metadata"].get("labels") or {}).get(names.MODEL_DEPLOYMENT)
+            self._by_owner.set(key, [ObjectKey(key.namespace, owner)] if owner else ())
+            node = (item.get("spec") or {}).get("nodeName")
+            self._by_node.set(key, [str(node)] if node else ())
+        for place in {*before, *self._by_owner.values_of(key)}:
+            for touched in self._when_set:
+                touched(place)
 
     def _bury(self, uid: str) -> None:
         self._buried[uid] = None

@@ -46,9 +46,17 @@ TOMBSTONES = 4096
 class Indexes:
     """The operator's picture of the cluster. Objects in it are shared: never modify one."""
 
-    def __init__(self, enqueue: Enqueue, *, on_seen: OnSeen | None = None) -> None:
-        """``on_seen`` gets every object that is there, changed or went, before and after."""
+    def __init__(
+        self,
+        enqueue: Enqueue,
+        *,
+        later: Callable[[Key], None] | None = None,
+        on_seen: OnSeen | None = None,
+    ) -> None:
+        """``later`` takes keys of which there may be thousands, because of one change elsewhere;
+        ``on_seen`` gets every object that is there, changed or went, before and after."""
         self._enqueue = enqueue
+        self._later = later or (lambda key: enqueue(key, 0.0))
         self._on_seen = on_seen or (lambda *_: None)
         self._buried: OrderedDict[str, None] = OrderedDict()
         self.models: dict[ObjectKey, Held[Model]] = {}
@@ -169,7 +177,7 @@ class Indexes:
 
     def nodes_changed(self) -> None:
         """A kind of node appeared or disappeared: any deployment may gain or lose its place."""
-        self._add(Kind.MODEL_DEPLOYMENT, self.deployments)
+        self._spread(self.deployments)
 
     def integration_changed(self, namespace: str, integration: str) -> None:
         """A workspace integration appeared, changed or went."""
@@ -278,7 +286,7 @@ class Indexes:
         if not own:
             self._add(Kind.ENVIRONMENT, [key])
         if _spec(old) != _spec(new):
-            self._add(Kind.MODEL_DEPLOYMENT, self._deployments_by_environment.of(key))
+            self._spread(self._deployments_by_environment.of(key))
 
     def _put_policy(self, key: ObjectKey, new: Held[Policy] | None, *, own: bool = False) -> None:
         old = _swap(self.policies, key, new)
@@ -289,8 +297,13 @@ class Indexes:
         environments = self._environments_by_policy.of(key)
         self._add(Kind.ENVIRONMENT, environments)
         for environment in environments:
-            self._add(Kind.MODEL_DEPLOYMENT, self._deployments_by_environment.of(environment))
-        self._add(Kind.MODEL_DEPLOYMENT, self._deployments_by_policy.of(key))
+            self._spread(self._deployments_by_environment.of(environment))
+        self._spread(self._deployments_by_policy.of(key))
+
+    def _spread(self, deployments: Iterable[ObjectKey]) -> None:
+        """Deployments that a change elsewhere concerns, thousands perhaps."""
+        for key in deployments:
+            self._later(Key(Kind.MODEL_DEPLOYMENT, Workspace(key.namespace), key.name))
 
     def _add(self, kind: Kind, keys: Iterable[ObjectKey], after: float = 0.0) -> None:
         for key in keys:

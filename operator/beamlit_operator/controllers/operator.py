@@ -124,7 +124,11 @@ class Operator:
             held_by=lambda kind, key: self.indexes.held_by(kind, key),
             announce=announcer.announce,
         )
-        self.indexes = Indexes(self._enqueue, on_seen=self._seen)
+        self.indexes = Indexes(
+            self._enqueue,
+            later=lambda key: self.queue.add(key, later=True),
+            on_seen=self._seen,
+        )
         self.children = {
             resource: Children(
                 client,
@@ -323,6 +327,8 @@ class Operator:
 
     def _seen(self, kind: Kind, key: ObjectKey, old: Json | None, new: Json | None) -> None:
         self.audit.seen(kind, key, old, new)
+        if kind is Kind.MODEL_DEPLOYMENT:
+            self.scaling.touched(key)
         if self._listed and differs(old, new):
             self.metrics.changes.labels(str(kind)).inc()
 
@@ -375,7 +381,7 @@ class Operator:
             self.guard.use(self._reconciler.settings)
         for key in self.indexes.all_keys():
             if key.kind in (Kind.MODEL_DEPLOYMENT, Kind.POLICY):
-                self.queue.add(key)
+                self.queue.add(key, later=True)
 
     def _definition_changed(self, kind: str) -> None:
         """Objects are stored with other fields from now on: all of the kind are looked at again."""
@@ -481,7 +487,7 @@ class Operator:
             for children in self.children.values():
                 children.audit()
             for key in self.indexes.all_keys():
-                self.queue.add_after(key, 0.0)
+                self.queue.add(key, later=True)
 
     def reflectors(self) -> list[Reflector]:
         """All that has to be read before anything is decided."""

@@ -7,8 +7,9 @@ those of client-go's rate-limited workqueue:
 - one worker per key at a time; a key that is added *during* its work is worked on again afterwards,
   so no event is lost;
 - work that fails comes back after a delay that doubles with every failure of that key, with jitter;
-- keys that are urgent when they become ready go first, but one in :data:`TURN` is not, so that
-  nothing starves;
+- of the keys that are ready the urgent go first, then those that something happened to, then those
+  that are only looked at because something else changed that holds for thousands; but one in
+  :data:`TURN` is taken from behind, so that nothing starves;
 - work may ask to come back after a delay (for what no event announces); of several delays the
   earliest holds.
 
@@ -39,7 +40,10 @@ Work = Callable[[K], Awaitable[float | None]]
 
 
 TURN = 8
-"""Of so many keys that are taken, one is not urgent if any such waits."""
+"""Of so many keys that are taken, one is from a lane behind, if any waits there."""
+
+URGENT, USUAL, LATER = range(3)
+"""The lanes, as they go."""
 
 
 class RetryError(Exception):
@@ -101,11 +105,12 @@ class WorkQueue(Generic[K]):
         self._on_done = on_done
         self._urgent = urgent
         self._fields = fields
-        # Ready keys in order of arrival, the urgent apart, each with the time it became ready.
-        self._order: deque[K] = deque()
-        self._first: deque[K] = deque()
+        # Ready keys in order of arrival, by lane. A key that went to a lane further ahead is still
+        # in the one behind, where it counts no more: `_ready` has the truth, with the time at which
+        # the key became ready.
+        self._lanes: tuple[deque[K], deque[K], deque[K]] = (deque(), deque(), deque())
         self._taken = 0
-        self._ready: dict[K, float] = {}
+        self._ready: dict[K, tuple[float, int]] = {}
         self._working: set[K] = set()
         self._again: set[K] = set()
         self._failures: dict[K, int] = {}
@@ -118,14 +123,17 @@ class WorkQueue(Generic[K]):
 
     # What callers ask for.
 
-    def add(self, key: K) -> None:
-        """The key has to be worked on, now."""
+    def add(self, key: K, *, later: bool = False) -> None:
+        """The key has to be worked on, now; with ``later`` after those that were added without."""
         if key in self._working:
             self._again.add(key)
-        elif key not in self._ready:
+            return
+        lane = URGENT if self._urgent(key) else LATER if later else USUAL
+        known = self._ready.get(key)
+        if known is None or lane < known[1]:
             # A delayed return is kept: it may be for another cause than this event.
-            self._ready[key] = self._clock()
-            (self._first if self._urgent(key) else self._order).append(key)
+            self._ready[key] = (known[0] if known is not None else self._clock(), lane)
+            self._lanes[lane].append(key)
             self._changed.set()
 
     def add_after(self, key: K, seconds: float) -> None:
@@ -155,7 +163,7 @@ class WorkQueue(Generic[K]):
     @property
     def oldest(self) -> float:
         """Seconds for which the key that waits longest has waited; 0 when none waits."""
-        heads = [self._ready[lane[0]] for lane in (self._first, self._order) if lane]
+        heads = [self._ready[lane[0]][0] for lane in map(self._waiting, range(3)) if lane]
         return self._clock() - min(heads) if heads else 0.0
 
     @property
@@ -166,7 +174,7 @@ class WorkQueue(Generic[K]):
     @property
     def hurried(self) -> bool:
         """Whether an urgent key waits for a worker."""
-        return bool(self._first)
+        return bool(self._waiting(URGENT))
 
     @property
     def idle(self) -> bool:
@@ -190,12 +198,9 @@ class WorkQueue(Generic[K]):
         """The next key that is ready, and how long it waited."""
         while True:
             self._promote()
-            if self._first or self._order:
-                self._taken += 1
-                turn = self._taken % TURN == 0
-                lane = self._order if self._order and (turn or not self._first) else self._first
-                key = lane.popleft()
-                since = self._ready.pop(key)
+            if self._ready:
+                key = self._choose().popleft()
+                since, _ = self._ready.pop(key)
                 self._working.add(key)
                 return key, self._clock() - since
             self._changed.clear()
@@ -205,6 +210,22 @@ class WorkQueue(Generic[K]):
                     await self._changed.wait()
             except TimeoutError:
                 pass
+
+    def _choose(self) -> deque[K]:
+        """The lane to take the next key from; one waits."""
+        self._taken += 1
+        turn, rest = divmod(self._taken, TURN)
+        order = (URGENT, USUAL, LATER)
+        if rest == 0:
+            order = (USUAL, LATER, URGENT) if turn % 2 else (LATER, USUAL, URGENT)
+        return next(lane for lane in map(self._waiting, order) if lane)
+
+    def _waiting(self, number: int) -> deque[K]:
+        """A lane, with a key that still waits in it at its head, if there is one."""
+        lane = self._lanes[number]
+        while lane and self._ready.get(lane[0], (0.0, -1))[1] != number:
+            lane.popleft()
+        return lane
 
     def _promote(self) -> None:
         """Moves the delayed keys whose time has come among the ready ones."""

@@ -36,6 +36,10 @@ class Reverse(Generic[O_, V]):
         else:
             self._mentions.pop(owner, None)
 
+    def values_of(self, owner: O_) -> tuple[V, ...]:
+        """What ``owner`` mentions."""
+        return self._mentions.get(owner, ())
+
     def of(self, value: V) -> Set[O_]:
         """Who mentions ``value``. Do not keep or change the answer."""
         return self._by_value.get(value, frozenset())

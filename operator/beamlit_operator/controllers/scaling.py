@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
+from itertools import chain
 
 import aiohttp
 
@@ -23,6 +24,7 @@ from beamlit_operator.controllers.children import Children
 from beamlit_operator.controllers.demand import Demand
 from beamlit_operator.controllers.diagnosis import why_not_started
 from beamlit_operator.controllers.indexes import Indexes
+from beamlit_operator.controllers.objects import Held
 from beamlit_operator.controllers.options import Options
 from beamlit_operator.controllers.resourcescaling import NOT_SCALED
 from beamlit_operator.controllers.rolling import under_way
@@ -51,6 +53,10 @@ class Scaling:
         self._indexes = indexes
         self._workloads = children[DEPLOYMENTS]
         self._pods = children[PODS]
+        self._targets: dict[ObjectKey, tuple[Target, ...]] = {}
+        self._touched: set[ObjectKey] = {*indexes.deployments}
+        for each in (self._workloads, self._pods):
+            each.when_set(self.touched)
 
     async def run(self) -> None:
         """Scales until cancelled; without gateways to ask it does nothing."""
@@ -71,40 +77,57 @@ class Scaling:
             )
             await loop.run()
 
-    def targets(self) -> Iterator[Target]:
+    def targets(self) -> Iterable[Target]:
         """What is scaled: of each deployment that is enabled the revision with the traffic; or,
-        while a rollout shares it, the deployment as a whole, under the name of the stable one."""
-        for held in self._indexes.deployments.values():
-            deployment = held.parsed
-            if deployment is None or held.deleting or not deployment.spec.enabled:
+        while a rollout shares it, the deployment as a whole, under the name of the stable one.
+
+        Asked every two seconds, so only what was touched since is looked at anew.
+        """
+        while self._touched:
+            place = self._touched.pop()
+            held = self._indexes.deployments.get(place)
+            found = tuple(self._targets_of(held)) if held is not None else ()
+            if found:
+                self._targets[place] = found
+            else:
+                self._targets.pop(place, None)
+        return chain.from_iterable(self._targets.values())
+
+    def touched(self, deployment: ObjectKey) -> None:
+        """A deployment, a workload of it or a pod of it appeared, changed or went."""
+        self._touched.add(deployment)
+
+    def _targets_of(self, held: Held[ModelDeployment]) -> Iterator[Target]:
+        deployment = held.parsed
+        if deployment is None or held.deleting or not deployment.spec.enabled:
+            return
+        ready = conditions.find(deployment.status.conditions, conditions.READY)
+        if ready is not None and ready.status == "False" and ready.reason in NOT_SCALED:
+            return
+        spec = deployment.spec
+        limit = spec.endpoint.max_concurrency if spec.endpoint is not None else None
+        scaling = scaling_config(
+            spec.serverless_config, max_concurrency=limit, grace_seconds=self._grace_seconds
+        )
+        if (run := under_way(deployment)) is not None:
+            yield from self._shared(held.key, deployment, run, scaling)
+            return
+        for revision in deployment.status.revisions:
+            live = self._workloads.get(ObjectKey(held.key.namespace, revision.name))
+            if live is None or not revision.traffic:
                 continue
-            ready = conditions.find(deployment.status.conditions, conditions.READY)
-            if ready is not None and ready.status == "False" and ready.reason in NOT_SCALED:
-                continue
-            spec = deployment.spec
-            limit = spec.endpoint.max_concurrency if spec.endpoint is not None else None
-            scaling = scaling_config(
-                spec.serverless_config, max_concurrency=limit, grace_seconds=self._grace_seconds
+            replicas = _number(live, "spec", "replicas", 1)
+            ready_replicas = _number(live, "status", "readyReplicas", 0)
+            starting = replicas > 0 and ready_replicas == 0
+            yield Target(
+                workspace=held.key.namespace,
+                name=held.key.name,
+                revision=revision.name,
+                scaling=self._starting(held.key, live, scaling) if starting else scaling,
+                replicas=replicas,
+                ready_replicas=ready_replicas,
+                traffic=revision.traffic / 100,
             )
-            if (run := under_way(deployment)) is not None:
-                yield from self._shared(held.key, deployment, run, scaling)
-                continue
-            for revision in deployment.status.revisions:
-                live = self._workloads.get(ObjectKey(held.key.namespace, revision.name))
-                if live is None or not revision.traffic:
-                    continue
-                replicas = _number(live, "spec", "replicas", 1)
-                ready_replicas = _number(live, "status", "readyReplicas", 0)
-                starting = replicas > 0 and ready_replicas == 0
-                yield Target(
-                    workspace=held.key.namespace,
-                    name=held.key.name,
-                    revision=revision.name,
-                    scaling=self._starting(held.key, live, scaling) if starting else scaling,
-                    replicas=replicas,
-                    ready_replicas=ready_replicas,
-                    traffic=revision.traffic / 100,
-                )
 
     def _shared(
         self,

@@ -241,3 +241,57 @@ async def test_urgent_keys_go_first_and_the_others_do_not_starve() -> None:
     assert seen[7] == "a"
     assert seen[-1] == "b"
     assert not queue.hurried
+
+
+async def test_what_is_only_looked_at_again_waits_for_what_something_happened_to() -> None:
+    seen: list[str] = []
+
+    async def work(key: str) -> None:
+        seen.append(key)
+
+    queue = WorkQueue[str](work, workers=1)
+    for number in range(30):
+        queue.add(f"later{number}", later=True)
+    queue.add("usual")
+    queue.add("later29")
+    queue.add("later29", later=True)
+    assert len(queue) == 31
+    await running(queue, lambda: turns(200))
+    assert seen[:2] == ["usual", "later29"]
+    assert seen[2:] == [f"later{number}" for number in range(29)]
+    assert queue.idle
+    assert queue.oldest == 0.0
+
+
+async def test_what_is_only_looked_at_again_does_not_starve() -> None:
+    seen: list[str] = []
+
+    async def work(key: str) -> None:
+        seen.append(key)
+
+    queue = WorkQueue[str](work, workers=1, urgent=lambda key: key.startswith("u"))
+    queue.add("later", later=True)
+    for number in range(20):
+        queue.add(f"a{number}")
+        queue.add(f"u{number}")
+    await running(queue, lambda: turns(200))
+    assert seen.index("a0") < 8
+    assert seen.index("later") < 16
+    assert len(seen) == 41
+
+
+async def test_a_key_that_was_moved_ahead_is_worked_on_once_and_can_come_back() -> None:
+    seen: list[str] = []
+
+    async def work(key: str) -> None:
+        seen.append(key)
+
+    queue = WorkQueue[str](work, workers=1)
+    queue.add("a", later=True)
+    queue.add("b", later=True)
+    queue.add("b")
+    await running(queue, lambda: turns(50))
+    assert seen == ["b", "a"]
+    queue.add("b", later=True)
+    await running(queue, lambda: turns(50))
+    assert seen == ["b", "a", "b"]
