@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import json
 import re
 import time
 import urllib.request
 from collections.abc import AsyncIterator, Awaitable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
 from typing import Any
 
 from tests.bench.quiet import cpu_seconds, resident_megabytes
@@ -42,11 +45,30 @@ CALM = 2.0
 """Seconds without a write and without work after which the operator counts as steady."""
 
 
+class _QuietGateway(BaseHTTPRequestHandler):
+    """Answers as a gateway that nobody calls."""
+
+    def do_GET(self) -> None:
+        body = json.dumps({"gateway": "bench", "deployments": {}}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Nothing."""
+
+
 class Cluster(Stack):
-    """An embedded cluster with our kinds; with an operator if one is started."""
+    """An embedded cluster with our kinds; with an operator if one is started.
+
+    The operator asks a gateway for its load every two seconds: one that answers that there is none.
+    """
 
     def start(self) -> None:
         self.start_stores()
+        quiet = ThreadingHTTPServer(("127.0.0.1", self._admin_port), _QuietGateway)
+        Thread(target=quiet.serve_forever, daemon=True).start()
         self.start_cluster()
         for crd in sorted((ROOT / "crds").glob("*.yaml")):
             self.kubectl("apply", "-f", str(crd))

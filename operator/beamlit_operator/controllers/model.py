@@ -55,7 +55,7 @@ def decide(
     settled = old.conditions and old.observed_generation == model.metadata.generation
     if settled and entry is not None and entry.answer is None:
         # A fresh operator looks at every origin; what it finds is most likely what is written.
-        return Plan(requeue_after=entry.again_after)
+        return Plan()
     verdict = _verdict(model, question, entry)
     generation = model.metadata.generation
     status: Json = {
@@ -71,9 +71,7 @@ def decide(
     if changed(verdict, old.conditions) and verdict.reason != Reason.RESOLVING:
         type_: Literal["Normal", "Warning"] = "Normal" if verdict.good else "Warning"
         events = (Announcement(type_, verdict.reason, verdict.message),)
-    return Plan(
-        status=status, events=events, requeue_after=entry.again_after if entry is not None else None
-    )
+    return Plan(status=status, events=events)
 
 
 def _verdict(

@@ -8,10 +8,12 @@ Only the leader reconciles; a follower watches too, so that it can take over at 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 from collections.abc import Callable, Coroutine, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
+from zlib import crc32
 
 from aiohttp import web
 
@@ -73,6 +75,11 @@ CLOCKS_AGREE = 30.0
 DEFINITIONS_WITHIN = 5.0
 """Seconds to wait for the definitions of our kinds; roles of an older version do not let them be
 read."""
+
+LOOKS = 6
+"""In how many resyncs every object is looked at once. Whatever happens to one is heard of and makes
+it be looked at; this only mends what should not happen, and all at once would cost more than all
+else that goes on in a cluster at rest."""
 
 FIRST_AUDIT = 20.0
 """Seconds after the start of the first audit: what was deleted while kopf began to watch."""
@@ -474,9 +481,9 @@ class Operator:
             log.warning("the clock here is %.0f s %s the API server's", abs(ahead), how)
 
     async def _audits(self) -> None:
-        """The slow resync: audits, and looks at every object again."""
+        """The slow resync: audits, and looks at some of all objects again, in turn."""
         pause = min(FIRST_AUDIT, self.options.resync)
-        while True:
+        for turn in itertools.count():
             await asyncio.sleep(pause)
             pause = self.options.resync
             try:
@@ -487,7 +494,8 @@ class Operator:
             for children in self.children.values():
                 children.audit()
             for key in self.indexes.all_keys():
-                self.queue.add(key, later=True)
+                if crc32(key.name.encode()) % LOOKS == turn % LOOKS:
+                    self.queue.add(key, later=True)
 
     def reflectors(self) -> list[Reflector]:
         """All that has to be read before anything is decided."""

@@ -1,7 +1,9 @@
 """What was last learned about every origin, and when to look again.
 
 Looking at an origin can take a minute, so it happens beside the reconciles: a reconcile asks the
-book, gets what is known (or "not yet"), and is called again when the answer changes.
+book, gets what is known (or "not yet"), and is called again when the answer changes. The book looks
+again by itself when an answer gets too old: thousands of deployments need not be reconciled to find
+that a branch has not moved.
 """
 
 from __future__ import annotations
@@ -99,16 +101,25 @@ class _Page:
     missed: int = 0
     """How often in a row the Secret was not there."""
     task: asyncio.Task[None] | None = None
+    timer: asyncio.TimerHandle | None = None
+    """Of the next look."""
     waiting: set[Key] = field(default_factory=set)
+
+    def stop(self) -> None:
+        """No more looks."""
+        if self.task is not None:
+            self.task.cancel()
+        if self.timer is not None:
+            self.timer.cancel()
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What the book says: the latest answer (None: not looked at yet) and when it gets stale."""
+    """What the book says: the latest answer (None: not looked at yet)."""
 
     answer: Found | Failed | None
-    again_after: float | None
-    """Seconds after which to ask again; None while a look is under way, which announces itself."""
+    again_after: float | None = None
+    """Seconds after which to ask again; None: the book tells of every new answer by itself."""
 
 
 def reference(origin: Origin, *, revision: str | None = None, hub: str | None = None) -> OriginRef:
@@ -169,10 +180,8 @@ class OriginBook:
         self._asked[by] = question
         page = self._pages.setdefault(question, _Page())
         page.waiting.add(by)
-        left = page.due - self._clock()
-        if page.task is None and left <= 0:
-            page.task = asyncio.create_task(self._turn(question, page))
-        return Entry(page.answer, None if page.task is not None else max(left, 0.0))
+        self._look_if_due(question, page)
+        return Entry(page.answer)
 
     def forget(self, by: Key) -> None:
         """The object is gone, or asks something else."""
@@ -183,8 +192,7 @@ class OriginBook:
         page.waiting.discard(by)
         if not page.waiting:
             del self._pages[question]
-            if page.task is not None:
-                page.task.cancel()
+            page.stop()
 
     def doubt(self, by: Key) -> None:
         """The files could not be fetched: the origin may have changed since it was looked at.
@@ -199,11 +207,31 @@ class OriginBook:
     async def close(self) -> None:
         """Ends the looks that are under way."""
         tasks = [page.task for page in self._pages.values() if page.task is not None]
-        for task in tasks:
-            task.cancel()
+        for page in self._pages.values():
+            page.stop()
         await asyncio.gather(*tasks, return_exceptions=True)
 
+    @property
+    def looking(self) -> int:
+        """How many origins are being looked at."""
+        return sum(page.task is not None for page in self._pages.values())
+
+    def _look_if_due(self, question: Question, page: _Page) -> None:
+        """Starts a look, or sets the timer for it."""
+        if page.task is not None:
+            return
+        if page.timer is not None:
+            page.timer.cancel()
+            page.timer = None
+        left = page.due - self._clock()
+        if left <= 0:
+            page.task = asyncio.create_task(self._turn(question, page))
+        else:
+            loop = asyncio.get_running_loop()
+            page.timer = loop.call_later(left, self._look_if_due, question, page)
+
     async def _turn(self, question: Question, page: _Page) -> None:
+        before = page.answer
         try:
             async with self._slots:
                 await self._fill(question, page)
@@ -213,8 +241,10 @@ class OriginBook:
             page.due = self._clock() + FAILING_RECHECK
         finally:
             page.task = None
-        for key in page.waiting:
-            self._on_answer(key)
+        self._look_if_due(question, page)
+        if page.answer != before:
+            for key in page.waiting:
+                self._on_answer(key)
 
     async def _fill(self, question: Question, page: _Page) -> None:
         """One look: the Secret first, then the store unless nothing has changed since it failed."""

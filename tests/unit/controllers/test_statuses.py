@@ -52,7 +52,7 @@ def test_a_model_says_what_its_origin_holds() -> None:
     assert plan.status is not None
     assert plan.status["origin"]["files"] == 1
     assert plan.status["phase"] == "Created"
-    assert plan.requeue_after == 60.0
+    assert plan.requeue_after is None
 
 
 def test_a_model_that_needs_pickles_says_so_unless_they_are_allowed() -> None:
