@@ -177,7 +177,7 @@ class Situation:
             environment=environment,
             policies=self.policies,
             question=self.question,
-            entry=Entry(self.answer, 60.0) if isinstance(self.question, Question) else None,
+            entry=Entry(self.answer) if isinstance(self.question, Question) else None,
             children=self.children,
             pods=self.pods,
             unused_for=self.unused,

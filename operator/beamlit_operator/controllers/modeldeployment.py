@@ -172,7 +172,7 @@ def _held_back(snapshot: Snapshot, policy: EffectivePolicy, verdict: Verdict) ->
     serving = telling.serving
     outdated = _outdated(snapshot, policy, serving, verdict)
     if outdated is not None:
-        plan = Plan(scale=_nothing_new(snapshot, policy), requeue_after=_again(snapshot))
+        plan = Plan(scale=_nothing_new(snapshot, policy))
         if verdict.reason == Reason.RESOLVING:
             # A fresh operator looks at the origin: callers are held for that moment, not refused.
             return _Outcome(verdict, "Pending", telling, plan)
@@ -181,7 +181,7 @@ def _held_back(snapshot: Snapshot, policy: EffectivePolicy, verdict: Verdict) ->
     if passing and serving is not None:
         # Only new replicas need the origin, and it may be back before one starts.
         told = _told(snapshot, policy, telling)
-        return replace(told, plan=Plan(requeue_after=_again(snapshot)))
+        return replace(told, plan=Plan())
     allowed = policy.resolved and verdict.reason != Reason.FLAVOR_NOT_ALLOWED
     scale = () if allowed else _nothing_new(snapshot, policy)
     ready = any(r.ready for r in revisions)
@@ -192,7 +192,7 @@ def _held_back(snapshot: Snapshot, policy: EffectivePolicy, verdict: Verdict) ->
         if verdict.state in (State.WAITING, State.ON_THE_WAY)
         else "Failed"
     )
-    return _Outcome(verdict, phase, telling, Plan(scale=scale, requeue_after=_again(snapshot)))
+    return _Outcome(verdict, phase, telling, Plan(scale=scale))
 
 
 def _outdated(
@@ -231,9 +231,7 @@ def _placed(
         for child in snapshot.children
         if (child["metadata"].get("labels") or {}).get(labels.REVISION) in rollout.delete
     ]
-    waits = [_again(snapshot)]
-    if rollout.requeue_after is not None:
-        waits.append(rollout.requeue_after.total_seconds())
+    after = rollout.requeue_after
     # One that was given up is not made again.
     made = rollout.rollout is None or rollout.rollout.phase not in GIVEN_UP
     revision = (built.service, with_version(built.deployment, built.version)) if made else ()
@@ -243,7 +241,7 @@ def _placed(
         first_replicas={built.revision: first},
         scale=tuple(scale),
         delete=tuple(gone),
-        requeue_after=min((w for w in waits if w is not None), default=None),
+        requeue_after=after.total_seconds() if after is not None else None,
     )
     versions = {each.name: each.version for each in there} | {built.revision: built.version}
     telling = rolling.telling(
@@ -460,10 +458,6 @@ def _nothing_new(snapshot: Snapshot, policy: EffectivePolicy) -> tuple[Scale, ..
 def _runs(pod: Json) -> bool:
     phase = (pod.get("status") or {}).get("phase")
     return phase == "Running" and not pod["metadata"].get("deletionTimestamp")
-
-
-def _again(snapshot: Snapshot) -> float | None:
-    return snapshot.entry.again_after if snapshot.entry is not None else None
 
 
 def _deletion(child: Json, because: str) -> Deletion:

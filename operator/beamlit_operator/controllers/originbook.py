@@ -118,8 +118,6 @@ class Entry:
     """What the book says: the latest answer (None: not looked at yet)."""
 
     answer: Found | Failed | None
-    again_after: float | None = None
-    """Seconds after which to ask again; None: the book tells of every new answer by itself."""
 
 
 def reference(origin: Origin, *, revision: str | None = None, hub: str | None = None) -> OriginRef:

@@ -8,6 +8,7 @@ from tests.support.fakekube import FakeKube
 
 from beamlit_operator.api import labels
 from beamlit_operator.controllers.children import CHILD_RESOURCES, Children
+from beamlit_operator.controllers.demand import Demand
 from beamlit_operator.controllers.indexes import Indexes
 from beamlit_operator.controllers.keys import Kind
 from beamlit_operator.controllers.options import Options
@@ -29,7 +30,11 @@ class Bench:
             each: Children(FakeKube(), each, on_change=lambda _: None) for each in CHILD_RESOURCES
         }
         self.scaling = Scaling(
-            FakeKube(), options=Options(), indexes=self.indexes, children=self.children
+            FakeKube(),
+            options=Options(),
+            indexes=self.indexes,
+            children=self.children,
+            demand=Demand(lambda _: None),
         )
 
     def _whole(self, name: str, item: Json, **metadata: Any) -> Json:

@@ -47,7 +47,7 @@ def decide_model(entry: Entry | None, status: Json | None = None, **more: Any) -
 
 
 def test_a_model_says_what_its_origin_holds() -> None:
-    plan = decide_model(Entry(FOUND, 60.0))
+    plan = decide_model(Entry(FOUND))
     assert ready_of(plan) == ("True", "OriginResolved")
     assert plan.status is not None
     assert plan.status["origin"]["files"] == 1
@@ -56,7 +56,7 @@ def test_a_model_says_what_its_origin_holds() -> None:
 
 
 def test_a_model_that_needs_pickles_says_so_unless_they_are_allowed() -> None:
-    entry = Entry(replace(FOUND, paths=("model-settings.json", "model.joblib")), 60.0)
+    entry = Entry(replace(FOUND, paths=("model-settings.json", "model.joblib")))
     plan = decide_model(entry)
     assert ready_of(plan) == ("False", "PickleNotAllowed")
     assert plan.status is not None
@@ -74,22 +74,22 @@ def test_a_model_without_an_origin_is_ready() -> None:
 def test_a_failed_origin_is_stalled_only_when_a_person_must_act(
     stalled: bool, types: set[str]
 ) -> None:
-    plan = decide_model(Entry(Failed("Gated", "ask for access", stalled), 5.0))
+    plan = decide_model(Entry(Failed("Gated", "ask for access", stalled)))
     assert plan.status is not None
     assert {c["type"] for c in plan.status["conditions"]} == types
 
 
 def test_what_was_found_is_kept_while_the_origin_is_away() -> None:
-    before = decide_model(Entry(FOUND, 60.0)).status
-    plan = decide_model(Entry(Failed("Unreachable", "no answer", False), 5.0), before)
+    before = decide_model(Entry(FOUND)).status
+    plan = decide_model(Entry(Failed("Unreachable", "no answer", False)), before)
     assert plan.status is not None
     assert plan.status["origin"]["revision"] == FOUND.revision
     assert ready_of(plan) == ("False", "Unreachable")
 
 
 def test_after_a_restart_a_models_status_is_left_until_the_origin_was_looked_at() -> None:
-    before = decide_model(Entry(FOUND, 60.0)).status
-    assert decide_model(Entry(None, None), before).status is None
+    before = decide_model(Entry(FOUND)).status
+    assert decide_model(Entry(None), before).status is None
 
 
 def test_a_model_has_a_row_for_each_deployment() -> None:
@@ -97,7 +97,7 @@ def test_a_model_has_a_row_for_each_deployment() -> None:
     plan = model.decide(
         make(Model, ORIGIN),
         question=QUESTION,
-        entry=Entry(FOUND, 60.0),
+        entry=Entry(FOUND),
         deployments=[deployment],
         now=NOW,
     )
@@ -121,7 +121,7 @@ def test_a_models_row_names_the_version_with_most_of_the_requests(
     plan = model.decide(
         make(Model, ORIGIN),
         question=QUESTION,
-        entry=Entry(FOUND, 60.0),
+        entry=Entry(FOUND),
         deployments=[deployment],
         now=NOW,
     )
