@@ -2,8 +2,8 @@
 
 In a block ```` ```console ```` a line that begins with ``$`` is a command (a ``\\`` at its end goes
 on in the next line), and what follows is its output. A line ``...`` stands for any lines. What
-differs from run to run is not compared: hashes, times, ages, ports, what somebody counted of a
-sample of requests, and revisions that are about to go.
+differs from run to run is not compared: hashes, times, ages, ports, what somebody counted or
+measured of a sample of requests, and revisions that are about to go.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ VOLATILE = (
     (re.compile(r"\b\d+m?\d*s$"), "AGE"),
     (re.compile(r"^ *\d+ (?=\")"), "COUNT "),
     (re.compile(r"\d+ requests"), "N requests"),
+    (re.compile(r"(, (stable )?p95 [0-9.e+]+ ms)+"), ""),
     (re.compile(r"[0-9.e+]+ (ms|% errors|% of its requests)"), r"N \1"),
     (re.compile(r"[-=]{3,}"), "---"),
     (re.compile(r" {2,}"), " "),

@@ -51,6 +51,8 @@ def test_commands_are_read_with_their_outputs_and_lines() -> None:
         ("iris  True  17s", "iris  False  17s", False),
         ("90 %", "10 %", False),
         ("analysis 20 requests, 50 % errors", "analysis 41 requests, 48.7 % errors", True),
+        ("20 requests, p95 10 ms, stable p95 6.5 ms: x", "30 requests: x", True),
+        ("20 requests, p95 10 ms: x", "20 requests, p95 9 ms: y", False),
     ],
 )
 def test_outputs_are_compared_in_shape(said: str, printed: str, fit: bool) -> None:
