@@ -118,9 +118,12 @@ class Bench:
         old = await self._holder(site)
         self._stack.signal(old, signal.SIGSTOP, OPERATOR)
         try:
-            return await self._until_other(site, old)
+            took = await self._until_other(site, old)
         finally:
             self._stack.signal(old, signal.SIGCONT, OPERATOR)
+        # It ends, and starts again as a follower: the next fault finds two.
+        await site.until_restarted(old)
+        return took
 
     async def _ended(self, site: Site) -> float:
         old = await self._holder(site)

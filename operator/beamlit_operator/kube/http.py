@@ -284,7 +284,7 @@ class HttpClient:
                 0, "Unreachable", f"watch of {resource.plural}: {error or type(error).__name__}"
             ) from error
         finally:
-            response.close()
+            _break_off(response)
 
 
 def _options(field_manager: str | None, *, dry_run: bool) -> dict[str, str | int]:
@@ -301,6 +301,14 @@ def _warning(header: str) -> str:
 
 def _encoded(body: Any) -> bytes:
     return json.dumps(body, separators=(",", ":")).encode()
+
+
+def _break_off(response: aiohttp.ClientResponse) -> None:
+    """Closes at once, if the server has not: its farewell may take long, or never come."""
+    connection = response.connection
+    if connection is not None and connection.transport is not None:
+        connection.transport.abort()
+    response.close()
 
 
 async def _next_chunk(response: aiohttp.ClientResponse, timeout: float) -> bytes:

@@ -51,9 +51,6 @@ async def site_on(stack: ChartedStack, release: Release) -> AsyncIterator[Site]:
         door = FrontDoor(client, SYSTEM, "beamlit-gateway", port="http")
         async with door.followed():
             yield Site(client, release, door, stack.store, stack.logs)
-        # The connection of a watch that was broken off closes a moment later (aiohttp's
-        # documentation, "Graceful shutdown").
-        await asyncio.sleep(0.1)
 
 
 @pytest.fixture
