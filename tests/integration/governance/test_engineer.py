@@ -249,6 +249,20 @@ async def _put_scale(attack: Attack) -> None:
     await attack.attempt("scale", attack.engineer.update(MODEL_DEPLOYMENTS, scale, **at))
 
 
+async def _invoke(attack: Attack) -> None:
+    """Nothing that a caller says leads to a pod elsewhere."""
+    space = attack.workspace
+    headers = {
+        **space.stack.caller_headers,
+        "x-beamlit-way": "beamlit_pods",
+        "x-beamlit-cluster": f"{space.name}/elsewhere/elsewhere-1",
+    }
+    url = f"{space.stack.gateway}/{space.name}/models/tiny/predict"
+    async with space.http.post(url, data=b"{}", headers=headers) as response:
+        attack.tried.append("invoke")
+        assert (await response.json()).get("node") in (None, HOME)
+
+
 async def _models(attack: Attack) -> None:
     """A Model says where files are and what serves them, never where."""
     space, client = attack.workspace.name, attack.engineer
@@ -276,6 +290,7 @@ BY_RIGHT: dict[tuple[str, str], Attacks] = {
     ("modeldeployments", "create"): _create,
     ("modeldeployments/scale", "patch"): _scale,
     ("modeldeployments/scale", "update"): _put_scale,
+    ("modeldeployments/invoke", "create"): _invoke,
     ("models", "patch"): _models,
     ("models", "update"): _models,
     ("models", "create"): _models,
