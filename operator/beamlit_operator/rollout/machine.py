@@ -61,6 +61,7 @@ from dataclasses import replace
 
 from beamlit_operator.api.rollout import MAX_STEPS, RolloutStatus
 from beamlit_operator.rollout import orders as words
+from beamlit_operator.rollout.analysis import Evidence
 from beamlit_operator.rollout.capacity import changing_sides, move, surge_of
 from beamlit_operator.rollout.course import Turn, next_of, stand, target_of
 from beamlit_operator.rollout.plans import Case, back, changed, given_up, plan_of, served, used_up
@@ -174,6 +175,8 @@ def _under_way(case: Case, run: RolloutStatus) -> RolloutPlan:
     for _ in range(MAX_STEPS + 2):
         if case.stable.lost and not case.canary.lost:
             return _taken_over(case, run)
+        # What was measured is of the step that was reached before, not of the ones after it.
+        evidence = case.situation.evidence if _is_reached(run, case) else Evidence()
         if not _is_reached(run, case):
             moved = _progress(case, run, total)
             if isinstance(moved, RolloutPlan):
@@ -184,7 +187,7 @@ def _under_way(case: Case, run: RolloutStatus) -> RolloutPlan:
         stands = stand(
             case.situation.rollout,
             run,
-            evidence=case.situation.evidence,
+            evidence=evidence,
             paused=bool(case.orders(words.PAUSE)),
             now=case.now,
         )

@@ -330,6 +330,24 @@ def test_a_step_with_an_analysis_is_left_when_it_is_good():
     assert cluster.weights == {"b": 100}
 
 
+def test_numbers_of_a_step_are_no_verdict_on_the_ones_after_it():
+    # One replica is enough for the weight of every step, so nothing else keeps it from going on.
+    rollout = canary({"weight": 10}, {"weight": 50}, {"weight": 90}, analysis=ERRORS)
+    cluster = at_step_one(1, rollout=rollout)
+    cluster.evidence = good()
+    cluster.step()
+    assert (cluster.memory.step, cluster.weights) == (2, {"a": 50, "b": 50})
+    assert cluster.memory.analysis.verdict == "Undecided"
+
+
+def test_a_bad_step_that_a_person_leaves_does_not_roll_back_the_next_one():
+    rollout = canary({"weight": 10}, {"weight": 50}, analysis=ERRORS)
+    cluster = at_step_one(1, rollout=rollout)
+    cluster.evidence = Evidence(canary=Measured(100, errors=50))
+    cluster.order("promote", "b/1").step()
+    assert (cluster.memory.step, cluster.memory.phase) == (2, "Analyzing")
+
+
 def test_a_bad_analysis_rolls_back_by_itself_and_says_why():
     cluster = at_step_one(rollout=canary({"weight": 25}, analysis=ERRORS))
     cluster.evidence = Evidence(Measured(50, errors=10), Measured(100))
