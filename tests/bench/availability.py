@@ -47,6 +47,8 @@ class Fault:
     """Gives seconds to tell, if there are any of interest."""
     may_break: int = 0
     """As many requests as a gateway that is killed may have in hand."""
+    may_refuse: int = 0
+    """As many callers as Envoy may be asking its agent about when that is killed."""
 
 
 class Bench:
@@ -84,7 +86,10 @@ class Bench:
         for what, count in zip(("answered", "elsewhere", "broken", "wrong"), counts, strict=True):
             self.rows.append(Row(f"{fault.name}: {what}", count, ""))
         self.rows.append(Row(f"{fault.name}: slowest answer", round(calls.slowest, 2), "s"))
-        if calls.wrong or len(calls.broken) > fault.may_break:
+        told_to_come_back = [each for each in calls.wrong if '"Undecided"' in each]
+        others = len(calls.wrong) - len(told_to_come_back)
+        refused = len(told_to_come_back) > fault.may_refuse
+        if others or refused or len(calls.broken) > fault.may_break:
             self.lost += calls.lost
 
     def faults(self) -> list[Fault]:
@@ -95,7 +100,7 @@ class Bench:
             Fault("both operators are away for 20 s", self._no_operator),
             Fault("the API server stands still for 15 s", self._frozen),
             Fault("a gateway is killed", self._gateway_killed, may_break=CALLERS),
-            Fault("an agent is killed", self._agent_killed),
+            Fault("an agent is killed", self._agent_killed, may_refuse=CALLERS),
             Fault("nodes with gateways are drained", self._drained),
             Fault("gateways and operators are restarted", self._restarted),
             Fault("an upgrade that fails, and Helm rolls back", self._failed_upgrade),
