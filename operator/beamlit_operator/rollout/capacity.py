@@ -78,6 +78,11 @@ def limit_of(total: int, *, surge: int, target: int = 100, maximum: int = 0) -> 
     return max(total, least) + surge
 
 
+def has_room(*, target: int, surge: int, maximum: int = 0) -> bool:
+    """Whether both revisions can serve at once, where the step asks for that."""
+    return target == 100 or limit_of(1, surge=surge, target=target, maximum=maximum) > 1
+
+
 def settled(total: int, *, target: int, limit: int) -> tuple[int, int]:
     """Replicas of the stable and of the new revision at a step that is reached.
 
@@ -107,7 +112,7 @@ def move(
     """The next move towards the weight of a step; the table above.
 
     Args:
-        total: replicas that the load needs, at least 1.
+        total: replicas that the load needs; 0 only where there is no room.
         target: the weight of the step.
         weight: what the new revision has reached so far.
         stable: the revision that gives.
@@ -116,7 +121,7 @@ def move(
         maximum: of the deployment; 0 means no limit.
     """
     limit = limit_of(total, surge=surge, target=target, maximum=maximum)
-    if target < 100 and limit < 2:
+    if not has_room(target=target, surge=surge, maximum=maximum):
         return Move(
             stable=total,
             canary=0,

@@ -29,6 +29,8 @@ What happens:
 | other       | order to pause    |            | stays as it is                                 |
 | other       | not proven        | yes, trial | Proving: one replica; ready: goes on; not in   |
 |             |                   |            | time: Failed, and stable is left alone         |
+| other       | step below 100,   |            | Stalled: there is no place for two             |
+|             | surge 0, max. 1   |            |                                                |
 | other       |                   | yes        | the step's weight at once, for later callers   |
 | other       | not at the weight | no         | Progressing: `capacity.move`; Stalled while it |
 |             | of the step       |            | cannot start or is late                        |
@@ -62,7 +64,7 @@ from dataclasses import replace
 from beamlit_operator.api.rollout import MAX_STEPS, RolloutStatus
 from beamlit_operator.rollout import orders as words
 from beamlit_operator.rollout.analysis import Evidence
-from beamlit_operator.rollout.capacity import changing_sides, move, surge_of
+from beamlit_operator.rollout.capacity import changing_sides, has_room, move, surge_of
 from beamlit_operator.rollout.course import Turn, next_of, stand, target_of
 from beamlit_operator.rollout.plans import Case, back, changed, given_up, plan_of, served, used_up
 from beamlit_operator.rollout.retiring import retiring
@@ -212,7 +214,14 @@ def _under_way(case: Case, run: RolloutStatus) -> RolloutPlan:
 
 def _is_reached(run: RolloutStatus, case: Case) -> bool:
     target = target_of(case.situation.rollout, run.step)
-    return run.step is not None and run.phase in REACHED and run.weight == target
+    there = run.step is not None and run.phase in REACHED and run.weight == target
+    return there and _has_room(case, run, target)
+
+
+def _has_room(case: Case, run: RolloutStatus, target: int) -> bool:
+    """Whether both can serve; whether they sleep makes no difference: they will not always."""
+    surge = surge_of(case.situation.rollout.surge, max(run.replicas, 1))
+    return has_room(target=target, surge=surge, maximum=case.situation.scaling.maximum)
 
 
 def _progress(case: Case, run: RolloutStatus, total: int) -> RolloutPlan | RolloutStatus:
@@ -222,7 +231,7 @@ def _progress(case: Case, run: RolloutStatus, total: int) -> RolloutPlan | Rollo
     there = run.model_copy(update={"weight": target, "phase": "Waiting", "since": case.now})
     if case.orders(words.PAUSE) and not case.promoted:
         return held(case, run, total)
-    if total == 0:
+    if total == 0 and _has_room(case, run, target):
         # One that has come so far was ready once in this rollout.
         proven = case.canary.ready > 0 or run.weight > 0 or run.phase in REACHED
         if proven or not situation.rollout.trial_start or _later(run):

@@ -83,10 +83,13 @@ def moving(case: Case, run: RolloutStatus, moved: Move, total: int) -> RolloutPl
     if 100 - moved.weight < stable.traffic and moved.weight:
         # Its requests leave it first, then its replicas.
         given, again = max(moved.stable, stable.replicas), SOON
+    got = moved.canary
+    if moved.weight < canary.traffic:
+        got, again = max(got, canary.replicas), SOON
     return plan_of(
         case,
         run,
-        scale={stable.name: given, canary.name: moved.canary},
+        scale={stable.name: given, canary.name: got},
         stalled=stalled,
         again=again,
         total=total,

@@ -447,6 +447,29 @@ def test_a_canary_that_has_no_room_says_so_and_starts_nothing():
     assert (cluster.weights, cluster.replicas) == ({"a": 100}, {"a": 1, "b": 0})
 
 
+def test_a_canary_that_has_no_room_says_so_while_it_sleeps_and_never_gets_the_only_place():
+    rollout = canary({"weight": 20}, surge=0)
+    cluster = serving(0, rollout=rollout, scaling=Scaling(0, 1)).edit("b")
+    plan = cluster.settle()
+    assert plan.stalled
+    assert "surge 0 and maxNumReplicas 1" in plan.message
+    assert (cluster.weights, cluster.replicas) == ({"a": 100}, {"a": 0, "b": 0})
+    cluster.demand = 1
+    cluster.settle()
+    assert (cluster.weights, cluster.replicas) == ({"a": 100}, {"a": 1, "b": 0})
+
+
+def test_a_canary_whose_room_is_taken_gives_its_requests_back_before_its_pods():
+    cluster = at_step_one(1, rollout=canary({"weight": 50}, surge=0))
+    assert cluster.weights == {"a": 50, "b": 50}
+    cluster.scaling = Scaling(0, 1)
+    cluster.demand = 1
+    cluster.step()
+    assert (cluster.weights, cluster.replicas["b"]) == ({"a": 100}, 1)
+    cluster.settle()
+    assert (cluster.weights, cluster.replicas) == ({"a": 100}, {"a": 1, "b": 0})
+
+
 # A deployment that sleeps.
 
 
