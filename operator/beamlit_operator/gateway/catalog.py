@@ -105,6 +105,9 @@ class Deployment:
     public: bool = False
     guarded: bool = False
     """Whether callers are authenticated, so that its routes have to say whose they are."""
+    changing_sides: bool = False
+    """Whether a rollout gives the only place of one revision to another. The operator starts the
+    other one, once the place is free."""
 
     @property
     def endpoint(self) -> Endpoint:
@@ -163,7 +166,13 @@ def parse_deployment(obj: Json) -> Deployment | None:
         balancing=parse_balancing(spec.get("endpoint")),
         sticky=parse_sticky(spec.get("rollout")),
         public=(spec.get("endpoint") or {}).get("public") is True,
+        changing_sides=_changing_sides(status),
     )
+
+
+def _changing_sides(status: Json) -> bool:
+    rollout = status.get("rollout") or {}
+    return rollout.get("phase") == "Progressing" and rollout.get("weight") == 100
 
 
 def _problem(status: Json) -> Problem | None:

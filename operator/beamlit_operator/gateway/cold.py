@@ -13,6 +13,8 @@ fits on no node                            503 with the reason; one pod is left 
 has too many held already, or the gateway  429, ``Retry-After``
 holds too many requests or bytes           429, ``Retry-After``
 else                                       held; the first one wakes the deployment
+... while a rollout without surge gives    held; the operator starts that one when the place is
+the only place to another revision         free, and after :data:`FREE_WITHIN` this does
 ... and a pod becomes ready                goes to it, the holders spread over the ready pods
 ... and its revision loses its traffic     goes on waiting for the one that gets most; if its caller
                                            asked for that revision, for that one
@@ -55,6 +57,12 @@ log = logging.getLogger(__name__)
 STALE_FAILURE = 10.0
 """Seconds after a wake for which a failure that was there before does not count: the operator has
 not looked at the new start yet."""
+
+FREE_WITHIN = 60.0
+"""Seconds that the operator has to start a revision in the place of another one: it may be down."""
+
+LOOK_EVERY = 0.2
+"""Seconds between looks at whether it has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,6 +305,7 @@ class ColdStarts:
 
     async def _wake(self, start: _Start, replicas: int) -> None:
         try:
+            await self._left_to_the_operator(start)
             await self._waker.keep_awake(
                 start.revision, replicas, asked_at=start.began, checked=self._recheck
             )
@@ -311,6 +320,13 @@ class ColdStarts:
             return
         problem = Problem(ErrorReason.WAKE_REFUSED, message, "")
         self._settle(start, [self._note_failure(start, problem)], "failed")
+
+    async def _left_to_the_operator(self, start: _Start) -> None:
+        while self._clock() - start.began < FREE_WITHIN:
+            deployment = self._catalog.get(start.revision.deployment_key)
+            if deployment is None or not deployment.changing_sides:
+                return
+            await asyncio.sleep(LOOK_EVERY)
 
     def changed(self, key: DeploymentKey) -> None:
         """The deployment, or its pods, changed: let go whom that concerns."""

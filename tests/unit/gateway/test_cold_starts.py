@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 from tests.support.gatewayobjects import endpoint_slice, model_deployment
 
+from beamlit_operator.gateway import cold
 from beamlit_operator.gateway.catalog import Catalog, Pod
 from beamlit_operator.gateway.cold import (
     STALE_FAILURE,
@@ -83,10 +84,13 @@ class World:
         self, revision: RevisionKey = REVISION, *, pinned: bool = False
     ) -> asyncio.Task[Outcome]:
         task = asyncio.create_task(self.cold.admit(revision, pinned=pinned))
-        # Lets the task, and the wake it starts, run up to where they wait.
+        await self.turns()
+        return task
+
+    async def turns(self) -> None:
+        """Lets a task, and the wake it starts, run up to where they wait."""
         for _ in range(3):
             await asyncio.sleep(0)
-        return task
 
 
 async def refusal(task: asyncio.Task[Outcome]) -> Reply:
@@ -124,6 +128,43 @@ async def test_a_deployment_wakes_with_the_replicas_it_asks_for(world: World) ->
     world.catalog.put_deployment("demo", "iris", body)
     task = await world.ask()
     assert world.waker.woken == [(REVISION, 3)]
+    task.cancel()
+
+
+def changing_sides(phase: str) -> dict[str, object]:
+    """`iris-1` is to get the only place of another revision."""
+    body = model_deployment("iris", traffic={"iris-1": 100})
+    body["status"]["rollout"] = {"phase": phase, "weight": 100}
+    return body
+
+
+async def test_a_place_that_a_rollout_moves_is_the_operators_to_fill(world: World) -> None:
+    world.catalog.put_deployment("demo", "iris", changing_sides("Progressing"))
+    task = await world.ask()
+    assert world.waker.woken == []
+    world.pods("127.0.0.1")
+    assert isinstance(await task, Released)
+
+
+async def test_a_place_that_nobody_fills_for_a_minute_is_filled_here(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cold, "LOOK_EVERY", 0)
+    world.catalog.put_deployment("demo", "iris", changing_sides("Progressing"))
+    task = await world.ask()
+    world.now += cold.FREE_WITHIN - 1
+    await world.turns()
+    assert world.waker.woken == []
+    world.now += 1
+    await world.turns()
+    assert world.waker.woken == [(REVISION, 1)]
+    task.cancel()
+
+
+async def test_what_sleeps_at_the_last_step_of_a_rollout_is_woken(world: World) -> None:
+    world.catalog.put_deployment("demo", "iris", changing_sides("Waiting"))
+    task = await world.ask()
+    assert world.waker.woken == [(REVISION, 1)]
     task.cancel()
 
 
