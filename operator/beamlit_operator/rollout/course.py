@@ -81,6 +81,13 @@ def next_of(rollout: Rollout, number: int) -> int | None:
     return number + 1 if number < len(rollout.steps) else None
 
 
+def resumed_at(rollout: Rollout, weight: int) -> int | None:
+    """The number of the step to go on with at a weight, once the steps are others than they were;
+    None behind the last one."""
+    numbered = enumerate(rollout.steps, start=1)
+    return next((number for number, step in numbered if step.weight >= weight), None)
+
+
 def criteria_of(rollout: Rollout, number: int | None) -> RolloutAnalysis | None:
     """The analysis of a step: its own, or that of the rollout."""
     step = step_of(rollout, number)

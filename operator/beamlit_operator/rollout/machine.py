@@ -51,6 +51,9 @@ A revision without a part retires: it keeps its pods for `retention`, as far as 
 replicas has room beside those that serve, and is deleted then. One that never was ready goes at
 once. Weights always sum to 100, and whoever has weight is neither deleted nor retired.
 
+A list of steps that became shorter than the step under way: it goes on at the first one with no less
+than the weight that was reached; where there is none, it is behind the last.
+
 Clocks: a time in the future (the clock was set back) counts as now, so nothing lasts longer than
 twice its time; after a jump forward a wait ends early, but a revision that lost its traffic is only
 deleted after it was *seen* without it for some seconds by a clock that does not jump.
@@ -65,7 +68,7 @@ from beamlit_operator.api.rollout import MAX_STEPS, RolloutStatus
 from beamlit_operator.rollout import orders as words
 from beamlit_operator.rollout.analysis import Evidence
 from beamlit_operator.rollout.capacity import changing_sides, has_room, move, surge_of
-from beamlit_operator.rollout.course import Turn, next_of, stand, target_of
+from beamlit_operator.rollout.course import Turn, next_of, resumed_at, stand, target_of
 from beamlit_operator.rollout.plans import Case, back, changed, given_up, plan_of, served, used_up
 from beamlit_operator.rollout.retiring import retiring
 from beamlit_operator.rollout.revisions import (
@@ -172,8 +175,11 @@ def _under_way(case: Case, run: RolloutStatus) -> RolloutPlan:
     )
     if case.orders(words.ABORT):
         return back(case, run, phase="Aborted", outcome="Aborted", why="aborted by an order")
-    if case.promoted or (run.step or 0) > len(case.situation.rollout.steps):
+    if case.promoted:
         run = run.model_copy(update={"step": None})
+    elif (run.step or 0) > len(case.situation.rollout.steps):
+        step = resumed_at(case.situation.rollout, run.weight)
+        run = run.model_copy(update={"step": step})
     for _ in range(MAX_STEPS + 2):
         if case.stable.lost and not case.canary.lost:
             return _taken_over(case, run)
@@ -232,11 +238,12 @@ def _progress(case: Case, run: RolloutStatus, total: int) -> RolloutPlan | Rollo
     if case.orders(words.PAUSE) and not case.promoted:
         return held(case, run, total)
     if total == 0 and _has_room(case, run, target):
-        # One that has come so far was ready once in this rollout.
-        proven = case.canary.ready > 0 or run.weight > 0 or run.phase in REACHED
+        # One that has come so far was ready once in this rollout, unless it got the only place.
+        waited = run.weight > 0 and not _is_cold(situation.memory, run)
+        proven = case.canary.ready > 0 or waited or run.phase in REACHED
         if proven or not situation.rollout.trial_start or _later(run):
             return there
-        return proving(case, run)
+        return proving(case, run.model_copy(update={"weight": 0}))
     surge = surge_of(situation.rollout.surge, total)
     if run.weight == 100 and run.step is None and case.canary.ready == 0 < case.stable.replicas:
         if surge:
@@ -262,6 +269,15 @@ def _progress(case: Case, run: RolloutStatus, total: int) -> RolloutPlan | Rollo
     return moving(case, run, moved, total)
 
 
+def _is_cold(memory: RolloutStatus | None, run: RolloutStatus) -> bool:
+    """Whether the new revision has all the requests, and was never ready."""
+    return (
+        memory is not None
+        and memory.canary == run.canary
+        and (memory.step, memory.weight, memory.phase) == (None, 100, "Progressing")
+    )
+
+
 def _later(run: RolloutStatus) -> bool:
     return run.step is not None and run.step > 1
 
@@ -270,7 +286,7 @@ def _last(case: Case, run: RolloutStatus, total: int) -> RolloutPlan:
     """Behind the last step, with all the weight."""
     if case.canary.ready == 0 and case.stable.ready > 0:
         # It sleeps as asked, but pods of the stable one are there still: they go first.
-        run = run.model_copy(update={"phase": "Progressing"})
+        run = run.model_copy(update={"phase": "Waiting"})
         return plan_of(case, run, scale={case.stable.name: 0}, again=SOON)
     return _taken_over(case, run, sleeps=total == 0)
 

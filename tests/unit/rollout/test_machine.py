@@ -162,6 +162,30 @@ def test_an_abort_gives_everything_back_at_once_and_it_is_not_tried_again():
     assert cluster.outcomes == [("b", "Aborted"), ("a", "Serving")]
 
 
+@pytest.mark.parametrize(
+    ("steps", "step", "weights"),
+    [
+        ([25, 75], 2, {"a": 50, "b": 50}),
+        ([50], 1, {"a": 50, "b": 50}),
+        ([60], 1, {"a": 50, "b": 50}),
+        ([25], None, {"b": 100}),
+    ],
+)
+def test_a_list_of_steps_that_becomes_shorter_goes_on_from_the_weight(steps, step, weights):
+    rollout = canary({"weight": 10}, {"weight": 20}, {"weight": 50})
+    cluster = at_step_one(10, rollout=rollout)
+    cluster.order("promote", "b/1").settle()
+    cluster.order("promote", "b/2").settle()
+    assert cluster.weights == {"a": 50, "b": 50}
+    cluster.rollout = canary(*({"weight": weight} for weight in steps))
+    if step is None:
+        cluster.settle()
+        assert (cluster.memory, cluster.weights) == (None, weights)
+    else:
+        cluster.step()
+        assert (cluster.memory.step, cluster.weights) == (step, weights)
+
+
 def test_promote_skips_the_steps_but_not_the_start():
     cluster = at_step_one()
     cluster.order("promote", "b").step()
@@ -436,6 +460,21 @@ def test_with_surge_zero_and_one_replica_a_start_that_fails_goes_back_at_once():
     assert (cluster.weights, cluster.phase) == ({"a": 100}, "Failed")
     assert cluster.replicas["a"] == 1
     assert "it crashed" in plan.message
+
+
+def test_with_surge_zero_and_one_replica_nothing_takes_over_unproven_when_callers_go_away():
+    cluster = serving(1, rollout=blue_green(surge=0)).edit("b")
+    for _ in range(5):
+        cluster.step()
+        cluster.later(2)
+    assert cluster.weights == {"b": 100}
+    cluster.demand = 0
+    cluster.step()
+    assert (cluster.phase, cluster.weights) == ("Proving", {"a": 100})
+    cluster.workloads["b"].failure = "it crashed"
+    cluster.step()
+    cluster.later(301).step()
+    assert (cluster.phase, cluster.weights) == ("Failed", {"a": 100})
 
 
 def test_a_canary_that_has_no_room_says_so_and_starts_nothing():
