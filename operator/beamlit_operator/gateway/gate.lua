@@ -49,8 +49,10 @@ end
 local function plain(text) return (gsub(sub(text, 1, 253), "[^!-~ ]", "?")) end
 
 -- Asks the agent. Tokens pass a filter on their way that checks their signature.
-local function ask(handle, token, d, workspace, asked)
-  local way = sub(token, 1, #KEY_PREFIX) == KEY_PREFIX and "/key" or "/token"
+-- Keys that were good before are not held up by a flood of guesses.
+local function ask(handle, token, d, workspace, asked, known)
+  local way = "/token"
+  if sub(token, 1, #KEY_PREFIX) == KEY_PREFIX then way = known and "/known" or "/key" end
   local name = ""
   if d then workspace, name = match(d, "^([^/]+)/(.*)$") end
   local headers, body = handle:httpCall(REVIEWERS, {
@@ -68,10 +70,28 @@ local function ask(handle, token, d, workspace, asked)
   return answer, headers
 end
 
+-- By caller: questions of this second that are open, or were answered with no. Who asks for ever new
+-- names must leave the agent to the others.
+local questions, second = {}, 0
+
+local function may_ask(user, now)
+  if now ~= second then questions, second = {}, now end
+  local count = (questions[user] or 0) + 1
+  if count > QUESTIONS then return false end
+  questions[user] = count
+  return true
+end
+
+local function answered_well(user)
+  if (questions[user] or 0) > 0 then questions[user] = questions[user] - 1 end
+end
+
 -- "allow", "deny", "unauthenticated" or "unavailable", and who it is. `d` is the deployment that the
 -- route leads to; `asked` is what the caller asked for in the same words, whether that exists or not:
 -- refusals are remembered by it, so that they take the same time for what exists and what does not.
 local function verdict(handle, value, token, d, workspace, asked)
+  -- No name is as long: all that are count as one, so that memory has an end.
+  if #asked > LONGEST_ASKED then asked = "l " .. sub(workspace or "", 1, 64) end
   local entry, now, key = entry_of(value), time(), d or asked
   local at
   if entry and now < entry.expires then
@@ -81,10 +101,15 @@ local function verdict(handle, value, token, d, workspace, asked)
     if no and no.d == d and now - no.at < REFUSED_TTL then return "deny", entry.user end
     -- One asks; who comes meanwhile goes by what was known.
     if at and now - at < STALE and now < (entry.asking[key] or 0) then return "allow", entry.user end
-    entry.asking[key] = now + MEANWHILE
+    if at then
+      entry.asking[key] = now + MEANWHILE
+    elseif not may_ask(entry.user, now) then
+      return "unavailable", entry.user
+    end
   end
-  local answer, headers = ask(handle, token, d, workspace, asked)
+  local answer, headers = ask(handle, token, d, workspace, asked, entry)
   now = time()
+  if answer == "crowded" then return "unavailable" end
   if answer == "unavailable" then
     if at and now - at < STALE and now < entry.expires then
       entry.asking[key] = now + MEANWHILE
@@ -104,10 +129,11 @@ local function verdict(handle, value, token, d, workspace, asked)
   end
   entry.asking[key] = nil
   entry.size = entry.size + 1
-  entry.user = headers["x-beamlit-user"]
+  entry.user = headers["x-beamlit-user"] or ""
   entry.expires = tonumber(headers["x-beamlit-expires"]) or 0
   at = now - (tonumber(headers["x-beamlit-age"]) or 0)
   if answer == "allow" then
+    answered_well(entry.user)
     entry.allowed[key], entry.denied[asked] = at, nil
   else
     entry.allowed[key], entry.denied[asked] = nil, { d = d, at = at }
@@ -157,9 +183,18 @@ local function pass(handle, value, token, d, workspace, asked)
   return false
 end
 
+-- What the path alone leads to, as if the host's name did not exist; from here on the request does.
+local function leave_host(handle, authority)
+  handle:headers():replace(":authority", "-")
+  handle:clearRouteCache()
+  local about = handle:metadata()
+  handle:headers():replace(":authority", authority)
+  return about
+end
+
 -- By the route's metadata: what it leads to is what Envoy found, and no second reading of the request.
-local function may_go_on(handle, value, token)
-  local about, headers = handle:metadata(), handle:headers()
+local function may_go_on(handle, about, value, token)
+  local headers = handle:headers()
   local d, any, by_host = about:get("d"), about:get("any"), about:get("h")
   if any then return pass(handle, value, token, nil, nil, "") end
   if AFTER_BODY then
@@ -176,24 +211,20 @@ local function may_go_on(handle, value, token)
     local named = by_host and d or nil
     if not by_path then return pass(handle, value, token, named, host_workspace, host) end
     local answer, user = verdict(handle, value, token, named, host_workspace, host)
-    if answer ~= "deny" and (by_host or answer ~= "allow") then
+    if by_host and answer == "allow" then
       note(handle, user)
-      if answer == "allow" then return true end
-      refuse(handle, CODES[answer], user)
-      return false
+      return true
     end
     if by_host then
       -- A name that the caller may not call is as one that does not exist: the path decides.
-      headers = handle:headers()
-      headers:replace(":authority", "-")
-      handle:clearRouteCache()
-      about = handle:metadata()
+      about = leave_host(handle, authority)
       d, any = about:get("d"), about:get("any")
-      headers:replace(":authority", authority)
-      if any then
-        refuse(handle, "403", user)
-        return false
-      end
+      if about:get("public") then return true, OURS end
+    end
+    if answer ~= "allow" and answer ~= "deny" or by_host and any then
+      note(handle, user)
+      refuse(handle, CODES[answer], user)
+      return false
     end
   end
   if by_path then return pass(handle, value, token, d, by_path_workspace, by_path) end
@@ -210,13 +241,28 @@ local function unknown(handle, headers, about, name, value)
   -- The body may name a deployment that is public: after it is read, this runs once more.
   if about:get("open") then return end
   local token = value and #value <= LONGEST and match(value, "^[Bb][Ee][Aa][Rr][Ee][Rr] +([%w%-%._~%+/]+=*)$")
-  if not token then return refuse(handle, "401") end
+  if not token then
+    local authority, path = headers:get(":authority") or "", headers:get(":path") or ""
+    if about:get("h") and asked_by_path(path) and leave_host(handle, authority):get("public") then
+      headers:remove(OURS)
+      return
+    end
+    return refuse(handle, "401")
+  end
   local later = about:get("later")
-  if may_go_on(handle, value, token) and not later then handle:headers():remove(name) end
+  local goes, taken = may_go_on(handle, about, value, token)
+  if goes and not later then handle:headers():remove(taken or name) end
 end
 
-function envoy_on_request(handle)
-  local headers, about = handle:headers(), handle:metadata()
+-- What is said of the route. handle:metadata() has the route looked up, but keeps what it found for as
+-- long as the script is not suspended, so before `leave_host` only the other way may be taken.
+local function route_of(handle)
+  if AFTER_BODY then return handle:metadata() end
+  return handle:route():metadata()
+end
+
+local function decide(handle)
+  local headers, about = handle:headers(), route_of(handle)
   local name, value = OURS, headers:get(OURS)
   if not value then name, value = THEIRS, headers:get(THEIRS) end
   local d = about:get("d")
@@ -230,4 +276,12 @@ function envoy_on_request(handle)
     end
   end
   unknown(handle, headers, about, name, value)
+end
+
+-- Envoy lets a request go on whose script fails: here it must not.
+function envoy_on_request(handle)
+  local fine, problem = pcall(decide, handle)
+  if fine then return end
+  handle:logErr("the gate failed: " .. tostring(problem))
+  refuse(handle, "503")
 end

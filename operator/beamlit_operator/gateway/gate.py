@@ -53,17 +53,23 @@ CLAIMS_HEADER = "x-beamlit-claims"
 LONGEST_TOKEN = 16 * 1024
 """Bytes of a token that is looked at. Tokens with hundreds of groups have some 10 KB."""
 
+LONGEST_ASKED = 600
+"""Bytes of what is asked for that are told apart: more than any address of a deployment has."""
+
 REMEMBERED = 4096
 """Tokens that a worker thread remembers; as many again fade out."""
 
 DECISIONS = 256
 """Decisions that are remembered of one token."""
 
+QUESTIONS = 128
+"""Questions of one caller that a worker thread has open, or had answered with no in this second."""
+
 KEY_REVIEWS = 500
 """Reviews of API keys a second that reach an agent: one that is guessed at costs it 0.2 ms, so a
 flood of guesses takes a tenth of its time at most."""
 
-REVIEWS_AT_ONCE = 512
+REVIEWS_AT_ONCE = 1024
 """Reviews under way, of either kind; more are answered 503."""
 
 KEYS_AGE = 10
@@ -114,8 +120,10 @@ def _script(settings: GatewaySettings, *, after_body: bool) -> str:
         "MEANWHILE": _MEANWHILE,
         "PATIENCE_MS": round(_PATIENCE * 1000),
         "LONGEST": LONGEST_TOKEN,
+        "LONGEST_ASKED": LONGEST_ASKED,
         "REMEMBERED": REMEMBERED,
         "DECISIONS": DECISIONS,
+        "QUESTIONS": QUESTIONS,
         "KEY_PREFIX": PREFIX,
         "REVIEWERS": names.REVIEW_CLUSTER,
         "UNAUTHENTICATED": UNAUTHENTICATED.body,
@@ -236,6 +244,10 @@ def review_listener(settings: GatewaySettings) -> Message:
                             "match": {"path": "/key"},
                             "route": to_agent,
                             "typed_per_filter_config": {"flood": packed(flood)},
+                        },
+                        {
+                            "match": {"path": "/known"},
+                            "route": {**to_agent, "prefix_rewrite": "/key"},
                         },
                         {"match": {"path": "/token"}, "route": to_agent},
                     ],

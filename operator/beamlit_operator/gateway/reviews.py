@@ -21,8 +21,9 @@ that it lists, or all)
 ========================================  =========================================================
 
 A deployment that does not exist costs the same questions as one that does: the workspace as a
-whole, then a name. What the API server said counts for ``fresh`` seconds, a no for half of them;
-while it cannot be asked, for ``stale``. Who was never known then is ``unavailable``, never let in.
+whole, then a name, for each address anew. What the API server said counts for ``fresh`` seconds, a
+no for half of them; while it cannot be asked, for ``stale``. Who was never known then is
+``unavailable``, and who asks too much at once is ``crowded``: neither is let in.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ import hashlib
 import logging
 import re
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, TypeVar
@@ -46,13 +47,17 @@ from beamlit_operator.kube import SUBJECT_ACCESS_REVIEWS, TOKEN_REVIEWS, ApiErro
 
 log = logging.getLogger(__name__)
 
-Verdict = Literal["allow", "deny", "unauthenticated", "unavailable"]
+Verdict = Literal["allow", "deny", "unauthenticated", "unavailable", "crowded"]
 
 CALLS_AT_ONCE = 32
 """Reviews that the API server does at the same time for one gateway."""
 
 CALLS_FOR_ONE = 4
 """Of these, questions about the rights of one caller, who may ask for ever new names."""
+
+WAITING_FOR_ONE = 64
+"""Questions of one caller that may wait for their turn. More are ``crowded``: nobody may keep the
+API server so busy that what was known before counts for longer."""
 
 CALL_TIMEOUT = 4.0
 """Seconds one may take; Envoy waits a second longer."""
@@ -69,6 +74,10 @@ V = TypeVar("V")
 
 class UnavailableError(Exception):
     """It cannot be found out at the moment."""
+
+
+class CrowdedError(Exception):
+    """The caller asks too much at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +99,11 @@ class Question:
     workspace: str
     deployment: str
     asked: str
+
+    @property
+    def named(self) -> str:
+        """The name that the API server is asked about."""
+        return self.deployment or self.asked
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,11 +191,12 @@ class Reviewer:
         self._callers: Memory[bytes, Caller | None] = Memory(
             fresh, stale, clock, lambda: metrics.review_remembered("caller")
         )
-        self._rights: Memory[tuple[Caller, str, str], bool] = Memory(
+        self._rights: Memory[tuple[Caller, str, str, str], bool] = Memory(
             fresh, stale, clock, lambda: metrics.review_remembered("right")
         )
         self._places = asyncio.Semaphore(CALLS_AT_ONCE)
         self._turns: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
+        self._waiting: Counter[str] = Counter()
 
     async def token(self, token: str, claims: Mapping[str, Any], question: Question) -> Answer:
         """For a token whose signature, time and audience Envoy found good."""
@@ -189,6 +204,8 @@ class Reviewer:
             answer = await self._token(token, claims, question)
         except UnavailableError:
             answer = Answer("unavailable")
+        except CrowdedError:
+            answer = Answer("crowded")
         self._metrics.reviewed("token", answer.verdict)
         return answer
 
@@ -249,14 +266,20 @@ class Reviewer:
         everything, age = await self._right(caller, question.workspace, "")
         if everything:
             return True, age
-        name = question.deployment or question.asked
-        named, since = await self._right(caller, question.workspace, name)
+        named, since = await self._right(caller, question.workspace, question.named, question.asked)
         return named and bool(question.deployment), max(age, since)
 
-    async def _right(self, caller: Caller, workspace: str, name: str) -> tuple[bool, float]:
-        return await self._rights.get(
-            (caller, workspace, name), lambda: self._ask_right(caller, workspace, name)
-        )
+    async def _right(
+        self, caller: Caller, workspace: str, name: str, asked: str = ""
+    ) -> tuple[bool, float]:
+        """``asked`` is part of what is remembered: by another address of the same deployment it is
+        a new question, as it is for one that does not exist. Else the time would tell them apart.
+        """
+        key = (caller, workspace, name, asked)
+        known = self._rights.known.get(key)
+        if not (known and known[0]) and self._waiting[caller.user] >= WAITING_FOR_ONE:
+            raise CrowdedError
+        return await self._rights.get(key, lambda: self._ask_right(caller, workspace, name))
 
     async def _ask_right(self, caller: Caller, workspace: str, name: str) -> bool:
         review = {
@@ -279,10 +302,16 @@ class Reviewer:
             },
         }
         turn = self._turns.setdefault(caller.user, asyncio.Semaphore(CALLS_FOR_ONE))
-        async with turn:
-            status = await self._call(
-                "SubjectAccessReview", self._client.create(SUBJECT_ACCESS_REVIEWS, review)
-            )
+        self._waiting[caller.user] += 1
+        try:
+            async with turn:
+                status = await self._call(
+                    "SubjectAccessReview", self._client.create(SUBJECT_ACCESS_REVIEWS, review)
+                )
+        finally:
+            self._waiting[caller.user] -= 1
+            if not self._waiting[caller.user]:
+                del self._waiting[caller.user]
         return status.get("allowed") is True
 
     async def _call(self, kind: str, call: Awaitable[dict[str, Any]]) -> dict[str, Any]:
@@ -314,6 +343,8 @@ class Reviewer:
         # Ids are made by whoever may write a workspace's Secret, so two may be the same.
         found = self._keys.find(id) or [("", None)]
         fitting = [(workspace, key) for workspace, key in found if fits(key, secret)]
+        # A copy in another workspace takes nothing from the one that is called.
+        fitting.sort(key=lambda each: each[0] != question.workspace)
         now = self._now()
         for workspace, key in fitting:
             assert key is not None

@@ -150,4 +150,4 @@ def _response(answer: Answer) -> web.Response:
 
 def _plain(name: str) -> str:
     """The name, fit for a header and for the inside of a JSON text."""
-    return json.dumps(name)[1:-1][:512].rstrip("\\")
+    return json.dumps(name[:512])[1:-1]
