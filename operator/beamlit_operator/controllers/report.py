@@ -22,6 +22,9 @@ from beamlit_operator.policy import EffectivePolicy, policy_status
 VERSION = "beamlit.com/version"
 """Annotation on a revision's Deployment: the origin's whole revision, too long for a label."""
 
+MAX_ROWS = 32
+"""Rows of ``status.revisions`` at most, as the schema has it."""
+
 QUIET = frozenset({Reason.RESOLVING, Reason.STARTING})
 """Reasons that are passed through on the way; an Event for each would only be noise."""
 
@@ -135,7 +138,7 @@ def status(
         "effectivePolicy": policy_status(policy).to_wire(),
     }
     if rows:
-        body["revisions"] = rows[:32]
+        body["revisions"] = _listed(rows)
     if telling.rollout is not None:
         body["rollout"] = telling.rollout.to_wire()
     if telling.history:
@@ -208,6 +211,17 @@ def _old_conditions(raw: Json) -> tuple[conditions.Condition, ...]:
         return ModelDeploymentStatus.model_validate(raw.get("status") or {}).conditions
     except ValueError:
         return ()
+
+
+def _listed(rows: list[Json]) -> list[Json]:
+    """As many rows as there may be, in their order. The ones left out are of old revisions, never
+    of one that gets requests: gateways know of those by these rows."""
+    if len(rows) <= MAX_ROWS:
+        return rows
+    needed = [each for each in rows if each["traffic"] or each.get("role") in ("stable", "canary")]
+    others = [each for each in rows if each not in needed]
+    kept = [*needed, *others][:MAX_ROWS]
+    return [each for each in rows if each in kept]
 
 
 def _row(revision: Revision, telling: Telling) -> Json:

@@ -51,8 +51,8 @@ A revision without a part retires: it keeps its pods for `retention`, as far as 
 replicas has room beside those that serve, and is deleted then. One that never was ready goes at
 once. Weights always sum to 100, and whoever has weight is neither deleted nor retired.
 
-A list of steps that became shorter than the step under way: it goes on at the first one with no less
-than the weight that was reached; where there is none, it is behind the last.
+A list of steps that became shorter than the step under way: it goes on at the first one with no
+less than the weight that was reached; where there is none, it is behind the last.
 
 Clocks: a time in the future (the clock was set back) counts as now, so nothing lasts longer than
 twice its time; after a jump forward a wait ends early, but a revision that lost its traffic is only

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -124,6 +125,24 @@ def test_by_cpu_each_revision_with_requests_has_an_autoscaler_and_keeps_its_repl
     assert plan.scale == ()
 
 
+def test_revisions_that_get_requests_are_listed_however_many_others_wait_for_their_end() -> None:
+    there, old, new = paused()
+    (made,) = (
+        o for o in there.children if (o["kind"], o["metadata"]["name"]) == ("Deployment", new)
+    )
+    before = there.children
+    for count in range(40):
+        name = f"iris-{count:08d}"
+        marks = {**made["metadata"]["labels"], labels.REVISION: name}
+        other = {**made, "metadata": {**made["metadata"], "name": name, "labels": marks}}
+        there = there.applied((other,)).scaled(name, 1, ready=1)
+    there = replace(there, children=(*there.children[len(before) :], *before))
+    plan = plan_of(there)
+    assert plan.status is not None
+    assert len(plan.status["revisions"]) == 32
+    assert weights(plan) == {old: 50, new: 50}
+
+
 def test_an_unreadable_spec_takes_the_traffic_from_nobody() -> None:
     there, old, new = paused()
     indexes = Indexes(lambda *_: None)
@@ -147,6 +166,9 @@ class Held:
 
     def of(self, _place: ObjectKey) -> list[Json]:
         return []
+
+    def when_set(self, touched: Callable[[ObjectKey], None]) -> None:
+        """Nothing changes here."""
 
 
 def scaling_of(there: Situation, demand: Demand) -> Scaling:
