@@ -228,7 +228,12 @@ async def test_a_start_that_fails_is_told_and_other_deployments_are_untouched(la
     await lab.client.merge_patch(PODS, "crashing", {"status": crash}, TEAM, subresource="status")
     failed = await lab.until_ready("StartFailed")
     assert "no such file" in str(failed["status"]["conditions"])
-    assert "StartFailed" in await lab.events("iris")
+
+    async def told() -> bool:
+        # Events follow the status.
+        return "StartFailed" in await lab.events("iris")
+
+    await lab.until(told, "an Event says so")
     assert await lab.get(MODEL_DEPLOYMENTS, "other") == before
 
 

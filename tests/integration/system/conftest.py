@@ -149,11 +149,11 @@ class Workspace:
     ) -> tuple[int, Json]:
         """One request to an endpoint: the status and the decoded body.
 
-        A ``known`` one gets a second's grace: the gateway learns of a deployment a few milliseconds
-        after its status was written.
+        A ``known`` one gets some grace: the gateway learns of a deployment a few milliseconds after its
+        status was written; on a machine that does much else, later.
         """
         url = URL(f"{self.stack.gateway}/{self.name}/models/{model}{path}{query}", encoded=True)
-        deadline = time.monotonic() + 1
+        deadline = time.monotonic() + 5
         while True:
             async with self.http.post(
                 url, data=body, headers=self.stack.caller_headers

@@ -189,13 +189,14 @@ async def test_with_surge_zero_no_more_replicas_run_than_the_load_needs(workspac
 
 
 async def test_a_trial_start_proves_a_new_revision_and_refuses_a_bad_one(workspace):
-    spec = {"rollout": {"startDeadline": "4s", "retention": "0s"}}
+    spec = {"rollout": {"retention": "0s"}}
     await serve(workspace, "1", first=True, **spec)
     await workspace.until_ready("Idle")
     await serve(workspace, "2", **spec)
     proven = await workspace.until(lambda md: outcomes(md) == ["Serving", "Superseded"])
     (good,) = weights(proven)
     await workspace.until(lambda md: md["status"]["replicas"] == 0)
+    spec["rollout"]["startDeadline"] = "8s"
     await serve(workspace, "3", envs={"CRASH": "no such weights"}, **spec)
     failed = await workspace.until(lambda md: run_of(md).get("phase") == "Failed")
     assert weights(failed) == {good: 100}
@@ -210,7 +211,7 @@ async def test_requests_under_way_end_when_a_deployment_is(workspace, how):
     spec = {"serverlessConfig": {"minNumReplicas": 1}}
     await serve(workspace, "1", first=True, **spec)
     await workspace.until_ready("Serving")
-    call = asyncio.create_task(workspace.http.post(f"{endpoint(workspace)}?seconds=3", data=b"{}"))
+    call = asyncio.create_task(workspace.http.post(f"{endpoint(workspace)}?seconds=6", data=b"{}"))
     # It is with its pod: nothing of that can be seen outside.
     await asyncio.sleep(0.5)
     if how == "deleted":
