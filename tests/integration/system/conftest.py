@@ -149,8 +149,8 @@ class Workspace:
     ) -> tuple[int, Json]:
         """One request to an endpoint: the status and the decoded body.
 
-        A ``known`` one gets some grace: the gateway learns of a deployment a few milliseconds after its
-        status was written; on a machine that does much else, later.
+        A ``known`` one gets some grace: the gateway learns of a deployment some milliseconds after
+        its status was written; on a machine that does much else, later.
         """
         url = URL(f"{self.stack.gateway}/{self.name}/models/{model}{path}{query}", encoded=True)
         deadline = time.monotonic() + 5
