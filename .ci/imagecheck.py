@@ -130,16 +130,17 @@ class Image:
                     process.wait()
 
 
-def until_alive(process: subprocess.Popen[str], url: str) -> None:
+def until_it_says(process: subprocess.Popen[str], url: str, what: bytes = b"") -> None:
     deadline = time.monotonic() + PATIENCE
     while process.poll() is None and time.monotonic() < deadline:
         try:
             with urllib.request.urlopen(url, timeout=5) as answer:  # noqa: S310 (it is ours)
-                if answer.status == 200:
+                if answer.status == 200 and what in answer.read():
                     return
         except (urllib.error.URLError, OSError):
-            time.sleep(0.2)
-    raise RuntimeError(f"{url} did not answer (exit code {process.poll()})")
+            pass
+        time.sleep(0.2)
+    raise RuntimeError(f"{url} did not answer {what!r} (exit code {process.poll()})")
 
 
 def free_port() -> int:
@@ -170,7 +171,12 @@ def check_services(image: Image, kubeconfig: Path) -> None:
             addresses += ("--xds-listen", f"127.0.0.1:{free_port()}", "--drain-delay", "0")
         command = ("python", "-m", f"beamlit_operator.{room}", *addresses, *more)
         with image.running(*command) as process:
-            until_alive(process, f"http://127.0.0.1:{port}/livez")
+            address = f"http://127.0.0.1:{port}"
+            until_it_says(process, f"{address}/livez")
+            if room == "controllers":
+                # Alive it is before it works; what it works with is found then.
+                until_it_says(process, f"{address}/metrics", b"beamlit_leader 1.0")
+                until_it_says(process, f"{address}/readyz")
         print(f"image-check: {room} is alive and ends at SIGTERM")
 
 

@@ -117,6 +117,9 @@ async def drive(
         clusterwide=not namespaces,
         namespaces=list(namespaces),
         standalone=True,
+        # Without one kopf asks for the user's name, and the image's user has none. It is used for
+        # peering only, which is off; who leads is decided by the Lease. Its type is a private name.
+        identity="beamlit-operator",  # type: ignore[arg-type]
     )
     # Signals are the process's to handle; kopf has just put its own handlers in place.
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -214,7 +214,20 @@ def noted(route: Message, about: dict[str, Any], *, by: str = GATE) -> Message:
 def review_listener(settings: GatewaySettings) -> Message:
     """Where the gates ask. No network address reaches it."""
     router = Router(suppress_envoy_headers=True)
-    to_agent = {"cluster": names.REVIEW_AGENT, "timeout": {"seconds": int(_PATIENCE)}}
+    to_agent = {
+        "cluster": names.REVIEW_AGENT,
+        "timeout": {"seconds": int(_PATIENCE)},
+        # An agent that starts again is away for a second or two: who asks is made to wait for it.
+        # To ask twice does no harm.
+        "retry_policy": {
+            "retry_on": "connect-failure,reset",
+            "num_retries": {"value": 20},
+            "retry_back_off": {
+                "base_interval": {"nanos": 100_000_000},
+                "max_interval": {"nanos": 400_000_000},
+            },
+        },
+    }
     flood = LocalRateLimit(
         stat_prefix="key_reviews",
         token_bucket={

@@ -11,6 +11,7 @@ import hashlib
 import itertools
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -110,6 +111,8 @@ class Scene:
     server: ModelServer
     kubeconfig: Path
     end_agent: Callable[[], Awaitable[None]]
+    another_agent: Callable[[], AbstractAsyncContextManager[None]]
+    """One for the same Envoy, to be run when the first has ended."""
     prober: str = ""
     """A token of one who may call all of the workspace ``demo``."""
 
@@ -347,7 +350,17 @@ async def running_scene(folder: Path, **fields: object) -> AsyncIterator[Scene]:
         envoy = await stack.enter_async_context(envoy_of(agent, settings))
         await until(lambda: not agent.not_ready(), what="the gateway is ready")
         scene = Scene(
-            api, admin, settings, agent, envoy, http, issuer, server, kubeconfig, agent_stack.aclose
+            api,
+            admin,
+            settings,
+            agent,
+            envoy,
+            http,
+            issuer,
+            server,
+            kubeconfig,
+            agent_stack.aclose,
+            lambda: Agent(client, settings, documents=client.document).running(),
         )
         await scene.workspace("demo")
         await scene.permit(await scene.account("prober"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,7 @@ async def test_known_callers_are_served_for_a_while_and_nobody_else_is_let_in(tm
             seen.append(status)
             return status == 503
 
+        assert not await refused()
         async with scene.http.get(
             scene.url + path, headers={"Authorization": f"Bearer {unseen}"}
         ) as answer:
@@ -39,3 +41,16 @@ async def test_known_callers_are_served_for_a_while_and_nobody_else_is_let_in(tm
         await until(refused, what="what was known is too old")
         assert set(seen) == {200, 503}
         assert len(scene.server.requests) == seen.count(200)
+
+
+async def test_a_caller_that_is_new_waits_for_an_agent_that_starts_again(tmp_path: Path):
+    async with running_scene(tmp_path) as scene:
+        await scene.deploy("iris", scene.server)
+        path = "/demo/models/iris"
+        await scene.permit(await scene.account("new"))
+        await scene.until_status(200, path, token=scene.prober)
+        token = await scene.token("new")
+        await scene.end_agent()
+        call = asyncio.create_task(scene.call(path, token=token))
+        async with scene.another_agent():
+            assert (await call)[0] == 200
