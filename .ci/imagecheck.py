@@ -220,6 +220,11 @@ def main() -> int:
                 check=True,
                 stdout=subprocess.DEVNULL,
             )
+            subprocess.run(
+                ["kubectl", f"--kubeconfig={kubeconfig}", "create", "namespace", "beamlit-system"],
+                check=True,
+                stdout=subprocess.DEVNULL,
+            )
             # It stands for what a pod has of its ServiceAccount.
             handed = image.scratch / "kubeconfig"
             handed.write_bytes(kubeconfig.read_bytes())
