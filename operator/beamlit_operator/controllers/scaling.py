@@ -148,6 +148,9 @@ class Scaling:
             return
         replicas = run.replicas or max(_number(live, "spec", "replicas", 1) for live in there)
         ready = sum(_number(live, "status", "readyReplicas", 0) for live in there)
+        # Each revision has one at least, which is more than the load needs. The autoscaler never
+        # goes below half of what is ready: with one each, it would never go to zero.
+        ready = min(ready, replicas)
         if replicas > 0 and ready == 0:
             scaling = self._starting(place, there[0], scaling)
         yield Target(

@@ -12,7 +12,9 @@ from tests.support.pictures import body
 from tests.support.situations import NOW, Situation
 
 from beamlit_operator.api import labels
-from beamlit_operator.autoscaling import Target
+from beamlit_operator.autoscaling import Target, scaling_config
+from beamlit_operator.autoscaling.kpa import Observation, State
+from beamlit_operator.autoscaling.kpa import decide as decide_replicas
 from beamlit_operator.controllers.demand import Demand
 from beamlit_operator.controllers.evidence import Witnesses
 from beamlit_operator.controllers.indexes import Indexes
@@ -186,13 +188,32 @@ async def test_the_autoscaler_sees_one_deployment_and_its_number_is_split_by_wei
     demand = Demand(changed.append)
     scaling = scaling_of(there, demand)
     (target,) = scaling.targets()
-    assert (target.replicas, target.ready_replicas, target.traffic) == (4, 8, 1.0)
+    assert (target.replicas, target.ready_replicas, target.traffic) == (4, 4, 1.0)
     await scaling.scale(target, 6)
     assert (changed, demand.of(PLACE)) == ([PLACE], 6)
     plan = decide(replace(there.snapshot(), demand=demand.of(PLACE)), NOW)
     assert {scale.name: scale.replicas for scale in plan.scale} == {old: 3, new: 3}
     assert plan.status is not None
     assert plan.status["rollout"]["replicas"] == 6
+
+
+def test_a_canary_of_two_replicas_that_nobody_calls_goes_to_zero() -> None:
+    there, *_ = paused(1)
+    config = replace(scaling_config(None, max_concurrency=None), scale_to_zero_grace_seconds=0.0)
+    state, wanted = State(), 1
+    for seconds in (0.0, 120.0):
+        (target,) = scaling_of(there, Demand(lambda _: None)).targets()
+        seen = Observation(
+            stable=0.0,
+            panic=0.0,
+            busy=False,
+            full_window=True,
+            replicas=target.replicas,
+            ready_replicas=target.ready_replicas,
+        )
+        decision = decide_replicas(config, seen, state, now_seconds=seconds)
+        state, wanted = decision.state, decision.desired
+    assert wanted == 0
 
 
 def test_at_rest_the_autoscaler_scales_the_revision_itself() -> None:
