@@ -496,6 +496,8 @@ def test_a_canary_that_has_no_room_says_so_while_it_sleeps_and_never_gets_the_on
     cluster.demand = 1
     cluster.settle()
     assert (cluster.weights, cluster.replicas) == ({"a": 100}, {"a": 1, "b": 0})
+    cluster.order("promote", "b").settle()
+    assert cluster.weights == {"b": 100}
 
 
 def test_a_canary_whose_room_is_taken_gives_its_requests_back_before_its_pods():
