@@ -42,6 +42,12 @@ local function refuse(handle, code, user)
     headers["retry-after"] = RETRY_AFTER
     body = UNAVAILABLE
   end
+  -- Answers get headers of their route (a revision's name, a cookie) and are counted with its
+  -- cluster: it leaves the route for none, and the log finds the path under the other name.
+  local asked = handle:headers()
+  asked:replace("x-envoy-original-path", asked:get(":path") or "")
+  asked:replace(":path", "*")
+  handle:clearRouteCache()
   handle:respond(headers, body)
 end
 

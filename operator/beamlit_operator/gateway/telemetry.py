@@ -49,7 +49,7 @@ FIELDS = {
     "client": "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%",
     "method": "%REQ(:METHOD)%",
     "authority": "%REQ(:AUTHORITY)%",
-    "path": "%PATH(NQ:PATH)%",
+    "path": "%PATH(NQ:ORIG_OR_PATH)%",
     "protocol": "%PROTOCOL%",
     "user_agent": "%REQ(USER-AGENT)%",
     "code": "%RESPONSE_CODE%",
@@ -73,7 +73,7 @@ FIELDS = {
 }
 """The access log's fields, and what Envoy fills them with."""
 
-_URL = "%REQ(X-FORWARDED-PROTO)%://%REQ(:AUTHORITY)%%PATH(NQ:PATH)%"
+_URL = "%REQ(X-FORWARDED-PROTO)%://%REQ(:AUTHORITY)%%PATH(NQ:ORIG_OR_PATH)%"
 
 
 def access_logs(settings: GatewaySettings) -> list[dict[str, Any]]:
