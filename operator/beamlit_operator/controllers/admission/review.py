@@ -86,8 +86,9 @@ def _nothing_to_judge(request: Request) -> bool:
 
 def _orders(raw: Json) -> list[object]:
     """The annotations that give orders about a rollout."""
-    annotations = (raw.get("metadata") or {}).get("annotations") or {}
-    return [annotations.get(name) for name in ANNOTATIONS.values()]
+    metadata = raw.get("metadata")
+    given = metadata.get("annotations") if isinstance(metadata, dict) else None
+    return [given.get(name) if isinstance(given, dict) else None for name in ANNOTATIONS.values()]
 
 
 def _read(model: type[T], raw: Json | None, request: Request) -> Held[T] | None:

@@ -6,7 +6,7 @@ import contextlib
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tests.support.pictures import DELETED, Workspace, body, gpus, location
 
@@ -369,6 +369,8 @@ def test_any_json_is_parsed_or_called_malformed(value: Any) -> None:
     new=items | json_values,
     old=items | json_values,
 )
+@example(kind="Model", operation="UPDATE", new={}, old={"metadata": {"annotations": [None]}})
+@example(kind="Model", operation="UPDATE", new={}, old={"metadata": [None]})
 def test_a_review_of_any_object_never_raises(kind: str, operation: str, new: Any, old: Any) -> None:
     request = {
         "uid": "u",
