@@ -16,7 +16,7 @@ PYTEST_ARGS ?=
 WITH_TOOLS := exec env PATH="$$PATH:$(CURDIR)/$(BIN)"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo dev test lint format crds plots lock bench-laptop bench-admission bench-devcluster bench-gateway \
+.PHONY: help setup demo dev test test-long lint format crds plots lock bench-laptop bench-admission bench-devcluster bench-gateway \
     bench-coldstart bench-fetch bench-operator bench-availability bench-rollout e2e soak chart image \
     image-check clean
 
@@ -57,8 +57,11 @@ demo: $(READY) ## the main job, end to end, on an embedded cluster
 dev: $(READY) ## the embedded cluster with sample models, until Ctrl-C
 	@$(WITH_TOOLS) $(BIN)/beamlit dev --samples
 
-test: $(READY) ## all tests
-	@$(WITH_TOOLS) $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup $(PYTEST_ARGS)
+test: $(READY) ## all tests but the long ones
+	@$(WITH_TOOLS) $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup -m "not long" $(PYTEST_ARGS)
+
+test-long: $(READY) ## the long ones: operators and gateways that fail under load, and the page of lifecycles
+	@$(WITH_TOOLS) $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup -m long $(PYTEST_ARGS) tests/integration
 
 lint: $(READY) ## style, types, the rooms' borders, and that crds/ is up to date and additive
 	$(BIN)/ruff check .

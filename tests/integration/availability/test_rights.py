@@ -16,7 +16,7 @@ from tests.support.site import Site
 
 from beamlit_operator.kube import CONFIG_MAPS, DEPLOYMENTS, MODEL_DEPLOYMENTS, ApiError, Json
 
-pytestmark = pytest.mark.xdist_group("availability")
+pytestmark = [pytest.mark.xdist_group("availability"), pytest.mark.long]
 
 AUSTRALIA = (scenarios.AU, "au-southeast")
 

@@ -81,6 +81,7 @@ def reader() -> Iterator[Reader]:
             yield Reader(stack, folder / "desk")
 
 
+@pytest.mark.long
 @pytest.mark.skipif(shutil.which("kubectl") is None, reason="needs kubectl")
 def test_every_command_of_the_page_prints_what_the_page_says() -> None:
     wrong = []
