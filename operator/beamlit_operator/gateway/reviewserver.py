@@ -11,12 +11,13 @@ import binascii
 import contextlib
 import json
 import logging
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Mapping
 from typing import Any
 
 from aiohttp import web
 
 from beamlit_operator.gateway.gate import CLAIMS_HEADER, TOKEN_HEADER
+from beamlit_operator.gateway.issuers import CLUSTER
 from beamlit_operator.gateway.keyindex import KeyIndex
 from beamlit_operator.gateway.metrics import GatewayMetrics
 from beamlit_operator.gateway.reviews import Answer, Question, Reviewer
@@ -28,6 +29,9 @@ log = logging.getLogger(__name__)
 
 READY_WITHIN = 10.0
 """Seconds that a gateway waits for what it needs to authenticate, before it says it is ready."""
+
+ANSWERS_WITHIN = 3.0
+"""Seconds that a question waits in an agent that has just started; Envoy waits five."""
 
 _LINE_LIMIT = 96 * 1024
 """Bytes of one header: the token, and the claims of it once more."""
@@ -102,18 +106,28 @@ class ReviewServer:
                 "get 503 until they are; are the gateway's roles those of this version?"
             )
 
+    @staticmethod
+    async def _until(ready: Awaitable[object]) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(ANSWERS_WITHIN):
+                await ready
+
     async def _keys(self, request: web.Request) -> web.Response:
+        if request.match_info["name"] == CLUSTER:
+            await self._until(self._signing.fetched.wait())
         found = self._signing.get(request.match_info["name"])
         if found is None:
             return web.Response(status=503)
         return web.Response(text=found, content_type="application/json")
 
     async def _token(self, request: web.Request) -> web.Response:
+        await self._until(self._signing.fetched.wait())
         claims = _claims(request.headers.get(CLAIMS_HEADER, ""))
         token = request.headers.get(TOKEN_HEADER, "")
         return _response(await self._reviewer.token(token, claims, _question(request)))
 
     async def _key(self, request: web.Request) -> web.Response:
+        await self._until(self._index.reflector.wait_synced())
         return _response(
             self._reviewer.key(request.headers.get(TOKEN_HEADER, ""), _question(request))
         )
