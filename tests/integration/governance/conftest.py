@@ -86,7 +86,7 @@ class GovernedStack(Stack):
         self, workspace: Workspace, kind: str, name: str, **fields: object
     ) -> Json:
         """Waits for a line of the operator's log about an object."""
-        wanted = {"workspace": workspace.name, "kind": kind, "object": name, **fields}
+        wanted = {"workspace": workspace.name, "kind": kind, "name": name, **fields}
         deadline = time.monotonic() + PATIENCE
         while True:
             for line in self.operator_log():
