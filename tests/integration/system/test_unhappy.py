@@ -93,7 +93,7 @@ async def test_files_that_changed_in_the_store_are_served_as_they_are_now(worksp
     await workspace.apply("Environment", "production", {"policies": []})
     await workspace.secret()
     await workspace.model(uri=f"s3://models/{workspace.name}")
-    await workspace.deployment()
+    await workspace.deployment(rollout={"retention": "1s"})
     (before,) = (await workspace.until_ready("Idle"))["status"]["revisions"]
     upload(**changing, Body=SERVER.read_bytes() + b"\n")
     deadline = time.monotonic() + 60
@@ -106,9 +106,9 @@ async def test_files_that_changed_in_the_store_are_served_as_they_are_now(worksp
 
 
 async def test_a_field_without_effect_yet_is_refused_by_name(workspace):
-    await workspace.quickstart(rollout={"strategy": "Canary", "steps": [{"weight": 10}]})
+    await workspace.quickstart(modelSourceRef={"name": "mine"})
     refused = await workspace.until_ready("UnsupportedField")
-    assert "rollout" in ready(refused)["message"]
+    assert "spec.modelSourceRef" in ready(refused)["message"]
 
 
 @pytest.mark.parametrize(
