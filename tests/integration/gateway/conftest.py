@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import itertools
 import os
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field, replace
 
@@ -15,6 +14,7 @@ import pytest
 from aiohttp import web
 from tests.support.fakekube import FakeKube
 from tests.support.gatewayobjects import endpoint_slice, model_deployment
+from tests.support.stack import free_port
 
 from beamlit_operator.gateway.agent import Agent
 from beamlit_operator.gateway.process import EnvoyProcess, find_envoy
@@ -37,12 +37,6 @@ async def until(
             return
         assert asyncio.get_running_loop().time() < end, f"not within {deadline} s: {what}"
         await asyncio.sleep(0.005)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @dataclass
