@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import ConfigDict, Field
 
 from beamlit_operator.api.conditions import Condition
+from beamlit_operator.api.facts import Count, ModelFacts
 from beamlit_operator.api.meta import ObjectMeta, Part
 from beamlit_operator.api.runtime import Runtime
 from beamlit_operator.api.schema import (
@@ -145,6 +146,11 @@ class ModelStatus(Part):
     """What the origin held when it was last looked at."""
     suggested_runtime: SuggestedRuntime | None = None
     """The runtime that suits the files."""
+    facts: ModelFacts | None = None
+    """What the files say about the model."""
+    gpu_memory_bytes: Count | None = None
+    """How much memory of GPUs it needs at least: the weights, a small cache of keys and values, and
+    what a server takes for itself."""
     deployments: tuple[DeploymentRow, ...] = Field(
         default=(), max_length=256, json_schema_extra=list_map("name")
     )

@@ -381,6 +381,7 @@ def model_files(snapshot: Snapshot) -> ModelFiles:
             endpoint=ref.endpoint,
             region=ref.region,
             secrets=s3_credentials(secret.name) if secret else (),
+            facts=found.facts,
         )
     return ModelFiles(
         uri=f"hf://{ref.repo}",
@@ -392,6 +393,7 @@ def model_files(snapshot: Snapshot) -> ModelFiles:
         allow_patterns=ref.allow_patterns,
         ignore_patterns=ref.ignore_patterns,
         secrets=hub_credentials(secret.name, secret.token_key) if secret else (),
+        facts=found.facts,
     )
 
 

@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
 from beamlit_operator.api import Reason
+from beamlit_operator.api.facts import ModelFacts
 from beamlit_operator.api.model import Origin
 from beamlit_operator.controllers.credentials import (
     Credentials,
@@ -76,6 +77,8 @@ class Found:
     bytes: int
     suggestion: tuple[str, str] | None = None
     """The runtime that suits the files, and why."""
+    facts: ModelFacts | None = None
+    """What the files say about the model; None when they were not read."""
 
 
 @dataclass(frozen=True, slots=True)

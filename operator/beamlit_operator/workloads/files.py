@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from beamlit_operator.api.facts import ModelFacts
+
 MODELS = "/mnt/models"
 """Where a pod finds the model's files."""
 
@@ -45,6 +47,7 @@ class ModelFiles:
         allow_patterns, ignore_patterns: which files are fetched (Hub).
         allow_pickle: whether files are fetched that can run code when loaded.
         secrets: where the credentials are.
+        facts: what the files say about the model; None when they were not read.
     """
 
     uri: str
@@ -57,6 +60,7 @@ class ModelFiles:
     ignore_patterns: tuple[str, ...] = ()
     allow_pickle: bool = False
     secrets: tuple[SecretVariable, ...] = ()
+    facts: ModelFacts | None = None
 
     def fetch_arguments(self) -> list[str]:
         """The arguments of this project's command that bring exactly these files into a pod."""
