@@ -23,19 +23,17 @@ from beamlit_operator.cli.manifests import (
     read_manifests,
     read_workspaces,
 )
+from beamlit_operator.controllers.credentials import SecretUse
 from beamlit_operator.controllers.options import Options, default_image
-from beamlit_operator.controllers.originbook import reference
-from beamlit_operator.origins import HubRef, OriginError, format_uri, resolve
-from beamlit_operator.origins.pickles import allowed_paths, needed_pickles, refusal
+from beamlit_operator.controllers.stores import keys_of, model_files, own_secret, reference
+from beamlit_operator.origins import OriginError, OriginRef, resolve
+from beamlit_operator.origins.pickles import needed_pickles, refusal
 from beamlit_operator.policy import effective_policy
 from beamlit_operator.workloads import (
     ModelFiles,
     Refusal,
-    SecretVariable,
     Settings,
     endpoint_service,
-    hub_credentials,
-    s3_credentials,
     workload,
 )
 from beamlit_operator.workloads.autoscaler import horizontal_pod_autoscaler, scales_by_resource
@@ -128,50 +126,47 @@ async def _files(
             f"Model {model.metadata.name}: spec.origin is not set: render needs one",
             status=BAD_INPUT,
         )
-    secret: str | None = None
-    variables: tuple[SecretVariable, ...] = ()
-    if origin.s3 is not None and origin.s3.credentials_secret_ref is not None:
-        secret = origin.s3.credentials_secret_ref.name
-        variables = s3_credentials(secret)
-    elif origin.hugging_face is not None and origin.hugging_face.token_secret_ref is not None:
-        token = origin.hugging_face.token_secret_ref
-        secret, variables = token.name, hub_credentials(token.name, token.key)
-    known = _secret(manifests, secret)
-    values = {
-        # The Hub's variable carries what `resolve` calls the token.
-        "token" if each.name == "HF_TOKEN" else each.name: known[each.key]
-        for each in variables
-        if each.key in known
-    }
     try:
         ref = reference(origin, revision=deployment.spec.version)
-        found = await resolve(ref, values)
+        if ref is None:
+            raise CommandError(
+                f"Model {model.metadata.name}: spec.origin names no kind that this version knows",
+                status=BAD_INPUT,
+            )
+        secret = own_secret(origin)
+        found = await resolve(ref, _credentials(manifests, ref, secret))
     except OriginError as error:
         raise CommandError(f"Model {model.metadata.name}: {error.message}") from error
-    hub = ref if isinstance(ref, HubRef) else None
-    paths = [file.path for file in found.files]
+    paths = tuple(file.path for file in found.files)
     if not model.spec.allow_pickle and (needed := needed_pickles(paths)):
         raise CommandError(f"Model {model.metadata.name}: {refusal(needed)}", status=BAD_INPUT)
-    return ModelFiles(
-        uri=f"hf://{hub.repo}" if hub else format_uri(ref),
+    return model_files(
+        ref,
         revision=found.revision,
-        paths=allowed_paths(paths, allow_pickle=model.spec.allow_pickle),
+        paths=paths,
+        size=found.bytes,
         allow_pickle=model.spec.allow_pickle,
-        bytes=found.bytes,
-        endpoint=ref.endpoint,
-        region=None if isinstance(ref, HubRef) else ref.region,
-        allow_patterns=hub.allow_patterns if hub else (),
-        ignore_patterns=hub.ignore_patterns if hub else (),
-        secrets=variables,
+        secret=secret,
     )
 
 
-def _secret(manifests: list[Manifest], name: str | None) -> dict[str, str]:
+def _credentials(
+    manifests: list[Manifest], ref: OriginRef, secret: SecretUse | None
+) -> dict[str, str]:
+    """What the Secret among the manifests says, as far as it does."""
+    if secret is None:
+        return {}
+    known, keys = _secret(manifests, secret.name), keys_of(ref, secret)
+    both = {**keys.needed, **keys.optional}
+    return {name: known[key] for key, name in both.items() if key in known}
+
+
+def _secret(manifests: list[Manifest], name: str) -> dict[str, str]:
     """The contents of a Secret among the manifests; nothing if it is not there."""
     for manifest in manifests:
         document: Json = manifest.document
         metadata = document.get("metadata") or {}
-        if name and document.get("kind") == "Secret" and metadata.get("name") == name:
+        if document.get("kind") == "Secret" and metadata.get("name") == name:
             data = {
                 key: base64.b64decode(value).decode()
                 for key, value in (document.get("data") or {}).items()

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from beamlit_operator.api import Reason
 from beamlit_operator.controllers.snapshot import Rival, Snapshot
 from beamlit_operator.controllers.verdict import State, Verdict
-from beamlit_operator.origins import HubRef, OriginError
+from beamlit_operator.origins import OriginError
 from beamlit_operator.origins.pickles import needed_pickles, refusal
 from beamlit_operator.policy import EffectivePolicy
 from beamlit_operator.workloads.native import refused as workload_refused
@@ -134,13 +134,13 @@ def pickles(case: Case) -> Verdict | None:
 
 
 def pinned_version(case: Case) -> Verdict | None:
-    """A store of S3 holds one revision at a time: is it the one that is asked for?"""
+    """A store that keeps one revision at a time: is it the one that is asked for?"""
     snapshot = case.snapshot
     version, found = snapshot.deployment.spec.version, snapshot.found
-    on_hub = snapshot.question is not None and (
-        not isinstance(snapshot.question, OriginError) and isinstance(snapshot.question.ref, HubRef)
+    kept = snapshot.question is not None and (
+        not isinstance(snapshot.question, OriginError) and snapshot.question.ref.keeps_revisions
     )
-    if version is None or found is None or on_hub or version == found.revision:
+    if version is None or found is None or kept or version == found.revision:
         return None
     return Verdict(
         State.STALLED,

@@ -11,11 +11,10 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
 from beamlit_operator.api import labels
-from beamlit_operator.api.model import Origin
 from beamlit_operator.kube import (
     SECRETS,
     ApiError,
@@ -26,9 +25,32 @@ from beamlit_operator.kube import (
     Reflector,
 )
 
-S3_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
-S3_OPTIONAL_KEYS = ("AWS_SESSION_TOKEN",)
 HUB_KEY = "token"
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """What is read of a Secret.
+
+    Attributes:
+        needed: the keys that must be there, and how `origins` calls each.
+        optional: those that may be there.
+    """
+
+    needed: Mapping[str, str]
+    optional: Mapping[str, str] = field(default_factory=dict)
+
+    def renamed(self, name: str, key: str) -> Keys:
+        """The same, with what `origins` calls `name` under another key."""
+        needed = {key if known == name else own: known for own, known in self.needed.items()}
+        return Keys(needed, self.optional)
+
+
+S3_KEYS = Keys(
+    {name: name for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")},
+    {"AWS_SESSION_TOKEN": "AWS_SESSION_TOKEN"},
+)
+HUB_KEYS = Keys({HUB_KEY: HUB_KEY})
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,28 +130,8 @@ class Integrations:
             self._on_change(*place)
 
 
-def secret_for(origin: Origin, *, workspace: str, integrations: Integrations) -> SecretUse | None:
-    """The Secret that opens an origin: its own, else the integration's, else none (anonymous)."""
-    if origin.s3 is not None:
-        own = origin.s3.credentials_secret_ref
-        if own is not None:
-            return SecretUse(own.name)
-        bucket = origin.s3.uri.removeprefix("s3://").partition("/")[0]
-        found = integrations.find(workspace, "s3", bucket)
-        return SecretUse(found, integration=True) if found else None
-    if origin.hugging_face is not None:
-        reference = origin.hugging_face.token_secret_ref
-        if reference is not None:
-            return SecretUse(reference.name, reference.key)
-        found = integrations.find(workspace, "huggingface", origin.hugging_face.repo)
-        return SecretUse(found, integration=True) if found else None
-    return None
-
-
-async def read_credentials(
-    client: KubeClient, key: ObjectKey, *, token_key: str | None
-) -> Credentials:
-    """Reads a Secret: the token under ``token_key`` for the Hub, the AWS keys when that is None.
+async def read_credentials(client: KubeClient, key: ObjectKey, keys: Keys) -> Credentials:
+    """Reads a Secret.
 
     Raises:
         SecretProblemError: it, or a key, is missing or unreadable.
@@ -144,11 +146,10 @@ async def read_credentials(
             f"Secret {key.name} does not exist in {key.namespace}: create it"
         ) from None
     data: Json = secret.get("data") or {}
-    if token_key is not None:
-        values = {HUB_KEY: _value(data, token_key, key)}
-    else:
-        values = {name: _value(data, name, key) for name in S3_KEYS}
-        values |= {name: _value(data, name, key) for name in S3_OPTIONAL_KEYS if name in data}
+    values = {known: _value(data, name, key) for name, known in keys.needed.items()}
+    values |= {
+        known: _value(data, name, key) for name, known in keys.optional.items() if name in data
+    }
     return Credentials(str(secret["metadata"].get("resourceVersion", "")), values)
 
 

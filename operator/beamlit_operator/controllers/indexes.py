@@ -26,6 +26,7 @@ from beamlit_operator.api import Environment, Model, ModelDeployment, Policy, co
 from beamlit_operator.controllers.keys import Key, Kind, Workspace
 from beamlit_operator.controllers.objects import Held, held
 from beamlit_operator.controllers.reverse import Reverse
+from beamlit_operator.controllers.stores import integration_of
 from beamlit_operator.kube import Json, ObjectKey
 
 T = TypeVar("T")
@@ -392,8 +393,5 @@ def _integrations(key: ObjectKey, item: Held[Model] | None) -> list[ObjectKey]:
     origin = item.parsed.spec.origin if item is not None and item.parsed is not None else None
     if origin is None:
         return []
-    if origin.s3 is not None and origin.s3.credentials_secret_ref is None:
-        return [ObjectKey(key.namespace, "s3")]
-    if origin.hugging_face is not None and origin.hugging_face.token_secret_ref is None:
-        return [ObjectKey(key.namespace, "huggingface")]
-    return []
+    integration = integration_of(origin)
+    return [ObjectKey(key.namespace, integration)] if integration is not None else []

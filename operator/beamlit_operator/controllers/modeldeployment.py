@@ -34,7 +34,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from beamlit_operator.api import Reason, labels
-from beamlit_operator.controllers import bounds, checks, report, resourcescaling, rolling
+from beamlit_operator.controllers import bounds, checks, report, resourcescaling, rolling, stores
 from beamlit_operator.controllers.diagnosis import why_refused
 from beamlit_operator.controllers.objects import Held
 from beamlit_operator.controllers.originbook import Question
@@ -44,13 +44,11 @@ from beamlit_operator.controllers.rolling import Telling, pods_of
 from beamlit_operator.controllers.snapshot import Snapshot
 from beamlit_operator.controllers.verdict import State, Verdict
 from beamlit_operator.kube import Json, resource_of
-from beamlit_operator.origins import S3Ref
-from beamlit_operator.origins.pickles import allowed_paths
 from beamlit_operator.policy import EffectivePolicy, effective_policy
 from beamlit_operator.policy.placement import why_no_node
 from beamlit_operator.rollout import GIVEN_UP, RolloutPlan
 from beamlit_operator.rollout import decide as decide_rollout
-from beamlit_operator.workloads.files import ModelFiles, hub_credentials, s3_credentials
+from beamlit_operator.workloads.files import ModelFiles
 from beamlit_operator.workloads.native import Refusal, Workload, endpoint_service, workload
 
 __all__ = ["decide", "unreadable"]
@@ -368,31 +366,14 @@ def model_files(snapshot: Snapshot) -> ModelFiles:
     assert snapshot.found is not None
     assert snapshot.model is not None
     assert isinstance(snapshot.question, Question)
-    found, ref, secret = snapshot.found, snapshot.question.ref, snapshot.question.secret
-    trusted = snapshot.model.spec.allow_pickle
-    paths = allowed_paths(found.paths, allow_pickle=trusted)
-    if isinstance(ref, S3Ref):
-        return ModelFiles(
-            uri=found.uri,
-            revision=found.revision,
-            paths=paths,
-            allow_pickle=trusted,
-            bytes=found.bytes,
-            endpoint=ref.endpoint,
-            region=ref.region,
-            secrets=s3_credentials(secret.name) if secret else (),
-            facts=found.facts,
-        )
-    return ModelFiles(
-        uri=f"hf://{ref.repo}",
+    found = snapshot.found
+    return stores.model_files(
+        snapshot.question.ref,
         revision=found.revision,
-        paths=paths,
-        allow_pickle=trusted,
-        bytes=found.bytes,
-        endpoint=ref.endpoint,
-        allow_patterns=ref.allow_patterns,
-        ignore_patterns=ref.ignore_patterns,
-        secrets=hub_credentials(secret.name, secret.token_key) if secret else (),
+        paths=found.paths,
+        size=found.bytes,
+        allow_pickle=snapshot.model.spec.allow_pickle,
+        secret=snapshot.question.secret,
         facts=found.facts,
     )
 

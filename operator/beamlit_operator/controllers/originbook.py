@@ -17,7 +17,6 @@ from dataclasses import dataclass, field
 
 from beamlit_operator.api import Reason
 from beamlit_operator.api.facts import ModelFacts
-from beamlit_operator.api.model import Origin
 from beamlit_operator.controllers.credentials import (
     Credentials,
     SecretProblemError,
@@ -25,14 +24,13 @@ from beamlit_operator.controllers.credentials import (
     read_credentials,
 )
 from beamlit_operator.controllers.keys import Key
+from beamlit_operator.controllers.stores import keys_of
 from beamlit_operator.kube import ApiError, KubeClient, ObjectKey
 from beamlit_operator.origins import (
-    HubRef,
     OriginError,
     OriginRef,
     ResolvedOrigin,
     format_uri,
-    parse_uri,
     resolve,
 )
 from beamlit_operator.workloads.detection import suggest_runtime
@@ -121,26 +119,6 @@ class Entry:
     """What the book says: the latest answer (None: not looked at yet)."""
 
     answer: Found | Failed | None
-
-
-def reference(origin: Origin, *, revision: str | None = None, hub: str | None = None) -> OriginRef:
-    """The reference that an origin's spec stands for; ``revision`` overrides the Hub's.
-
-    Raises:
-        OriginError: it cannot be right.
-    """
-    if origin.hugging_face is not None:
-        spec = origin.hugging_face
-        return HubRef(
-            spec.repo,
-            revision or spec.revision,
-            endpoint=hub,
-            allow_patterns=spec.allow_patterns,
-            ignore_patterns=spec.ignore_patterns,
-        )
-    if origin.s3 is not None:
-        return parse_uri(origin.s3.uri, endpoint=origin.s3.endpoint, region=origin.s3.region)
-    raise ValueError("an origin without huggingFace or s3")
 
 
 def suggestion(resolved: ResolvedOrigin) -> tuple[str, str] | None:
@@ -294,6 +272,5 @@ class OriginBook:
     async def _credentials(self, question: Question) -> Credentials | None:
         if question.secret is None:
             return None
-        token_key = question.secret.token_key if isinstance(question.ref, HubRef) else None
         key = ObjectKey(question.workspace, question.secret.name)
-        return await read_credentials(self._client, key, token_key=token_key)
+        return await read_credentials(self._client, key, keys_of(question.ref, question.secret))

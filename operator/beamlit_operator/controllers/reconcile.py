@@ -11,7 +11,7 @@ from datetime import datetime
 from beamlit_operator.api import Model, ModelDeployment, Reason, conditions
 from beamlit_operator.controllers import environment, model, modeldeployment, policy
 from beamlit_operator.controllers.children import Children, Nodes
-from beamlit_operator.controllers.credentials import Integrations, secret_for
+from beamlit_operator.controllers.credentials import Integrations
 from beamlit_operator.controllers.demand import Demand
 from beamlit_operator.controllers.diagnosis import fetch_failed
 from beamlit_operator.controllers.ending import EndingError
@@ -19,11 +19,12 @@ from beamlit_operator.controllers.indexes import Indexes
 from beamlit_operator.controllers.keys import Key, Kind
 from beamlit_operator.controllers.objects import Held
 from beamlit_operator.controllers.options import Options
-from beamlit_operator.controllers.originbook import OriginBook, Question, reference
+from beamlit_operator.controllers.originbook import OriginBook, Question
 from beamlit_operator.controllers.plan import Announcement, Plan
 from beamlit_operator.controllers.queue import RetryError
 from beamlit_operator.controllers.snapshot import Rival, Snapshot
 from beamlit_operator.controllers.starts import Starts
+from beamlit_operator.controllers.stores import reference, secret_for
 from beamlit_operator.controllers.verdict import State, Verdict, changed, conditions_of
 from beamlit_operator.controllers.whereabouts import NODE_GRACE, Whereabouts
 from beamlit_operator.controllers.writer import RefusedError, Writer
@@ -227,13 +228,15 @@ class Reconciler:
 
     def _question(self, held: Held[Model], *, version: str | None) -> Question | OriginError | None:
         origin = held.parsed.spec.origin if held.parsed is not None else None
-        if origin is None or (origin.s3 is None and origin.hugging_face is None):
+        if origin is None:
             return None
         workspace = held.key.namespace
         try:
             ref = reference(origin, revision=version, hub=self._options.hub_endpoint)
         except OriginError as error:
             return error
+        if ref is None:
+            return None
         secret = secret_for(origin, workspace=workspace, integrations=self._integrations)
         return Question(workspace, ref, secret)
 

@@ -7,8 +7,9 @@ the one that is used.
 """
 
 from beamlit_operator.origins.errors import OriginError, OriginReason
+from beamlit_operator.origins.kinds import parse_uri, read
 from beamlit_operator.origins.listing import OriginFile, ResolvedOrigin
-from beamlit_operator.origins.ref import HubRef, OriginRef, S3Ref, format_uri, parse_uri
+from beamlit_operator.origins.ref import HubRef, OriginRef, S3Ref, format_uri
 from beamlit_operator.origins.resolve import resolve
 
 __all__ = [
@@ -21,5 +22,6 @@ __all__ = [
     "S3Ref",
     "format_uri",
     "parse_uri",
+    "read",
     "resolve",
 ]

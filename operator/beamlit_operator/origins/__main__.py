@@ -14,8 +14,9 @@ from pathlib import Path
 
 from beamlit_operator.origins.errors import OriginError
 from beamlit_operator.origins.fetch import Fetched, fetch
+from beamlit_operator.origins.kinds import kind_of, kind_of_uri, parse_uri
 from beamlit_operator.origins.progress import mebibytes
-from beamlit_operator.origins.ref import OriginRef, S3Ref, parse_uri
+from beamlit_operator.origins.ref import HubRef, OriginRef
 from beamlit_operator.origins.staging import HOME
 
 _ENVIRONMENT = """\
@@ -49,7 +50,7 @@ def main(arguments: Sequence[str] | None = None, *, prog: str = "beamlit fetch")
 
 def _fetch(ref: OriginRef, given: argparse.Namespace, *, prog: str) -> int:
     directory: Path = given.directory
-    if not isinstance(ref, S3Ref):
+    if isinstance(ref, HubRef):
         # The Hub's library wants a home to write to; a container's root is often read-only. It
         # reads this when it is imported.
         os.environ.setdefault("HF_HOME", str(directory / HOME))
@@ -59,7 +60,7 @@ def _fetch(ref: OriginRef, given: argparse.Namespace, *, prog: str) -> int:
             directory,
             revision=given.revision,
             allow_pickle=given.allow_pickle,
-            credentials=_credentials(ref, os.environ),
+            credentials=kind_of(ref).credentials(os.environ),
             report=lambda line: _say(f"fetching {ref.place}: {line}"),
         )
     except OriginError as problem:
@@ -120,23 +121,13 @@ def _parser(prog: str) -> argparse.ArgumentParser:
 
 
 def _ref(given: argparse.Namespace, environment: Mapping[str, str]) -> OriginRef:
-    is_hub = str(given.uri).startswith("hf://")
-    endpoint = environment.get("HF_ENDPOINT" if is_hub else "AWS_ENDPOINT_URL")
     return parse_uri(
         given.uri,
-        endpoint=given.endpoint or endpoint,
+        endpoint=given.endpoint or environment.get(kind_of_uri(given.uri).endpoint_variable),
         region=given.region or environment.get("AWS_REGION"),
         allow_patterns=tuple(given.allow_pattern),
         ignore_patterns=tuple(given.ignore_pattern),
     )
-
-
-def _credentials(ref: OriginRef, environment: Mapping[str, str]) -> dict[str, str]:
-    if isinstance(ref, S3Ref):
-        names = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
-        return {name: environment[name] for name in names if environment.get(name)}
-    token = environment.get("HF_TOKEN")
-    return {"token": token} if token else {}
 
 
 def _say(line: str) -> None:

@@ -5,7 +5,7 @@
 | the revision, complete     | not asked              | nothing is fetched                       |
 | the revision, all verified | not asked              | it is moved into place                   |
 | nothing, parts or another  | the revision           | the missing is fetched, then all moved   |
-| anything                   | another (S3)           | ``Changed``; the directory stays as it is |
+| anything                   | another, and keeps one | ``Changed``; the directory stays as it is |
 
 Without a revision, the one the store has now is taken.
 """
@@ -19,11 +19,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from beamlit_operator.origins.errors import OriginError, OriginReason
+from beamlit_operator.origins.kinds import kind_of, look
 from beamlit_operator.origins.listing import ResolvedOrigin
 from beamlit_operator.origins.pickles import allowed_paths, is_pickle, needed_pickles, refusal
 from beamlit_operator.origins.progress import Progress
-from beamlit_operator.origins.ref import HubRef, OriginRef, S3Ref, format_uri
-from beamlit_operator.origins.resolve import look
+from beamlit_operator.origins.ref import OriginRef
 from beamlit_operator.origins.staging import Staging, stage
 
 _IMMUTABLE = re.compile(r"[0-9a-f]{40}|sha256:[0-9a-f]{64}")
@@ -71,12 +71,12 @@ def fetch(
         OriginError: every failure. Nothing was published then.
     """
     started = time.monotonic()
-    if revision and isinstance(ref, HubRef):
-        ref = replace(ref, revision=revision)
+    if revision:
+        ref = ref.at(revision)
     listing: ResolvedOrigin | None = None
     if not revision or not _IMMUTABLE.fullmatch(revision):
         listing = _listing(ref, credentials)
-        if isinstance(ref, S3Ref) and revision:
+        if revision and not ref.keeps_revisions:
             raise _changed(ref, revision, listing)
         revision = listing.revision
     with stage(directory, _identity(ref, revision, allow_pickle=allow_pickle)) as staging:
@@ -87,7 +87,7 @@ def fetch(
             raise _changed(ref, revision, listing)
         if not allow_pickle:
             listing = _without_pickles(ref, listing)
-        _bring(ref, listing, staging, credentials=credentials, report=report)
+        _bring(ref.at(revision), listing, staging, credentials=credentials, report=report)
         if not allow_pickle:
             _look_into(ref, listing, staging)
         staging.publish(listing)
@@ -106,20 +106,8 @@ def _bring(
     with Progress(listing.bytes, report, files=len(listing.files)) as progress:
         progress.add(listing.bytes - sum(file.size for file in missing))
         progress.completed(len(listing.files) - len(missing))
-        if isinstance(ref, S3Ref):
-            from beamlit_operator.origins import s3_transfer
-
-            s3_transfer.Transfer(ref, credentials, staging=staging, progress=progress).run(missing)
-        else:
-            from beamlit_operator.origins import hub_transfer
-
-            hub_transfer.Transfer(
-                ref,
-                credentials,
-                commit=listing.revision,
-                staging=staging,
-                progress=progress,
-            ).run(missing)
+        carrier = kind_of(ref).carrier()
+        carrier(ref, credentials, staging=staging, progress=progress).run(missing)
 
 
 def _without_pickles(ref: OriginRef, listing: ResolvedOrigin) -> ResolvedOrigin:
@@ -165,11 +153,7 @@ def _listing(ref: OriginRef, credentials: Mapping[str, str]) -> ResolvedOrigin:
 def _identity(ref: OriginRef, revision: str, *, allow_pickle: bool) -> str:
     """What the directory holds when the fetch is done, as one string."""
     left_out = "" if allow_pickle else " without pickles"
-    if isinstance(ref, S3Ref):
-        return f"{format_uri(ref)} {revision}{left_out}"
-    repository = replace(ref, revision=revision)
-    patterns = f"{sorted(ref.allow_patterns)} {sorted(ref.ignore_patterns)}"
-    return f"{format_uri(repository)} {patterns}{left_out}"
+    return f"{ref.identity(revision)}{left_out}"
 
 
 def _changed(ref: OriginRef, revision: str, listing: ResolvedOrigin) -> OriginError:

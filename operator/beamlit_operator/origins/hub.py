@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from huggingface_hub import HfApi, get_session, hf_hub_download
+from huggingface_hub import HfApi, get_session, hf_hub_download, hf_hub_url
 from huggingface_hub.errors import (
     DisabledRepoError,
     GatedRepoError,
@@ -21,12 +21,15 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.utils import (  # type: ignore[attr-defined]  # exported lazily
+    build_hf_headers,
     disable_progress_bars,
     filter_repo_objects,
+    hf_raise_for_status,
     logging,
 )
 
 from beamlit_operator.origins.errors import OriginError, OriginReason, one_line
+from beamlit_operator.origins.kinds import MAX_READ_BYTES
 from beamlit_operator.origins.listing import OriginFile, ResolvedOrigin, resolved
 from beamlit_operator.origins.ref import DEFAULT_HUB_ENDPOINT, HubRef
 
@@ -110,10 +113,9 @@ def look(ref: HubRef, credentials: Mapping[str, str]) -> ResolvedOrigin:
     )
 
 
-def download(
-    ref: HubRef, credentials: Mapping[str, str], *, commit: str, path: str, into: Path
-) -> Path:
-    """Brings one file and returns where it is (below ``into``). Resumes what an earlier call left.
+def download(ref: HubRef, credentials: Mapping[str, str], *, path: str, into: Path) -> Path:
+    """Brings one file at the reference's commit and returns where it is (below ``into``). Resumes
+    what an earlier call left.
 
     Raises:
         OriginError: every failure.
@@ -126,7 +128,7 @@ def download(
             hf_hub_download(
                 ref.repo,
                 path,
-                revision=commit,
+                revision=ref.revision,
                 endpoint=_endpoint(ref),
                 token=credentials.get(TOKEN) or False,
                 local_dir=into,
@@ -136,6 +138,46 @@ def download(
         )
     except Exception as error:
         raise judge(error, ref, credentials) from None
+
+
+def read(
+    ref: HubRef, credentials: Mapping[str, str], file: OriginFile, start: int, length: int
+) -> bytes:
+    """See :func:`beamlit_operator.origins.kinds.read`. What the Hub redirects to (its storage for
+    large files) is asked by the library, which sends the token to the Hub only."""
+    token = credentials.get(TOKEN) or False
+    url = hf_hub_url(ref.repo, file.source, revision=ref.revision, endpoint=_endpoint(ref))
+    # Not compressed: a range is of the file's own bytes.
+    own = {"Range": f"bytes={start}-{start + length - 1}", "Accept-Encoding": "identity"}
+    try:
+        session = get_session()
+        session.timeout = ANSWER_TIMEOUT_SECONDS
+        with session.stream("GET", url, headers=build_hf_headers(token=token) | own) as answer:
+            if answer.is_error:
+                answer.read()  # what the library's judgement is made of
+            hf_raise_for_status(answer)
+            # A server that knows no ranges sends the file from its beginning.
+            skip = 0 if answer.status_code == 206 else start
+            if skip + length > MAX_READ_BYTES:
+                raise OriginError(
+                    OriginReason.UNREACHABLE,
+                    f"{ref.place}: the endpoint sends no parts of files: check endpoint",
+                )
+            found = bytearray()
+            for chunk in answer.iter_bytes():
+                found += chunk
+                if len(found) >= skip + length:
+                    break
+    except OriginError:
+        raise
+    except Exception as error:
+        raise judge(error, ref, credentials) from None
+    part = bytes(found[skip : skip + length])
+    if len(part) != length:
+        raise OriginError(
+            OriginReason.CORRUPT, f"{file.path!r} of {ref.place} is shorter than the Hub lists it"
+        )
+    return part
 
 
 def judge(error: Exception, ref: HubRef, credentials: Mapping[str, str]) -> OriginError:

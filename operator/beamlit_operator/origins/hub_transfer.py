@@ -21,20 +21,18 @@ _LONGEST_WAIT_SECONDS = 60.0
 
 
 class Transfer:
-    """Brings the files of one listing."""
+    """Brings the files of one listing. The reference's revision is the listing's commit."""
 
     def __init__(
         self,
         ref: HubRef,
         credentials: Mapping[str, str],
         *,
-        commit: str,
         staging: Staging,
         progress: Progress,
     ) -> None:
         self._ref = ref
         self._credentials = credentials
-        self._commit = commit
         self._staging = staging
         self._progress = progress
         self._stop = threading.Event()  # a file failed: the others end too
@@ -64,7 +62,6 @@ class Transfer:
                 part = hub.download(
                     self._ref,
                     self._credentials,
-                    commit=self._commit,
                     path=file.source,
                     into=self._staging.parts,
                 )

@@ -1,13 +1,15 @@
 """References to origins, and their written form.
 
 ``s3://bucket/prefix`` names everything under a prefix (or one object) of an S3-compatible store;
-``hf://org/name@revision`` a repository of a Hugging Face Hub. Pure.
+``hf://org/name@revision`` a repository of a Hugging Face Hub. Each kind is a class here, with the
+same five words: ``uri``, ``place``, ``keeps_revisions``, ``at`` and ``identity``; who reads and
+fetches it stands in :mod:`.kinds`. Pure.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
 from beamlit_operator.origins.errors import OriginError, OriginReason
@@ -41,14 +43,31 @@ class S3Ref:
 
     def __post_init__(self) -> None:
         if not _BUCKET.fullmatch(self.bucket):
-            raise _invalid(f"bucket name {self.bucket!r} is not possible: use s3://BUCKET/PREFIX")
+            raise invalid(f"bucket name {self.bucket!r} is not possible: use s3://BUCKET/PREFIX")
         _check_endpoint(self.endpoint)
+
+    @property
+    def uri(self) -> str:
+        """The shortest uri that stands for it, without the endpoint."""
+        return f"s3://{self.bucket}/{self.prefix}" if self.prefix else f"s3://{self.bucket}"
 
     @property
     def place(self) -> str:
         """The reference as messages name it."""
-        where = f" at {self.endpoint}" if self.endpoint else ""
-        return f"{format_uri(self)}{where}"
+        return _place(self.uri, self.endpoint)
+
+    @property
+    def keeps_revisions(self) -> bool:
+        """Whether the store can be asked for another revision than the one it has now."""
+        return False
+
+    def at(self, revision: str) -> S3Ref:
+        """The reference for one revision, where the store keeps several."""
+        return self
+
+    def identity(self, revision: str) -> str:
+        """What a directory holds that has all files of the revision."""
+        return f"{self.uri} {revision}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +90,9 @@ class HubRef:
 
     def __post_init__(self) -> None:
         if not _REPO.fullmatch(self.repo):
-            raise _invalid(f"repository {self.repo!r} is not possible: use ORGANISATION/NAME")
+            raise invalid(f"repository {self.repo!r} is not possible: use ORGANISATION/NAME")
         if not self.revision:
-            raise _invalid(f"revision of repository {self.repo!r} is empty: use a branch or commit")
+            raise invalid(f"revision of repository {self.repo!r} is empty: use a branch or commit")
         _check_endpoint(self.endpoint)
 
     @property
@@ -82,53 +101,41 @@ class HubRef:
         return f"{(self.endpoint or DEFAULT_HUB_ENDPOINT).rstrip('/')}/{self.repo}"
 
     @property
+    def uri(self) -> str:
+        """The shortest uri that stands for it, without endpoint and patterns."""
+        at = "" if self.revision == DEFAULT_HUB_REVISION else f"@{self.revision}"
+        return f"hf://{self.repo}{at}"
+
+    @property
     def place(self) -> str:
         """The reference as messages name it."""
-        where = f" at {self.endpoint}" if self.endpoint else ""
-        return f"{format_uri(self)}{where}"
+        return _place(self.uri, self.endpoint)
+
+    @property
+    def keeps_revisions(self) -> bool:
+        """Whether the store can be asked for another revision than the one it has now."""
+        return True
+
+    def at(self, revision: str) -> HubRef:
+        """The reference for one revision, where the store keeps several."""
+        return replace(self, revision=revision)
+
+    def identity(self, revision: str) -> str:
+        """What a directory holds that has all files of the revision."""
+        patterns = f"{sorted(self.allow_patterns)} {sorted(self.ignore_patterns)}"
+        return f"{self.at(revision).uri} {patterns}"
 
 
 OriginRef = S3Ref | HubRef
 
 
-def parse_uri(
-    uri: str,
-    *,
-    endpoint: str | None = None,
-    region: str | None = None,
-    allow_patterns: tuple[str, ...] = (),
-    ignore_patterns: tuple[str, ...] = (),
-) -> OriginRef:
-    """The reference ``uri`` stands for.
-
-    Raises:
-        OriginError: ``InvalidReference``, if it is neither ``s3://`` nor ``hf://`` or cannot exist.
-    """
-    scheme, separator, rest = uri.partition("://")
-    if not separator:
-        raise _invalid(f"{uri!r} has no scheme: use s3://BUCKET/PREFIX or hf://ORGANISATION/NAME")
-    if scheme == "s3":
-        bucket, _, prefix = rest.partition("/")
-        return S3Ref(bucket, prefix.strip("/"), endpoint=endpoint or None, region=region or None)
-    if scheme == "hf":
-        repo, at, revision = rest.partition("@")
-        return HubRef(
-            repo.strip("/"),
-            revision if at else DEFAULT_HUB_REVISION,
-            endpoint=endpoint or None,
-            allow_patterns=allow_patterns,
-            ignore_patterns=ignore_patterns,
-        )
-    raise _invalid(f"{uri!r} has scheme {scheme!r}: only s3:// and hf:// are known")
-
-
 def format_uri(ref: OriginRef) -> str:
-    """The shortest uri that :func:`parse_uri` reads back, without endpoint and patterns."""
-    if isinstance(ref, S3Ref):
-        return f"s3://{ref.bucket}/{ref.prefix}" if ref.prefix else f"s3://{ref.bucket}"
-    if ref.revision == DEFAULT_HUB_REVISION:
-        return f"hf://{ref.repo}"
-    return f"hf://{ref.repo}@{ref.revision}"
+    """The shortest uri that stands for ``ref``, without endpoint and patterns."""
+    return ref.uri
+
+
+def _place(uri: str, endpoint: str | None) -> str:
+    return f"{uri} at {endpoint}" if endpoint else uri
 
 
 def _check_endpoint(endpoint: str | None) -> None:
@@ -142,10 +149,11 @@ def _check_endpoint(endpoint: str | None) -> None:
         parts, usable = None, False
     if parts is not None and (parts.username or parts.password):
         # Not repeated in the message: it holds a password.
-        raise _invalid("endpoint holds a user name or password: put credentials into the Secret")
+        raise invalid("endpoint holds a user name or password: put credentials into the Secret")
     if not usable:
-        raise _invalid(f"endpoint {endpoint!r} is not a URL: use https://HOST[:PORT]")
+        raise invalid(f"endpoint {endpoint!r} is not a URL: use https://HOST[:PORT]")
 
 
-def _invalid(message: str) -> OriginError:
+def invalid(message: str) -> OriginError:
+    """For references that cannot be right."""
     return OriginError(OriginReason.INVALID_REFERENCE, message)

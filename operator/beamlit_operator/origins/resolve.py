@@ -13,8 +13,9 @@ import threading
 from collections.abc import Mapping
 
 from beamlit_operator.origins.errors import OriginError, OriginReason
+from beamlit_operator.origins.kinds import look
 from beamlit_operator.origins.listing import ResolvedOrigin
-from beamlit_operator.origins.ref import OriginRef, S3Ref
+from beamlit_operator.origins.ref import OriginRef
 
 # Also counts looks that were given up: their threads end when the library's own timeouts do.
 _SLOTS = threading.BoundedSemaphore(32)
@@ -82,14 +83,3 @@ def _succeed(answer: asyncio.Future[ResolvedOrigin], found: ResolvedOrigin) -> N
 def _fail(answer: asyncio.Future[ResolvedOrigin], error: BaseException) -> None:
     if not answer.done():
         answer.set_exception(error)
-
-
-def look(ref: OriginRef, credentials: Mapping[str, str]) -> ResolvedOrigin:
-    """The same for callers that may block."""
-    if isinstance(ref, S3Ref):
-        from beamlit_operator.origins import s3
-
-        return s3.look(ref, credentials)
-    from beamlit_operator.origins import hub
-
-    return hub.look(ref, credentials)

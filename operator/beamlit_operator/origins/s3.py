@@ -7,6 +7,7 @@ the process' environment, because an operator must not lend its own rights to a 
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import threading
@@ -18,6 +19,7 @@ from botocore import UNSIGNED
 from botocore.config import Config
 from botocore.credentials import CredentialResolver
 from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError, SSLError
+from urllib3.exceptions import HTTPError as Urllib3Error
 
 from beamlit_operator.origins.errors import OriginError, OriginReason, one_line
 from beamlit_operator.origins.listing import (
@@ -125,9 +127,36 @@ def look(ref: S3Ref, credentials: Mapping[str, str]) -> ResolvedOrigin:
     return resolved(objects_revision(found), files, place=ref.place)
 
 
-def judge(
-    error: ClientError | BotoCoreError, ref: S3Ref, credentials: Mapping[str, str]
-) -> OriginError:
+def read(
+    ref: S3Ref, credentials: Mapping[str, str], file: OriginFile, start: int, length: int
+) -> bytes:
+    """See :func:`beamlit_operator.origins.kinds.read`."""
+    s3 = client(ref, credentials)
+    try:
+        answer = s3.get_object(
+            Bucket=ref.bucket,
+            Key=file.source,
+            IfMatch=f'"{file.digest}"',
+            Range=f"bytes={start}-{start + length - 1}",
+        )
+        with contextlib.closing(answer["Body"]) as body:
+            # Not every compatible store honours If-Match and Range.
+            if answer.get("ETag", "").strip('"') != file.digest or (
+                answer["ContentLength"] != length
+            ):
+                raise OriginError(
+                    OriginReason.CHANGED,
+                    f"object {file.source!r} of {ref.place} was changed or removed meanwhile",
+                )
+            part: bytes = body.read()
+            return part
+    except (ClientError, BotoCoreError, Urllib3Error, ConnectionError) as error:
+        raise judge(error, ref, credentials) from None
+    finally:
+        s3.close()
+
+
+def judge(error: Exception, ref: S3Ref, credentials: Mapping[str, str]) -> OriginError:
     """What ``error`` means for a person."""
     if isinstance(error, ParamValidationError):
         return OriginError(

@@ -33,12 +33,19 @@ def hub_credentials(secret: str, key: str = "token") -> tuple[SecretVariable, ..
     return (SecretVariable("HF_TOKEN", secret, key),)
 
 
+_VARIABLES = {
+    "s3": {"AWS_ENDPOINT_URL": "endpoint", "AWS_REGION": "region"},
+    "hf": {"HF_ENDPOINT": "endpoint"},
+}
+"""What a fetch is told by its environment, by the scheme of the uri: variable and attribute."""
+
+
 @dataclass(frozen=True)
 class ModelFiles:
     """An origin at one immutable revision, and how to reach it from a pod.
 
     Attributes:
-        uri: `s3://bucket/prefix` or `hf://org/name`.
+        uri: `s3://bucket/prefix` or `hf://org/name`; its scheme is the kind of origin.
         revision: the immutable revision: a commit, or `sha256:...` for S3.
         paths: relative names of the files.
         bytes: their size together.
@@ -75,8 +82,8 @@ class ModelFiles:
 
     def plain_variables(self) -> Mapping[str, str]:
         """The variables that are no secret."""
-        if self.uri.startswith("s3://"):
-            values = {"AWS_ENDPOINT_URL": self.endpoint, "AWS_REGION": self.region}
-        else:
-            values = {"HF_ENDPOINT": self.endpoint}
+        values = {
+            name: getattr(self, attribute)
+            for name, attribute in _VARIABLES.get(self.uri.partition("://")[0], {}).items()
+        }
         return {name: value for name, value in values.items() if value}

@@ -1,0 +1,204 @@
+"""What the kinds of origins in a Model's spec mean: one row each.
+
+| spec.origin   | reference | Secret of its own         | workspace integration     |
+|---------------|-----------|---------------------------|---------------------------|
+| `huggingFace` | `HubRef`  | `tokenSecretRef`          | `huggingface`, by repo    |
+| `s3`          | `S3Ref`   | `credentialsSecretRef`    | `s3`, by bucket           |
+
+How a store is asked and fetched from is told in `origins.kinds`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from beamlit_operator.api.facts import ModelFacts
+from beamlit_operator.api.model import HuggingFaceOrigin, Origin, S3Origin
+from beamlit_operator.controllers.credentials import (
+    HUB_KEY,
+    HUB_KEYS,
+    S3_KEYS,
+    Integrations,
+    Keys,
+    SecretUse,
+)
+from beamlit_operator.origins import HubRef, OriginRef, S3Ref, parse_uri
+from beamlit_operator.origins.pickles import allowed_paths
+from beamlit_operator.workloads import ModelFiles, SecretVariable, hub_credentials, s3_credentials
+
+_P = TypeVar("_P")
+_R = TypeVar("_R", bound=OriginRef)
+
+
+@dataclass(frozen=True, slots=True)
+class StoreKind(Generic[_P, _R]):
+    """One kind of origin.
+
+    Attributes:
+        part: the field of `spec.origin`.
+        ref: the class of its references.
+        reference: of the part, the revision that overrides its own, and the operator's Hub.
+        secret: the Secret that the part names.
+        integration: the kind of workspace integration that serves those that name none.
+        subject: what an integration's `beamlit.com/allowed` is compared with.
+        keys: what is read of the Secret.
+        variables: how a pod gets it.
+        files: how a pod reaches the files: the fields of `ModelFiles` that are the kind's own.
+    """
+
+    part: Callable[[Origin], _P | None]
+    ref: type[_R]
+    reference: Callable[[_P, str | None, str | None], OriginRef]
+    secret: Callable[[_P], SecretUse | None]
+    integration: str | None
+    subject: Callable[[_P], str]
+    keys: Keys
+    variables: Callable[[SecretUse], tuple[SecretVariable, ...]]
+    files: Callable[[_R], dict[str, Any]]
+
+
+def _s3_secret(part: S3Origin) -> SecretUse | None:
+    own = part.credentials_secret_ref
+    return SecretUse(own.name) if own is not None else None
+
+
+def _hub_secret(part: HuggingFaceOrigin) -> SecretUse | None:
+    own = part.token_secret_ref
+    return SecretUse(own.name, own.key) if own is not None else None
+
+
+_S3 = StoreKind(
+    part=lambda origin: origin.s3,
+    ref=S3Ref,
+    reference=lambda part, _revision, _hub: parse_uri(
+        part.uri, endpoint=part.endpoint, region=part.region
+    ),
+    secret=_s3_secret,
+    integration="s3",
+    subject=lambda part: part.uri.removeprefix("s3://").partition("/")[0],
+    keys=S3_KEYS,
+    variables=lambda use: s3_credentials(use.name),
+    files=lambda ref: {"uri": ref.uri, "endpoint": ref.endpoint, "region": ref.region},
+)
+
+_HUB = StoreKind(
+    part=lambda origin: origin.hugging_face,
+    ref=HubRef,
+    reference=lambda part, revision, hub: HubRef(
+        part.repo,
+        revision or part.revision,
+        endpoint=hub,
+        allow_patterns=part.allow_patterns,
+        ignore_patterns=part.ignore_patterns,
+    ),
+    secret=_hub_secret,
+    integration="huggingface",
+    subject=lambda part: part.repo,
+    keys=HUB_KEYS,
+    variables=lambda use: hub_credentials(use.name, use.token_key),
+    files=lambda ref: {
+        # Without the branch: the revision says more.
+        "uri": f"hf://{ref.repo}",
+        "endpoint": ref.endpoint,
+        "allow_patterns": ref.allow_patterns,
+        "ignore_patterns": ref.ignore_patterns,
+    },
+)
+
+STORE_KINDS: tuple[StoreKind[Any, Any], ...] = (_HUB, _S3)
+
+
+def store_kind(origin: Origin) -> tuple[StoreKind[Any, Any], Any] | None:
+    """The row of an origin, and the part of the spec that it is about; None if it names no kind
+    that is known here."""
+    for kind in STORE_KINDS:
+        part = kind.part(origin)
+        if part is not None:
+            return kind, part
+    return None
+
+
+def _row(ref: OriginRef) -> StoreKind[Any, Any]:
+    return next(kind for kind in STORE_KINDS if isinstance(ref, kind.ref))
+
+
+def reference(
+    origin: Origin, *, revision: str | None = None, hub: str | None = None
+) -> OriginRef | None:
+    """The reference that an origin's spec stands for; None if it names no kind that is known.
+
+    Args:
+        origin: the spec.
+        revision: overrides the origin's own, where the store keeps several.
+        hub: the Hub that the operator was told.
+
+    Raises:
+        OriginError: it cannot be right.
+    """
+    found = store_kind(origin)
+    if found is None:
+        return None
+    kind, part = found
+    ref: OriginRef = kind.reference(part, revision, hub)
+    return ref
+
+
+def own_secret(origin: Origin) -> SecretUse | None:
+    """The Secret that an origin names."""
+    found = store_kind(origin)
+    if found is None:
+        return None
+    kind, part = found
+    own: SecretUse | None = kind.secret(part)
+    return own
+
+
+def secret_for(origin: Origin, *, workspace: str, integrations: Integrations) -> SecretUse | None:
+    """The Secret that opens an origin: its own, else the integration's, else none (anonymous)."""
+    found, integration = store_kind(origin), integration_of(origin)
+    if found is None or integration is None:
+        return own_secret(origin)
+    kind, part = found
+    name = integrations.find(workspace, integration, kind.subject(part))
+    return SecretUse(name, integration=True) if name else None
+
+
+def integration_of(origin: Origin) -> str | None:
+    """The kind of workspace integration that an origin without credentials of its own relies on."""
+    found = store_kind(origin)
+    return found[0].integration if found is not None and own_secret(origin) is None else None
+
+
+def keys_of(ref: OriginRef, use: SecretUse) -> Keys:
+    """What is to be read of the Secret that opens an origin."""
+    keys = _row(ref).keys
+    return keys if use.token_key == HUB_KEY else keys.renamed(HUB_KEY, use.token_key)
+
+
+def variables_of(ref: OriginRef, use: SecretUse | None) -> tuple[SecretVariable, ...]:
+    """How a pod gets the credentials."""
+    return _row(ref).variables(use) if use is not None else ()
+
+
+def model_files(
+    ref: OriginRef,
+    *,
+    revision: str,
+    paths: tuple[str, ...],
+    size: int,
+    allow_pickle: bool,
+    secret: SecretUse | None,
+    facts: ModelFacts | None = None,
+) -> ModelFiles:
+    """An origin as workloads want it: what was found, `size` bytes, and how a pod gets at it."""
+    return ModelFiles(
+        revision=revision,
+        paths=allowed_paths(paths, allow_pickle=allow_pickle),
+        bytes=size,
+        allow_pickle=allow_pickle,
+        secrets=variables_of(ref, secret),
+        facts=facts,
+        **_row(ref).files(ref),
+    )
