@@ -7,6 +7,7 @@ checked here is only what this room itself looks into.
 from collections.abc import Mapping
 from typing import Any
 
+from beamlit_operator.workloads.merge import directive_problem
 from beamlit_operator.workloads.pods import FETCHING, SERVING
 
 _FIELD = "spec.podTemplate"
@@ -26,19 +27,40 @@ def template_problem(template: Mapping[str, Any] | None) -> str | None:
     if ((template or {}).get("metadata") or {}).get("finalizers"):
         return f"{_FIELD}.metadata.finalizers would keep every pod that ends: remove them"
     spec = (template or {}).get("spec") or {}
-    return _lists_problem(spec) or _affinity_problem(spec.get("affinity"))
+    return (
+        _removal_problem(spec)
+        or _lists_problem(spec)
+        or directive_problem(template or {}, _FIELD)
+        or _affinity_problem(spec.get("affinity"))
+    )
+
+
+def _removal_problem(spec: Mapping[str, Any]) -> str | None:
+    """The containers are the model's: nothing may take them away as a whole."""
+    for directive in ("$patch", "$retainKeys"):
+        if directive in spec and spec[directive] != "merge":
+            return f"{_FIELD}.spec.{directive} would remove the model's containers: remove it"
+    for kind, name in _PROTECTED:
+        entries = spec.get(kind)
+        for each in entries if isinstance(entries, list) else ():
+            if isinstance(each, Mapping) and each.get("$patch") == "replace":
+                where = f"{_FIELD}.spec.{kind}"
+                return f"{where}: $patch: replace would remove {name}, which is the model's"
+    return None
 
 
 def _lists_problem(spec: Mapping[str, Any]) -> str | None:
     for kind in _NAMED_LISTS:
         entries = spec.get(kind, [])
         if not isinstance(entries, list) or not all(
-            isinstance(each, Mapping) and isinstance(each.get("name"), str) for each in entries
+            isinstance(each, Mapping)
+            and (isinstance(each.get("name"), str) or each.get("$patch") == "replace")
+            for each in entries
         ):
             return f"{_FIELD}.spec.{kind} must be a list of objects with a name"
     for kind, name in _PROTECTED:
         for each in spec.get(kind, ()):
-            if each["name"] == name and each.get("$patch"):
+            if each["name"] == name and each.get("$patch", "merge") != "merge":
                 return f"{_FIELD}.spec.{kind}[{name}] cannot be removed: it is the model's"
     for each in spec.get("containers", ()):
         path = f"spec.containers[{each['name']}].resources"

@@ -27,8 +27,8 @@ def strategic_merge(original: Json, patch: Json, node: Node) -> Json:
         return replaced
     if directive == "delete":
         return {}
-    if directive not in (None, "merge"):
-        raise bad_request(f"unknown patch directive {directive!r}: use merge, replace or delete")
+    if directive is not None:
+        raise bad_request(f"unknown patch type: {directive} in map: {patch!r}")
     result = dict(original)
     retained = patch.get(_RETAIN)
     if isinstance(retained, list):
@@ -45,6 +45,9 @@ def strategic_merge(original: Json, patch: Json, node: Node) -> Json:
             continue
         child = node.child(name) or ANY
         known = result.get(name)
+        if isinstance(value, dict) and name not in result and _DIRECTIVE in value:
+            # Kubernetes takes nothing of it (removeDirectives).
+            continue
         if isinstance(value, dict):
             base = known if isinstance(known, dict) else {}
             result[name] = strategic_merge(base, value, child)
@@ -67,17 +70,21 @@ def _merge_list(base: list[Any], patch: list[Any], node: Node, order: Any) -> li
         return _arranged(result, order if isinstance(order, list) else patch, base, node)
     result = list(base)
     if any(isinstance(i, dict) and i.get(_DIRECTIVE) == "replace" for i in patch):
-        return [_clean(item) for item in patch if item.get(_DIRECTIVE) != "replace"]
+        return [_clean(item) for item in patch if _DIRECTIVE not in item]
     for item in patch:
         if not isinstance(item, dict) or node.merge_key not in item:
             raise bad_request(
                 f"map: {item!r} does not contain declared merge key: {node.merge_key}"
             )
+    # All that is deleted goes first, wherever it stands in the patch.
+    deleted = [item[node.merge_key] for item in patch if item.get(_DIRECTIVE) == "delete"]
+    result = [known for known in result if known.get(node.merge_key) not in deleted]
+    for item in patch:
         key = item[node.merge_key]
         places = [i for i, known in enumerate(result) if known.get(node.merge_key) == key]
         if item.get(_DIRECTIVE) == "delete":
-            result = [known for known in result if known.get(node.merge_key) != key]
-        elif places:
+            continue
+        if places:
             merged = strategic_merge(result[places[0]], item, node.items or ANY)
             result[places[0]] = merged
         else:
@@ -113,12 +120,12 @@ def _clean(value: Any) -> Any:
         return {
             name: _clean(entry)
             for name, entry in value.items()
-            if entry is not None and not name.startswith("$")
+            if entry is not None
+            and not name.startswith("$")
+            and not (isinstance(entry, dict) and _DIRECTIVE in entry)
         }
     if isinstance(value, list):
         return [
-            _clean(item)
-            for item in value
-            if not (isinstance(item, dict) and item.get(_DIRECTIVE) == "delete")
+            _clean(item) for item in value if not (isinstance(item, dict) and _DIRECTIVE in item)
         ]
     return value

@@ -54,6 +54,14 @@ def _pod(**spec: Any) -> dict[str, Any]:
             {"containers": [{"name": "c"}]},
         ),
         ({"nodeSelector": {"a": "b"}}, {"nodeSelector": {"$patch": "replace", "c": "d"}}, None),
+        # As a real API server has it: nothing is taken of a directive for what is not there.
+        ({"hostname": "h"}, {"nodeSelector": {"$patch": "replace", "c": "d"}}, {"hostname": "h"}),
+        # What is deleted goes first, wherever it stands.
+        (
+            {"volumes": [{"name": "v", "emptyDir": {}}]},
+            {"volumes": [{"name": "v", "configMap": {}}, {"name": "v", "$patch": "delete"}]},
+            {"volumes": [{"name": "v", "configMap": {}}]},
+        ),
     ],
 )
 def test_strategic_merge_follows_the_schema(before: Any, patch: Any, after: Any) -> None:
@@ -69,6 +77,12 @@ def test_finalizers_are_deleted_from_their_primitive_list() -> None:
     original = {"metadata": {"finalizers": ["a", "b"]}}
     patch = {"metadata": {"$deleteFromPrimitiveList/finalizers": ["a"], "finalizers": ["c"]}}
     assert strategic_merge(original, patch, POD)["metadata"]["finalizers"] == ["c", "b"]
+
+
+def test_a_directive_to_merge_is_refused() -> None:
+    with pytest.raises(ApiError) as caught:
+        strategic_merge(_pod(), {"spec": {"$patch": "merge", "hostname": "x"}}, POD)
+    assert "unknown patch type: merge in map" in caught.value.message
 
 
 def test_an_item_without_its_key_is_refused() -> None:
