@@ -1,8 +1,8 @@
 """Brings S3 objects in parallel ranges, and takes nothing but the revision that was listed.
 
 Every range is asked for with ``If-Match``, so that an object which changed after it was listed
-fails instead of being stitched together from two versions. Finished blocks are noted beside the
-file: a fetcher that was killed brings at most the blocks again that were under way.
+fails instead of being stitched together from two versions. How a killed one goes on is told in
+:mod:`.arriving`.
 """
 
 from __future__ import annotations
@@ -11,9 +11,8 @@ import hashlib
 import os
 import re
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -21,157 +20,25 @@ from botocore.exceptions import BotoCoreError, ClientError
 from urllib3.exceptions import HTTPError as Urllib3Error
 
 from beamlit_operator.origins import s3
+from beamlit_operator.origins.arriving import CHUNK_BYTES, Arriving, part_name, write_at
 from beamlit_operator.origins.errors import OriginError, OriginReason
 from beamlit_operator.origins.listing import OriginFile
 from beamlit_operator.origins.progress import Progress
 from beamlit_operator.origins.ref import S3Ref
 from beamlit_operator.origins.staging import Staging
 
-PART_BYTES = 16 * 2**20
-"""What one request asks for."""
-
-BLOCK_BYTES = 2 * 2**20
-"""What is noted as soon as it is there. A fetcher that is killed brings at most one block of each
-connection again: together as much as one part."""
-
-_CHUNK_BYTES = 256 * 1024
-_DIGEST_BYTES = 2**20
 _ATTEMPTS = 5
 
 _MD5 = re.compile(r"[0-9a-f]{32}")
 
 
-class _Object:
-    """One object on its way: its file, and which of its blocks are there."""
+class _Object(Arriving):
+    """One object on its way."""
 
     def __init__(self, file: OriginFile, path: Path) -> None:
-        self.file = file
-        self.path = path
-        self._record = path.with_suffix(".done")
-        self._lock = threading.Lock()
-        self.encrypted = False
-        self._block = min(BLOCK_BYTES, PART_BYTES)
-        blocks = range(0, max(file.size, 1), self._block)
-        self._done = self._recorded() if path.exists() else set()
-        missing = [start for start in blocks if start not in self._done]
-        self._left = len(missing)
-        self._claimed = False
-        self.brought = file.size - sum(map(self._length, missing))
-        self.pending = list(self._ranges(missing))
-        self._content = _Content(path)
-
-    def whole(self) -> list[tuple[int, int]]:
-        """The ranges of the whole object."""
-        return list(self._ranges(range(0, max(self.file.size, 1), self._block)))
-
-    def _ranges(self, blocks: Iterable[int]) -> Iterator[tuple[int, int]]:
-        """Blocks in order as ranges of at most a part, from the first byte to before the last."""
-        start = end = -1
-        for block in blocks:
-            if block != end or block - start >= PART_BYTES:
-                if end >= 0:
-                    yield start, end
-                start = block
-            end = block + self._length(block)
-        if end >= 0:
-            yield start, end
-
-    def _length(self, block: int) -> int:
-        return min(self._block, self.file.size - block)
-
-    def reached(self, before: int, offset: int) -> bool:
-        """Notes the blocks that were completed by going from ``before`` to ``offset`` in a range
-        that began with a block; true if there were any."""
-        first = before - before % self._block
-        noted = [
-            block
-            for block in range(first, offset, self._block)
-            if block + self._length(block) <= offset
-        ]
-        if not noted:
-            return False
-        with self._lock:
-            self._done.update(noted)
-            self._left -= len(noted)
-            if self.file.size > self._block:  # what has one block is complete now
-                with self._record.open("a") as record:
-                    record.write("".join(f"{start}\n" for start in noted))
-        return True
-
-    def claim(self) -> bool:
-        """True for the one thread that has to conclude: nothing is missing any more."""
-        with self._lock:
-            if self._claimed or (self._left > 0 and self.file.size):
-                return False
-            self._claimed = True
-            return True
-
-    def digest_ahead(self) -> None:
-        """Takes the blocks that are there from the beginning on into the digest, unless another
-        thread does: with many ranges most of the content is digested when the last one is there."""
-        self._content.advance(lambda: self._done, length=self._length)
-
-    def md5(self) -> str:
-        """The digest of the whole content. All blocks must be there."""
-        return self._content.digest()
-
-    def forget(self) -> None:
-        """Everything has to be brought again."""
-        self._record.unlink(missing_ok=True)
-        self.path.unlink(missing_ok=True)
-        self._content = _Content(self.path)
-
-    def complete(self, staging: Staging) -> None:
-        staging.complete(self.file, self.path)
-        self._record.unlink(missing_ok=True)
-
-    def _recorded(self) -> set[int]:
-        try:
-            lines = self._record.read_text().split("\n")
-        except FileNotFoundError:
-            return set()
-        found = {int(line) for line in lines[:-1] if line.isdigit()}  # the last is empty or torn
-        return {start for start in found if start % self._block == 0}
-
-
-class _Content:
-    """The MD5 of a file that grows in ranges of any order; it is computed in the order of bytes."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._lock = threading.Lock()
         # The store's own digest; it guards against accidents, not against attackers.
-        self._md5 = hashlib.md5(usedforsecurity=False)
-        self._upto = 0
-
-    def advance(self, done: Callable[[], set[int]], *, length: Callable[[int], int]) -> None:
-        """Digests on through the ranges in ``done`` until one is missing; returns at once when
-        another thread is at it."""
-        if not self._lock.acquire(blocking=False):
-            return
-        try:
-            if self._upto not in done():
-                return
-            with self._path.open("rb", buffering=0) as file:
-                while self._upto in done():
-                    self._take(file, self._upto + length(self._upto))
-        finally:
-            self._lock.release()
-
-    def digest(self) -> str:
-        """Digests the rest."""
-        with self._lock, self._path.open("rb", buffering=0) as file:
-            self._take(file, os.fstat(file.fileno()).st_size)
-            return self._md5.hexdigest()
-
-    def _take(self, file: FileIO, end: int) -> None:
-        file.seek(self._upto)
-        while self._upto < end:
-            chunk = file.read(min(_DIGEST_BYTES, end - self._upto))
-            if not chunk:  # shorter than it should be: the digest will tell
-                return
-            self._md5.update(chunk)
-            self._upto += len(chunk)
+        super().__init__(file, path, hasher=lambda: hashlib.md5(usedforsecurity=False))
+        self.encrypted = False
 
 
 class Transfer:
@@ -199,7 +66,7 @@ class Transfer:
             OSError: the disk's failures.
         """
         client = s3.client(self._ref, self._credentials)
-        objects = [_Object(file, self._staging.parts / _part_name(file)) for file in files]
+        objects = [_Object(file, self._staging.parts / part_name(file)) for file in files]
         pool = ThreadPoolExecutor(s3.MAX_CONNECTIONS, thread_name_prefix="s3")
         try:
             futures = []
@@ -233,13 +100,13 @@ class Transfer:
         if not _has_md5(item):
             self._completed(item)
             return
-        first = item.md5()
+        first = item.digest()
         if first != item.file.digest:
             item.forget()
             self._progress.add(-item.file.size)
             for start, end in item.whole():
                 self._range(client, item, start, end)
-            second = item.md5()
+            second = item.digest()
             if second not in (first, item.file.digest):
                 item.forget()
                 raise OriginError(
@@ -293,10 +160,10 @@ class Transfer:
             if str(answer.get("ServerSideEncryption", "")).startswith("aws:kms"):
                 item.encrypted = True
             while offset < end and not self._stop.is_set():
-                chunk = body.read(min(_CHUNK_BYTES, end - offset))
+                chunk = body.read(min(CHUNK_BYTES, end - offset))
                 if not chunk:
                     raise _Short(offset)
-                _write_at(descriptor, chunk, offset)
+                write_at(descriptor, chunk, offset)
                 before, offset = offset, offset + len(chunk)
                 self._progress.add(len(chunk))
                 if item.reached(before, offset) and offset < end and _has_md5(item):
@@ -338,20 +205,8 @@ class _Short(Exception):  # noqa: N818 - not an error of the caller's
         self.offset = offset
 
 
-def _part_name(file: OriginFile) -> str:
-    """The same for the next fetcher, whatever is complete then; and short, whatever the key is."""
-    return hashlib.sha256(file.path.encode()).hexdigest()[:32]
-
-
 def _is_final(problem: OriginError) -> bool:
     return problem.reason is OriginReason.CHANGED
-
-
-def _write_at(descriptor: int, chunk: bytes, offset: int) -> None:
-    view = memoryview(chunk)
-    while view:
-        written = os.pwrite(descriptor, view, offset)
-        view, offset = view[written:], offset + written
 
 
 def _has_md5(item: _Object) -> bool:

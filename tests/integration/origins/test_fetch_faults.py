@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from beamlit_operator.origins import OriginError, OriginReason, S3Ref, s3_transfer
+from beamlit_operator.origins import OriginError, OriginReason, S3Ref, arriving, s3_transfer
 from beamlit_operator.origins.fetch import Fetched, fetch
 
 from .conftest import KEYS
@@ -23,7 +23,7 @@ CONTENT = os.urandom(300_000)
 
 @pytest.fixture
 def flaky(s3: Any, s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[FlakyStore]:
-    monkeypatch.setattr(s3_transfer, "PART_BYTES", 100_000)
+    monkeypatch.setattr(arriving, "PART_BYTES", 100_000)
     s3.put_object(Bucket="models", Key="m/weights", Body=CONTENT)
     with FlakyStore(s3_endpoint) as store:
         yield store

@@ -1,0 +1,192 @@
+"""A file that arrives in ranges of any order: which blocks are there, and its digest meanwhile.
+
+Finished blocks are noted beside the file: a fetcher that was killed brings at most the blocks again
+that were under way.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from io import FileIO
+from pathlib import Path
+from typing import Protocol
+
+from beamlit_operator.origins.listing import OriginFile
+from beamlit_operator.origins.staging import Staging
+
+PART_BYTES = 16 * 2**20
+"""What one request asks for."""
+
+BLOCK_BYTES = 2 * 2**20
+"""What is noted as soon as it is there. A fetcher that is killed brings at most one block of each
+connection again: together as much as one part."""
+
+CHUNK_BYTES = 256 * 1024
+"""What is read of a connection at once."""
+
+_DIGEST_BYTES = 2**20
+
+
+class Hash(Protocol):
+    """One of `hashlib`'s."""
+
+    def update(self, data: bytes, /) -> None:
+        """Takes more of the content."""
+
+    def hexdigest(self) -> str:
+        """The digest of what was taken."""
+
+
+class Arriving:
+    """One file on its way, and which of its blocks are there."""
+
+    def __init__(self, file: OriginFile, path: Path, *, hasher: Callable[[], Hash]) -> None:
+        self.file = file
+        self.path = path
+        self._record = path.with_suffix(".done")
+        self._lock = threading.Lock()
+        self._hasher = hasher
+        self._block = min(BLOCK_BYTES, PART_BYTES)
+        blocks = range(0, max(file.size, 1), self._block)
+        self._done = self._recorded() if path.exists() else set()
+        missing = [start for start in blocks if start not in self._done]
+        self._left = len(missing)
+        self._claimed = False
+        self.brought = file.size - sum(map(self._length, missing))
+        self.pending = list(self._ranges(missing))
+        self._content = _Content(path, hasher())
+
+    def whole(self) -> list[tuple[int, int]]:
+        """The ranges of the whole object."""
+        return list(self._ranges(range(0, max(self.file.size, 1), self._block)))
+
+    def _ranges(self, blocks: Iterable[int]) -> Iterator[tuple[int, int]]:
+        """Blocks in order as ranges of at most a part, from the first byte to before the last."""
+        start = end = -1
+        for block in blocks:
+            if block != end or block - start >= PART_BYTES:
+                if end >= 0:
+                    yield start, end
+                start = block
+            end = block + self._length(block)
+        if end >= 0:
+            yield start, end
+
+    def _length(self, block: int) -> int:
+        return min(self._block, self.file.size - block)
+
+    def reached(self, before: int, offset: int) -> bool:
+        """Notes the blocks that were completed by going from ``before`` to ``offset`` in a range
+        that began with a block; true if there were any."""
+        first = before - before % self._block
+        noted = [
+            block
+            for block in range(first, offset, self._block)
+            if block + self._length(block) <= offset
+        ]
+        if not noted:
+            return False
+        with self._lock:
+            self._done.update(noted)
+            self._left -= len(noted)
+            if self.file.size > self._block:  # what has one block is complete now
+                with self._record.open("a") as record:
+                    record.write("".join(f"{start}\n" for start in noted))
+        return True
+
+    def claim(self) -> bool:
+        """True for the one thread that has to conclude: nothing is missing any more."""
+        with self._lock:
+            if self._claimed or (self._left > 0 and self.file.size):
+                return False
+            self._claimed = True
+            return True
+
+    def digest_ahead(self) -> None:
+        """Takes the blocks that are there from the beginning on into the digest, unless another
+        thread does: with many ranges most of the content is digested when the last one is there."""
+        self._content.advance(lambda: self._done, length=self._length)
+
+    def digest(self) -> str:
+        """The digest of the whole content. All blocks must be there."""
+        return self._content.digest()
+
+    def forget(self) -> None:
+        """Everything has to be brought again."""
+        self._record.unlink(missing_ok=True)
+        self.path.unlink(missing_ok=True)
+        self._content = _Content(self.path, self._hasher())
+
+    def restart(self) -> None:
+        """As if nothing had ever arrived."""
+        with self._lock:
+            self.forget()
+            self._done.clear()
+            self._left = len(range(0, max(self.file.size, 1), self._block))
+            self.brought = 0
+
+    def complete(self, staging: Staging) -> None:
+        staging.complete(self.file, self.path)
+        self._record.unlink(missing_ok=True)
+
+    def _recorded(self) -> set[int]:
+        try:
+            lines = self._record.read_text().split("\n")
+        except FileNotFoundError:
+            return set()
+        found = {int(line) for line in lines[:-1] if line.isdigit()}  # the last is empty or torn
+        return {start for start in found if start % self._block == 0}
+
+
+class _Content:
+    """The digest of a file that grows in ranges of any order; taken in the order of bytes."""
+
+    def __init__(self, path: Path, hasher: Hash) -> None:
+        self._path = path
+        self._lock = threading.Lock()
+        self._hash = hasher
+        self._upto = 0
+
+    def advance(self, done: Callable[[], set[int]], *, length: Callable[[int], int]) -> None:
+        """Digests on through the ranges in ``done`` until one is missing; returns at once when
+        another thread is at it."""
+        if not self._lock.acquire(blocking=False):
+            return
+        try:
+            if self._upto not in done():
+                return
+            with self._path.open("rb", buffering=0) as file:
+                while self._upto in done():
+                    self._take(file, self._upto + length(self._upto))
+        finally:
+            self._lock.release()
+
+    def digest(self) -> str:
+        """Digests the rest."""
+        with self._lock, self._path.open("rb", buffering=0) as file:
+            self._take(file, os.fstat(file.fileno()).st_size)
+            return self._hash.hexdigest()
+
+    def _take(self, file: FileIO, end: int) -> None:
+        file.seek(self._upto)
+        while self._upto < end:
+            chunk = file.read(min(_DIGEST_BYTES, end - self._upto))
+            if not chunk:  # shorter than it should be: the digest will tell
+                return
+            self._hash.update(chunk)
+            self._upto += len(chunk)
+
+
+def part_name(file: OriginFile) -> str:
+    """The same for the next fetcher, whatever is complete then; and short, whatever the key is."""
+    return hashlib.sha256(file.path.encode()).hexdigest()[:32]
+
+
+def write_at(descriptor: int, chunk: bytes, offset: int) -> None:
+    view = memoryview(chunk)
+    while view:
+        written = os.pwrite(descriptor, view, offset)
+        view, offset = view[written:], offset + written
