@@ -3,10 +3,12 @@
 * S3: one object of 4 GiB, and 2,000 small ones, beside ``aws s3 cp --recursive``; the store is
   ``rclone serve s3`` on a directory, which answers from the page cache faster than either reads.
 * Hub: a snapshot of one large file and 50 small ones, beside ``hf download``; the server is the
-  tests' own, which speaks the Hub's API. Both check nothing less than the Hub's digests.
+  tests' own, which speaks the Hub's API, and ``rclone serve http`` as its content network. Ours
+  checks the Hub's digests, which ``hf download`` does not.
 * A second fetch into the same directory, beside ``cp`` of the files.
-* A fetcher killed 50 times at random moments: it completes, and the store's own count of bytes
-  says how much came twice.
+* A fetcher of 512 MiB killed 50 times at random moments: it completes, and the store's own count
+  of bytes beside what was noted as fetched says how much a kill costs; what was still on its way
+  in the buffers of sockets counts as well.
 
 Programs alternate, for each round into a new directory. Peak memory is that of the whole process.
 """
@@ -24,122 +26,35 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.bench.gatewaystage import free_port
+from tests.bench.fetchstage import (
+    REPO,
+    TOOLS,
+    Run,
+    Store,
+    aws,
+    aws_variables,
+    hub_stored,
+    ours,
+    run,
+    settled,
+    stored,
+)
 from tests.bench.quiet import quiet_round
 from tests.bench.report import Row, publish
-from tests.support.hub import HubServer
 
-TOOLS = Path(__file__).parents[2] / "build" / "fetchtools" / "bin"
-"""Where ``make bench-fetch`` puts the programs to compare with."""
+from beamlit_operator.origins.s3_transfer import BLOCK_BYTES
 
-KEYS = {"AWS_ACCESS_KEY_ID": "AKIAEXAMPLE", "AWS_SECRET_ACCESS_KEY": "secret-example"}
-REPO = "org/model"
 LARGE_NAME = "weights.safetensors"
 KILLS = 50
+KILLED_MEBIBYTES = 512
 MOST_IN_A_ROW = 20
 """Kills of one fetch; then it is left alone, so that a busy machine ends the benchmark too."""
 
 MIB = 2**20
-
-
-@dataclass(frozen=True)
-class Run:
-    """One program, once: how long it took, and the most memory it had."""
-
-    seconds: float
-    mebibytes: float
-
-
-class ProgramFailedError(Exception):
-    """A program of the comparison ended with an error; what it said is in the message."""
-
-
-def run(command: Sequence[str | Path], environment: Mapping[str, str]) -> Run:
-    """Runs a program to its end.
-
-    Raises:
-        ProgramFailedError: it failed.
-    """
-    with tempfile.TemporaryFile() as said:
-        started = time.perf_counter()
-        process = subprocess.Popen(
-            [str(part) for part in command],
-            env={"PATH": os.environ["PATH"], "HOME": tempfile.gettempdir(), **environment},
-            stdout=said,
-            stderr=said,
-        )
-        _, status, usage = os.wait4(process.pid, 0)
-        seconds = time.perf_counter() - started
-        process.returncode = os.waitstatus_to_exitcode(status)
-        if process.returncode != 0:
-            said.seek(0)
-            words = said.read().decode(errors="replace")[-2000:]
-            raise ProgramFailedError(f"{command[0]} ended with {process.returncode}: {words}")
-    return Run(seconds, usage.ru_maxrss / 1024)
-
-
-def ours(uri: str, into: Path, endpoint: str) -> list[str | Path]:
-    command = [sys.executable, "-m", "beamlit_operator.origins", uri, into]
-    return [*command, "--endpoint", endpoint]
-
-
-class Store:
-    """An S3 server over a directory, in a process of its own."""
-
-    def __init__(self, folder: Path) -> None:
-        port = free_port()
-        self.endpoint = f"http://127.0.0.1:{port}"
-        keys = f"{KEYS['AWS_ACCESS_KEY_ID']},{KEYS['AWS_SECRET_ACCESS_KEY']}"
-        command = [TOOLS / "rclone", "serve", "s3", "--addr", f"127.0.0.1:{port}"]
-        self._process = subprocess.Popen(
-            [*command, "--auth-key", keys, "--etag-hash", "MD5", "--config", "", folder],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-
-    def sent(self) -> int:
-        """Bytes it has written to its callers so far (proc_pid_io(5); it writes nothing else)."""
-        lines = Path(f"/proc/{self._process.pid}/io").read_text().splitlines()
-        return int(next(line for line in lines if line.startswith("wchar")).split()[1])
-
-    def stop(self) -> None:
-        self._process.terminate()
-        self._process.wait(10)
-
-
-@contextmanager
-def stored(folder: Path) -> Iterator[Store]:
-    store = Store(folder)
-    try:
-        # The first call computes the digests that are the ETags; the store keeps them.
-        deadline = time.monotonic() + 60
-        while True:
-            try:
-                run(aws("s3://models/small", folder / "warm", store.endpoint), aws_variables())
-                break
-            except ProgramFailedError:
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(0.2)
-        shutil.rmtree(folder / "warm")
-        yield store
-    finally:
-        store.stop()
-
-
-def aws(uri: str, into: Path, endpoint: str) -> list[str | Path]:
-    command = [TOOLS / "aws", "--endpoint-url", endpoint, "s3", "cp", uri, into]
-    return [*command, "--recursive", "--quiet"]
-
-
-def aws_variables() -> dict[str, str]:
-    return {**KEYS, "AWS_REGION": "us-east-1"}
 
 
 @dataclass(frozen=True)
@@ -170,7 +85,7 @@ def contest(
             shutil.rmtree(into)
         return found[0], found[1]
 
-    rows = [quiet_round(one_round, root=os.getpid(), tries=3) for _ in range(rounds)]
+    rows = [quiet_round(one_round, root=os.getpid(), tries=2) for _ in range(rounds)]
     return Contest([r[0][0] for r in rows], [r[0][1] for r in rows], all(r[1] for r in rows))
 
 
@@ -190,10 +105,10 @@ def rate_rows(what: str, size: float, found: Contest, *, baseline: str, unit: st
 def s3_rows(work: Path, *, gigabytes: float, rounds: int) -> tuple[list[Row], list[str]]:
     data, notes = work / "data", []
     fill(data / "models" / "big" / LARGE_NAME, int(gigabytes * 2**30))
+    fill(data / "models" / "killed" / LARGE_NAME, KILLED_MEBIBYTES * MIB)
     for number in range(2000):
         fill(data / "models" / "small" / f"part-{number:04}", 20_000)
     rows: list[Row] = []
-    usual: dict[str, float] = {}
     with stored(data) as store:
         for what, folder, size, unit in (
             (f"S3: one object of {gigabytes:g} GiB", "big", gigabytes * 1024, "MiB/s"),
@@ -209,11 +124,10 @@ def s3_rows(work: Path, *, gigabytes: float, rounds: int) -> tuple[list[Row], li
 
             found = contest(mine, other, rounds=rounds, work=work)
             rows += rate_rows(what, size, found, baseline="aws s3 cp", unit=unit)
-            usual[folder] = _median(found.ours)
             if not found.quiet:
                 notes.append(f"{what}: other processes were busy in every try of a round")
         rows += second_rows(store, work, rounds=rounds)
-        rows += kill_rows(store, work, usual_seconds=usual["big"])
+        rows += kill_rows(store, work)
     return rows, notes
 
 
@@ -248,18 +162,20 @@ def _revision(command: Sequence[str | Path]) -> str:
     return said.rsplit(" at ", 1)[1].split()[0]
 
 
-def kill_rows(store: Store, work: Path, *, usual_seconds: float) -> list[Row]:
-    """Kills fetchers of the large object at random moments, and lets each next one go on."""
-    chance, source = random.Random(5), work / "data" / "models" / "big" / LARGE_NAME
-    size = source.stat().st_size
+def kill_rows(store: Store, work: Path) -> list[Row]:
+    """Kills fetchers of one object at random moments, and lets each next one go on."""
+    chance, source = random.Random(5), work / "data" / "models" / "killed" / LARGE_NAME
+    into = work / "killed"
+    command = ours("s3://models/killed", into, store.endpoint)
+    usual_seconds = run(command, aws_variables()).seconds
+    shutil.rmtree(into)
     completed = wrong = kills = 0
-    most = 0.0
+    most = 0
     while kills < KILLS:
-        into = work / "killed"
-        before, mine = store.sent(), 0
+        sent, noted, mine = settled(store), 0, 0
         while True:
             process = subprocess.Popen(
-                [str(part) for part in ours("s3://models/big", into, store.endpoint)],
+                [str(part) for part in command],
                 env={"PATH": os.environ["PATH"], **aws_variables()},
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
@@ -269,38 +185,49 @@ def kill_rows(store: Store, work: Path, *, usual_seconds: float) -> list[Row]:
             except subprocess.TimeoutExpired:
                 process.send_signal(signal.SIGKILL)
                 process.wait()
-                kills, mine = kills + 1, mine + 1
-                continue
-            break
-        if process.returncode == 0:
-            completed += 1
-            wrong += not filecmp.cmp(source, into / LARGE_NAME, shallow=False)
-        else:
-            wrong += 1
-        if mine:
-            most = max(most, (store.sent() - before - size) / mine)
+            else:
+                break
+            kills, mine = kills + 1, mine + 1
+            sent_before, sent = sent, settled(store)
+            noted_before, noted = noted, _noted(into, source.stat().st_size)
+            most = max(most, (sent - sent_before) - (noted - noted_before))
+        completed += process.returncode == 0
+        wrong += process.returncode != 0 or not filecmp.cmp(
+            source, into / LARGE_NAME, shallow=False
+        )
         shutil.rmtree(into)
     return [
         Row("fetchers killed at random", kills, "times"),
         Row("... fetches completed of them", completed, "fetches"),
         Row("... wrong or failed", wrong, "fetches"),
-        Row("... sent twice for each kill, at most", most / MIB, "MiB", "one part", 16),
+        Row("... sent in vain by a kill, at most", most / MIB, "MiB", "one part", 16),
     ]
+
+
+def _noted(into: Path, size: int) -> int:
+    """Bytes of a half-fetched object that the next fetcher does not fetch again."""
+    if (into / LARGE_NAME).exists():
+        return size  # killed between the publication and its end
+    records = list(into.glob(".beamlit/work-*/parts/*.done"))
+    if not records:
+        done = list(into.glob(f".beamlit/work-*/files/{LARGE_NAME}"))
+        return size if done else 0
+    starts = {int(line) for line in records[0].read_text().split("\n")[:-1]}
+    return sum(min(BLOCK_BYTES, size - start) for start in starts)
 
 
 def hub_rows(work: Path, *, gigabytes: float, rounds: int) -> tuple[list[Row], list[str]]:
     files = {f"notes/{number}.json": os.urandom(5_000) for number in range(50)}
     files[LARGE_NAME] = os.urandom(int(gigabytes * 2**30))
     what = f"Hub: {gigabytes:g} GiB in one file, and 50 small ones"
-    with HubServer() as hub:
-        hub.add(REPO, files)
+    with hub_stored(work / "hub", files, large=LARGE_NAME) as endpoint:
 
         def mine(into: Path) -> Run:
-            return run(ours(f"hf://{REPO}", into, hub.endpoint), {})
+            return run(ours(f"hf://{REPO}", into, endpoint), {})
 
         def other(into: Path) -> Run:
             home = work / "home"
-            variables = {"HF_ENDPOINT": hub.endpoint, "HF_HOME": str(home)}
+            variables = {"HF_ENDPOINT": endpoint, "HF_HOME": str(home)}
             program = Path(sys.executable).with_name("hf")
             found = run([program, "download", REPO, "--local-dir", into, "--quiet"], variables)
             shutil.rmtree(home, ignore_errors=True)

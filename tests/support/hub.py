@@ -51,6 +51,7 @@ class HubServer:
         corrupt: paths whose content arrives with a wrong first byte.
         cut: paths whose next transfer breaks off half-way.
         without_sizes: the summary of a repository names its files only.
+        content_network: URL of what serves large files; another host than the Hub's.
     """
 
     def __init__(self) -> None:
@@ -66,14 +67,15 @@ class HubServer:
         self.corrupt: set[str] = set()
         self.cut: set[str] = set()
         self.endpoint = ""
-        self._content_network = ""
+        self.content_network = ""
         self._loop = asyncio.new_event_loop()
         self._runner: web.AppRunner | None = None
         self._thread = threading.Thread(target=self._loop.run_forever, name="hub", daemon=True)
 
     def add(self, name: str, files: dict[str, bytes], *, branch: str = "main") -> str:
         """Commits ``files`` to ``branch`` and returns the commit's sha."""
-        summary = repr((name, branch, sorted(files.items())))
+        digests = sorted((path, _sha256(content)) for path, content in files.items())
+        summary = repr((name, branch, digests))
         sha = hashlib.sha1(summary.encode()).hexdigest()
         repo = self.repos.setdefault(name, HubRepo({}, {}))
         repo.commits[sha] = dict(files)
@@ -106,7 +108,7 @@ class HubServer:
         host, port = self._runner.addresses[0][:2]
         self.endpoint = f"http://{host}:{port}"
         # Another name, since the library follows redirects to the same host at once.
-        self._content_network = f"http://localhost:{port}"
+        self.content_network = f"http://localhost:{port}"
 
     @web.middleware
     async def _gate(self, request: web.Request, handler: web.RequestHandler) -> web.StreamResponse:
@@ -162,7 +164,7 @@ class HubServer:
         if self._is_large(content):
             headers["X-Linked-Size"] = str(len(content))
             headers["X-Linked-Etag"] = f'"{_sha256(content)}"'
-            headers["Location"] = f"{self._content_network}/large/{name}/-/{sha}/{path}"
+            headers["Location"] = f"{self.content_network}/large/{name}/-/{sha}/{path}"
             return web.Response(status=302, headers=headers)
         return await self._content(request, path, content, headers)
 
