@@ -129,6 +129,17 @@ def fetch(context: typer.Context) -> None:
     raise typer.Exit(main(context.args, prog="beamlit fetch"))
 
 
+@app.command(
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+    add_help_option=False,
+)
+def cache(context: typer.Context) -> None:
+    """List or tidy a cache of models' files (what the operator's tidying pod runs)."""
+    from beamlit_operator.origins.cache_command import main
+
+    raise typer.Exit(main(context.args, prog="beamlit cache"))
+
+
 @get_app.command("models")
 def get_models(
     namespace: Namespace = None,

@@ -1,7 +1,7 @@
 """The entry point of ``beamlit``.
 
 ``beamlit fetch`` runs in the init container of every cold start, so it is told apart before
-anything that the other commands need is imported.
+anything that the other commands need is imported; so is ``beamlit cache``, which pods run too.
 """
 
 from __future__ import annotations
@@ -17,6 +17,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from beamlit_operator.origins.__main__ import main as fetch
 
         return fetch(given[1:], prog="beamlit fetch")
+    if given[:1] == ["cache"]:
+        from beamlit_operator.origins.cache_command import main as cache
+
+        return cache(given[1:], prog="beamlit cache")
     from beamlit_operator.cli.app import run
 
     return run(given)

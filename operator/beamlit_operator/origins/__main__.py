@@ -60,6 +60,7 @@ def _fetch(ref: OriginRef, given: argparse.Namespace, *, prog: str) -> int:
             directory,
             revision=given.revision,
             allow_pickle=given.allow_pickle,
+            shared=given.shared,
             credentials=kind_of(ref).credentials(os.environ),
             report=lambda line: _say(f"fetching {ref.place}: {line}"),
         )
@@ -116,6 +117,11 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         "--allow-pickle",
         action="store_true",
         help="also files that can run code when loaded: only from an origin that you trust",
+    )
+    parser.add_argument(
+        "--shared",
+        action="store_true",
+        help="DIRECTORY is a folder of a cache: others use it too, and it outlives this machine",
     )
     return parser
 

@@ -56,6 +56,7 @@ def fetch(
     credentials: Mapping[str, str],
     report: Callable[[str], None],
     allow_pickle: bool = False,
+    shared: bool = False,
 ) -> Fetched:
     """Makes ``directory`` hold ``ref`` at ``revision``.
 
@@ -66,6 +67,7 @@ def fetch(
         credentials: as for ``resolve``.
         report: takes lines for people about the progress.
         allow_pickle: whether files that can run code when loaded are fetched (:mod:`.pickles`).
+        shared: ``directory`` is a folder of a cache (:mod:`.cache`).
 
     Raises:
         OriginError: every failure. Nothing was published then.
@@ -79,7 +81,8 @@ def fetch(
         if revision and not ref.keeps_revisions:
             raise _changed(ref, revision, listing)
         revision = listing.revision
-    with stage(directory, _identity(ref, revision, allow_pickle=allow_pickle)) as staging:
+    holds = _identity(ref, revision, allow_pickle=allow_pickle)
+    with stage(directory, holds, shared=shared, report=report) as staging:
         if staging.is_published() or (staging.finish() and staging.is_published()):
             return Fetched(revision, 0, 0, time.monotonic() - started)
         listing = listing or _listing(ref, credentials)

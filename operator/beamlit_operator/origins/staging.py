@@ -13,6 +13,14 @@ A model server must never see half a model. So files are collected beside it, on
 A fetch that is killed at any point leaves no marker, and the next one goes on where it was. When
 the whole machine went down, everything is fetched again: data that was not on the disk yet is lost
 then, though the records say otherwise. That is cheaper than waiting for the disk at every start.
+
+A directory that is *shared* lasts longer than a machine, and others see it: a folder of a cache
+(:mod:`.cache`). There every file is on the disk before it counts as complete, and all of them
+before the marker says so; only parts of files are thrown away when another machine, or the same
+after a restart, goes on. Two more files are in it then::
+
+    DIRECTORY/.beamlit/used            its time of change says when a pod last started from here
+    DIRECTORY/.beamlit/work-<hash>/wanted.json   how many bytes there will be, for those who wait
 """
 
 from __future__ import annotations
@@ -23,15 +31,19 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from beamlit_operator.origins.errors import OriginError, OriginReason
 from beamlit_operator.origins.listing import RESERVED, OriginFile, ResolvedOrigin
+from beamlit_operator.origins.turns import turn
 
 HOME = f"{RESERVED}/home"
 """Below the directory: a place to write for libraries, for when the process' home has none."""
+
+WANTED = "wanted.json"
+"""In the work area of a shared directory: how many bytes there will be."""
 
 # What a file system needs for itself, and small files' rounding up to blocks.
 _SPARE_BYTES = 16 * 2**20
@@ -41,7 +53,9 @@ _BLOCK_BYTES = 4096
 class Staging:
     """The work area of one revision in one directory. Made by :func:`stage`."""
 
-    def __init__(self, directory: Path, revision: str) -> None:
+    def __init__(self, directory: Path, revision: str, *, shared: bool = False) -> None:
+        self.shared = shared
+        self._lasts_until = "fsync" if shared else _boot()
         self.directory = directory
         self.revision = revision
         self._own = directory / RESERVED
@@ -56,7 +70,7 @@ class Staging:
         marker = _read(self._marker)
         if marker is None or marker.get("revision") != self.revision:
             return False
-        if marker.get("boot") != _boot():
+        if marker.get("boot") != self._lasts_until:
             return False
         return all(_has(self.directory / path, size) for path, size in marker["files"].items())
 
@@ -67,26 +81,47 @@ class Staging:
             OriginError: ``LocalDisk``, if they do not fit.
         """
         for other in self._own.glob("work-*"):
-            if other != self.work or not self._is_of_this_boot(other / "boot"):
+            if other != self.work:
                 shutil.rmtree(other)
+            elif not self._is_of_this_boot(other / "boot"):
+                self._forget_parts(other)
         self.parts.mkdir(parents=True, exist_ok=True)
         (self.work / "boot").write_text(_boot())
         missing = [file for file in wanted.files if not _has(self._files / file.path, file.size)]
         # What lies in parts is counted twice, to the safe side: it may have to be fetched again.
         need = sum(file.size + _BLOCK_BYTES for file in missing) + _SPARE_BYTES
         free = shutil.disk_usage(self.directory).free
+        if free < need and self.shared:
+            from beamlit_operator.origins.cache import remove_leftovers
+
+            remove_leftovers(self.directory.parent)
+            free = shutil.disk_usage(self.directory).free
         if free < need:
+            more = "give the volume more room"
+            if self.shared:
+                more += ", or the cache a limit, so that what nobody uses goes in time"
             raise OriginError(
                 OriginReason.LOCAL_DISK,
                 f"{self.directory} has {free / 2**20:.0f} MiB free, but {need / 2**20:.0f} MiB are "
-                "needed: give the volume more room",
+                f"needed: {more}",
             )
+        if self.shared:
+            (self.work / WANTED).write_text(json.dumps({"bytes": wanted.bytes}))
         return missing
+
+    def _forget_parts(self, work: Path) -> None:
+        """What another machine, or this one before it was started again, may not have written."""
+        if not self.shared:
+            shutil.rmtree(work)
+        elif self.parts.exists():
+            shutil.rmtree(self.parts)
 
     def complete(self, file: OriginFile, part: Path) -> None:
         """Takes over a verified file."""
         target = self._files / file.path
         target.parent.mkdir(parents=True, exist_ok=True)
+        if self.shared:
+            _to_disk(part)
         part.replace(target)
 
     def fetched(self, file: OriginFile) -> Path:
@@ -95,13 +130,16 @@ class Staging:
 
     def publish(self, wanted: ResolvedOrigin) -> None:
         """Moves all files into place and then says so, with the marker."""
+        if self.shared:
+            for folder in {(self._files / file.path).parent for file in wanted.files}:
+                _to_disk(folder)
         _write(self._ready, {"files": {file.path: file.size for file in wanted.files}})
         self.finish()
 
     def finish(self) -> bool:
         """Ends a publication that was begun, perhaps by a fetcher that was killed."""
         ready = _read(self._ready)
-        if ready is None or not self._is_of_this_boot(self.work / "boot"):
+        if ready is None or not (self.shared or self._is_of_this_boot(self.work / "boot")):
             return False
         files: dict[str, int] = ready["files"]
         before = _read(self._marker)
@@ -122,7 +160,17 @@ class Staging:
             if target.is_dir() and not target.is_symlink():
                 shutil.rmtree(target)
             source.replace(target)
-        _write(self._marker, {"revision": self.revision, "boot": _boot(), "files": files})
+        if self.shared:
+            for folder in {(self.directory / path).parent for path in files} | {self.directory}:
+                _to_disk(folder)
+        marker: dict[str, object] = {
+            "revision": self.revision,
+            "boot": self._lasts_until,
+            "files": files,
+        }
+        _write(self._marker, marker)
+        if self.shared:
+            _to_disk(self._own)
         shutil.rmtree(self.work, ignore_errors=True)
         shutil.rmtree(self.directory / HOME, ignore_errors=True)
         return True
@@ -144,13 +192,30 @@ class Staging:
 
 
 @contextlib.contextmanager
-def stage(directory: Path, revision: str) -> Iterator[Staging]:
+def stage(
+    directory: Path,
+    revision: str,
+    *,
+    shared: bool = False,
+    report: Callable[[str], None] = lambda _: None,
+) -> Iterator[Staging]:
     """Opens ``directory`` for fetching ``revision``; waits for another fetcher to end.
+
+    Args:
+        directory: made if missing.
+        revision: what it is to hold.
+        shared: it is a folder of a cache: others use it too, and it outlives this machine.
+        report: takes lines for people, such as that another fetcher is waited for.
 
     Raises:
         OriginError: ``LocalDisk``, if the directory cannot be made or written, here or later.
     """
     try:
+        if shared:
+            staging = Staging(directory, revision, shared=True)
+            with turn(directory, may_be_read=staging.is_published, report=report):
+                yield staging
+            return
         own = directory / RESERVED
         own.mkdir(parents=True, exist_ok=True)
         with (own / "lock").open("w") as lock:
@@ -168,6 +233,15 @@ def _has(path: Path, size: int) -> bool:
         return path.is_file() and path.stat().st_size == size
     except OSError:
         return False
+
+
+def _to_disk(path: Path) -> None:
+    """Waits until a file, or the names in a folder, are on the disk (fsync(2))."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _boot() -> str:
