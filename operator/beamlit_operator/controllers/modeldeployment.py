@@ -358,6 +358,7 @@ def _build(snapshot: Snapshot, policy: EffectivePolicy) -> Workload | Refusal:
         files=model_files(snapshot),
         settings=snapshot.settings,
         live={each["metadata"]["name"]: each for each in snapshot.workloads},
+        cache=snapshot.cache,
     )
 
 

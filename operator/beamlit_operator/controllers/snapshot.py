@@ -12,6 +12,7 @@ from beamlit_operator.controllers.progress import Progress
 from beamlit_operator.kube import Json
 from beamlit_operator.origins import OriginError
 from beamlit_operator.rollout import Evidence
+from beamlit_operator.workloads.cache import Cache
 from beamlit_operator.workloads.native import Settings
 
 
@@ -62,6 +63,8 @@ class Snapshot:
     """Replicas that the autoscaler asks for, for both revisions of a rollout; None without."""
     evidence: Evidence = field(default_factory=Evidence)
     """What is known of the step of a rollout that is under way."""
+    cache: Cache | None = None
+    """The claim for files that are shared; None where the operator was told of none."""
     tell_again: float | None = None
     """Seconds after which there may be more to tell of a start."""
 

@@ -17,6 +17,7 @@ from beamlit_operator.policy import Catalogue, EffectivePolicy, built_in, normal
 from beamlit_operator.policy.placement import place
 from beamlit_operator.workloads import names, placing
 from beamlit_operator.workloads.autoscaler import scaling_problem
+from beamlit_operator.workloads.cache import Cache, with_cache
 from beamlit_operator.workloads.devices import DeviceNotAllowedError, flavors_to_place
 from beamlit_operator.workloads.files import ModelFiles
 from beamlit_operator.workloads.merge import merged
@@ -88,6 +89,7 @@ def workload(
     files: ModelFiles,
     settings: Settings,
     live: Mapping[str, Mapping[str, Any]] | None = None,
+    cache: Cache | None = None,
 ) -> Workload | Refusal:
     """The current revision of a deployment.
 
@@ -98,6 +100,7 @@ def workload(
         files: its origin at the immutable revision that is to be served.
         settings: what the operator was told.
         live: Deployments in the cluster by name, so that what runs is left alone (`placing`).
+        cache: the claim for files that are shared, in the deployment's workspace.
     """
     if (refusal := refused(deployment, policy=policy, settings=settings)) is not None:
         return refusal
@@ -148,6 +151,7 @@ def workload(
     pod = placing.settled(placing.placed(pod, placement, container=SERVING), found)
     pod = _with_running_fetcher(pod, found, settings.image)
     pod = with_way_out(pod, FETCHING, outgoing=_way_out(found, settings))
+    pod = with_cache(pod, cache=cache, live=found)
     labels = names.revision_labels(deployment, revision, version=files.revision)
     marked: Json = {"labels": labels}
     if told := placing.template_annotations(placed_for, pod=pod, live=found):

@@ -15,6 +15,8 @@ Json = dict[str, Any]
 SERVING = "model"
 FETCHING = "fetch"
 
+_TMP = {"name": "tmp", "mountPath": "/tmp"}  # noqa: S108 (a path in the pod)
+
 _USER = 1000
 """The user that pods run as: not root, and the one MLServer's and Triton's images are made for."""
 
@@ -41,45 +43,52 @@ def pod_spec(serving: Server, files: ModelFiles, *, image: str) -> Json:
         image: this project's image, which fetches them.
     """
     volumes: list[Json] = [{"name": "models", "emptyDir": {}}, {"name": "tmp", "emptyDir": {}}]
-    tmp = {"name": "tmp", "mountPath": "/tmp"}  # noqa: S108 (a path in the pod)
-    mounts: list[Json] = [{"name": "models", "mountPath": MODELS, "readOnly": True}, tmp]
+    mounts: list[Json] = [{"name": "models", "mountPath": MODELS, "readOnly": True}, _TMP]
     if serving.memory_volume:
         volumes.append({"name": "shared-memory", "emptyDir": {"medium": "Memory"}})
         mounts.append({"name": "shared-memory", "mountPath": "/dev/shm"})  # noqa: S108
     return {
-        "initContainers": [
-            {
-                "name": FETCHING,
-                "image": image,
-                "command": ["beamlit"],
-                "args": files.fetch_arguments(),
-                "env": [
-                    {"name": name, "value": value}
-                    for name, value in {
-                        **files.plain_variables(),
-                        PROGRESS_PORT_VARIABLE: _PROGRESS_PORT,
-                    }.items()
-                ]
-                + [_secret_variable(each) for each in files.secrets],
-                "resources": {"requests": {"cpu": "100m", "memory": "128Mi"}},
-                "securityContext": _restricted(),
-                "terminationMessagePolicy": _LAST_WORDS,
-                "volumeMounts": [{"name": "models", "mountPath": MODELS}, tmp],
-            }
-        ],
+        "initContainers": [fetching_container(files, image=image)],
         "containers": [_serving_container(serving, mounts)],
         "volumes": volumes,
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "terminationGracePeriodSeconds": serving.grace_seconds + _STOP_DELAY_SECONDS,
-        "securityContext": {
-            "runAsNonRoot": True,
-            "runAsUser": _USER,
-            "runAsGroup": _USER,
-            "fsGroup": _USER,
-            "fsGroupChangePolicy": "OnRootMismatch",
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
+        "securityContext": pod_security(),
+    }
+
+
+def fetching_container(files: ModelFiles, *, image: str) -> Json:
+    """The container that fetches the files into the volume `models`."""
+    return {
+        "name": FETCHING,
+        "image": image,
+        "command": ["beamlit"],
+        "args": files.fetch_arguments(),
+        "env": [
+            {"name": name, "value": value}
+            for name, value in {
+                **files.plain_variables(),
+                PROGRESS_PORT_VARIABLE: _PROGRESS_PORT,
+            }.items()
+        ]
+        + [_secret_variable(each) for each in files.secrets],
+        "resources": {"requests": {"cpu": "100m", "memory": "128Mi"}},
+        "securityContext": restricted(),
+        "terminationMessagePolicy": _LAST_WORDS,
+        "volumeMounts": [{"name": "models", "mountPath": MODELS}, _TMP],
+    }
+
+
+def pod_security() -> Json:
+    """What the Pod Security Standard `restricted` asks of a pod, with volumes of its group."""
+    return {
+        "runAsNonRoot": True,
+        "runAsUser": _USER,
+        "runAsGroup": _USER,
+        "fsGroup": _USER,
+        "fsGroupChangePolicy": "OnRootMismatch",
+        "seccompProfile": {"type": "RuntimeDefault"},
     }
 
 
@@ -110,7 +119,7 @@ def _serving_container(serving: Server, mounts: Sequence[Json]) -> Json:
         },
         "terminationMessagePolicy": _LAST_WORDS,
         "lifecycle": {"preStop": {"sleep": {"seconds": _STOP_DELAY_SECONDS}}},
-        "securityContext": _restricted(),
+        "securityContext": restricted(),
         "volumeMounts": list(mounts),
     }
     if serving.command:
@@ -126,7 +135,7 @@ def _handler(probe: Mapping[str, Any]) -> Json:
     return {name: probe[name] for name in ("httpGet", "tcpSocket", "exec", "grpc") if name in probe}
 
 
-def _restricted() -> Json:
+def restricted() -> Json:
     """What the Pod Security Standard `restricted` asks of a container, and a little more."""
     return {
         "allowPrivilegeEscalation": False,
