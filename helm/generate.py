@@ -22,7 +22,10 @@ ROOT = Path(__file__).resolve().parents[1]
 CHART = ROOT / "helm" / "beamlit-operator"
 COPIED = {
     "crds": sorted((ROOT / "crds").glob("*.yaml")),
-    "rbac": [ROOT / "manifests" / "rbac" / f"{n}.yaml" for n in ("operator", "gateway", "people")],
+    "rbac": [
+        ROOT / "manifests" / "rbac" / f"{n}.yaml"
+        for n in ("operator", "gateway", "people", "web-identity")
+    ],
     "admission": [
         ROOT / "manifests" / "admission" / f"{n}.yaml" for n in ("placement-policy", "webhook")
     ],

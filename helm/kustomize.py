@@ -73,6 +73,10 @@ OVERLAYS: dict[str, tuple[str, Json]] = {
         "# operator's --placement-guard alone, as the chart's placementGuard=Record does.",
         {"placementGuard": "Enforce"},
     ),
+    "web-identity": (
+        "With the right to ask for tokens of ServiceAccounts (docs/origins.md).",
+        {"origins": {"webIdentity": {"enabled": True}}},
+    ),
     "monitoring": (
         "With ServiceMonitors, alerts and the dashboard, for the Prometheus operator and Grafana.",
         {

@@ -20,6 +20,10 @@ APP_PROTOCOL = "beamlit.com/app-protocol"
 INTEGRATION = "beamlit.com/integration"
 ALLOWED = "beamlit.com/allowed"
 
+# On ServiceAccounts (annotations): the role it stands for at AWS, and where else its token goes.
+ROLE_ARN = "eks.amazonaws.com/role-arn"
+STS_ENDPOINT = "beamlit.com/sts-endpoint"
+
 # On an Environment, a Policy or a Model (an annotation): it may be deleted although it is in use.
 ALLOW_DELETION = "beamlit.com/allow-deletion"
 

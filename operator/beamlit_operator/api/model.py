@@ -36,6 +36,31 @@ class SecretRef(Part):
     """The Secret."""
 
 
+class CaConfigMapRef(Part):
+    """A key of a ConfigMap in the same namespace with certificates of authorities, as PEM."""
+
+    name: ObjectName
+    """The ConfigMap."""
+    key: str = Field(default="ca.crt", min_length=1, max_length=253, pattern=r"^[-._a-zA-Z0-9]+$")
+    """The key in it that holds the certificates."""
+
+
+class WebIdentity(Part):
+    """A ServiceAccount of the same namespace that the store knows by its tokens (on EKS: IAM roles
+    for service accounts)."""
+
+    service_account_name: ObjectName
+    """The ServiceAccount."""
+    role_arn: str | None = Field(default=None, min_length=20, max_length=2048, pattern=r"^arn:\S+$")
+    """The role that is taken on with its token; otherwise the ServiceAccount's annotation
+    `eks.amazonaws.com/role-arn`."""
+    audience: str = Field(default="sts.amazonaws.com", min_length=1, max_length=512)
+    """Whom the token is for."""
+    sts_endpoint: str | None = Field(default=None, max_length=512, pattern=r"^https?://[^\s@]+$")
+    """Where the token is exchanged, when that is not AWS: `https://host[:port]`. The ServiceAccount
+    must have the same address in its annotation `beamlit.com/sts-endpoint`."""
+
+
 class HuggingFaceOrigin(Part):
     """A repository on the Hugging Face Hub."""
 
@@ -56,15 +81,35 @@ class HuggingFaceOrigin(Part):
 class S3Origin(Part):
     """A prefix in an S3-compatible store."""
 
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            rule(
+                "(has(self.credentialsSecretRef) ? 1 : 0) + (has(self.webIdentity) ? 1 : 0) + "
+                "(has(self.nodeCredentials) && self.nodeCredentials ? 1 : 0) <= 1",
+                "set at most one of credentialsSecretRef, webIdentity and nodeCredentials",
+            ),
+        )
+    )
+
     uri: str = Field(max_length=1100, pattern=r"^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/.*)?$")
     """`s3://bucket/prefix`."""
     endpoint: str | None = Field(default=None, max_length=512, pattern=r"^https?://[^\s/]+/?$")
     """The store's address, when it is not AWS: `https://host[:port]`."""
     region: str | None = Field(default=None, max_length=63)
     """The store's region."""
+    addressing_style: Literal["auto", "path", "virtual"] = "auto"
+    """Where the bucket stands in requests: `path` in the path, `virtual` in the host name; `auto`
+    is `path` with an `endpoint` and as AWS wants it without one."""
+    ca_config_map_ref: CaConfigMapRef | None = None
+    """Certificates of authorities that are trusted for this origin, besides the public ones."""
     credentials_secret_ref: SecretRef | None = None
     """A Secret with `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY` (and optionally
     `AWS_SESSION_TOKEN`); otherwise the workspace integration's."""
+    web_identity: WebIdentity | None = None
+    """A ServiceAccount whose token the store exchanges for credentials, instead of a Secret."""
+    node_credentials: bool = False
+    """Whether the identity of the node or the pod counts, instead of a Secret: an instance profile,
+    EKS Pod Identity, ECS. The operator must allow it."""
 
 
 class Origin(Part):

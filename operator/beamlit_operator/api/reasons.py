@@ -58,6 +58,15 @@ class Reason(StrEnum):
         "A referenced Policy does not exist; nothing new is placed until it does.",
     )
     SECRET_NOT_FOUND = "SecretNotFound", "A referenced Secret, or its key, does not exist."
+    CONFIG_MAP_NOT_FOUND = (
+        "ConfigMapNotFound",
+        "The ConfigMap with an origin's authorities, or its key, does not exist.",
+    )
+    SERVICE_ACCOUNT_NOT_USABLE = (
+        "ServiceAccountNotUsable",
+        "The ServiceAccount of `webIdentity` is missing or names no role, or the operator may not "
+        "ask for its token.",
+    )
     ORIGIN_NOT_READY = "OriginNotReady", "The Model's origin could not be used; see the Model."
     FLAVOR_NOT_ALLOWED = "FlavorNotAllowed", "A requested flavor is outside what policies allow."
     NO_PLACEMENT = "NoPlacement", "No node is within what policies and flavors allow."
@@ -90,6 +99,10 @@ class Reason(StrEnum):
     # Why an origin cannot be used; `origins.OriginReason` has the same words.
     INVALID_REFERENCE = "InvalidReference", "The origin cannot be right as it is written."
     CREDENTIALS_INVALID = "CredentialsInvalid", "The store does not know the key, or it is wrong."
+    NODE_CREDENTIALS_NOT_ALLOWED = (
+        "NodeCredentialsNotAllowed",
+        "The origin asks for `nodeCredentials`, which the operator was not told to allow.",
+    )
     ACCESS_DENIED = "AccessDenied", "The credentials may not read the origin."
     BUCKET_NOT_FOUND = "BucketNotFound", "There is no bucket of this name at this endpoint."
     WRONG_REGION = "WrongRegion", "The bucket is in another region than `origin.s3.region`."

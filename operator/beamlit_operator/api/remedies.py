@@ -48,6 +48,10 @@ REMEDIES: Mapping[Reason, str] = MappingProxyType(
         "Environment or the deployment.",
         Reason.SECRET_NOT_FOUND: "Create the Secret with the key that the message names. It is "
         "found by itself within seconds.",
+        Reason.CONFIG_MAP_NOT_FOUND: "Create the ConfigMap with the key that the message names. It "
+        "is found by itself within seconds.",
+        Reason.SERVICE_ACCOUNT_NOT_USABLE: "Create or annotate the ServiceAccount as the message "
+        "says, or give the operator the right that it names. It is tried again within seconds.",
         Reason.ORIGIN_NOT_READY: "`beamlit status MODEL`: the Model's own condition says what is "
         "wrong with its origin.",
         Reason.FLAVOR_NOT_ALLOWED: "Ask for a flavor that the policies allow, which "
@@ -66,6 +70,8 @@ REMEDIES: Mapping[Reason, str] = MappingProxyType(
         "quota, a name that is taken. It is tried again by itself.",
         Reason.INVALID_REFERENCE: "Correct `spec.origin` of the Model.",
         Reason.CREDENTIALS_INVALID: "Put a valid key into the Secret of the origin.",
+        Reason.NODE_CREDENTIALS_NOT_ALLOWED: "Use `webIdentity` or a Secret, or set the chart's "
+        "value `origins.allowNodeCredentials`: then every Model may use the nodes' identity.",
         Reason.ACCESS_DENIED: "Allow the key to list and read the prefix or repository.",
         Reason.PICKLE_NOT_ALLOWED: "Convert the weights to safetensors, GGUF or ONNX; or set "
         "`spec.allowPickle` of the Model, if you trust everybody who can write to the origin.",

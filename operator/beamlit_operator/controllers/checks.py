@@ -95,6 +95,14 @@ def no_origin(case: Case) -> Verdict | None:
     )
 
 
+_OF_THE_WORKSPACE = (
+    Reason.SECRET_NOT_FOUND,
+    Reason.CONFIG_MAP_NOT_FOUND,
+    Reason.SERVICE_ACCOUNT_NOT_USABLE,
+)
+"""What is missing beside the Model, and not at the store."""
+
+
 def origin(case: Case) -> Verdict | None:
     """Could the origin be looked at?"""
     snapshot = case.snapshot
@@ -108,8 +116,8 @@ def origin(case: Case) -> Verdict | None:
     if snapshot.failed is not None:
         failed = snapshot.failed
         state = State.STALLED if failed.stalled else State.WAITING
-        if failed.reason == Reason.SECRET_NOT_FOUND:
-            return Verdict(state, Reason.SECRET_NOT_FOUND, failed.message)
+        if failed.reason in _OF_THE_WORKSPACE:
+            return Verdict(state, failed.reason, failed.message)
         message = f"the origin of Model {name} cannot be used ({failed.reason}): {failed.message}"
         return Verdict(state, Reason.ORIGIN_NOT_READY, message)
     if snapshot.found is None:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
-from beamlit_operator.api import labels
+from beamlit_operator.api import Reason, labels
 from beamlit_operator.kube import (
     SECRETS,
     ApiError,
@@ -76,6 +76,8 @@ class Credentials:
 
 class SecretProblemError(Exception):
     """The Secret, or a key of it, is not there; the message says which and what to do."""
+
+    reason: Reason = Reason.SECRET_NOT_FOUND
 
 
 class Integrations:

@@ -37,6 +37,7 @@ from beamlit_operator.api import Reason, labels
 from beamlit_operator.controllers import bounds, checks, report, resourcescaling, rolling, stores
 from beamlit_operator.controllers.diagnosis import why_refused
 from beamlit_operator.controllers.objects import Held
+from beamlit_operator.controllers.opening import access_of_pods
 from beamlit_operator.controllers.originbook import Question
 from beamlit_operator.controllers.plan import Deletion, Plan, Scale
 from beamlit_operator.controllers.progress import Progress
@@ -376,6 +377,9 @@ def model_files(snapshot: Snapshot) -> ModelFiles:
         allow_pickle=snapshot.model.spec.allow_pickle,
         secret=snapshot.question.secret,
         facts=found.facts,
+        access=access_of_pods(
+            snapshot.question.opening, ref=snapshot.question.ref, role=found.role
+        ),
     )
 
 

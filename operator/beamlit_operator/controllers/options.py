@@ -74,6 +74,8 @@ class Options:
     """Objects reconciled at the same time."""
     origin_resync: float = 600.0
     """Seconds after which an origin is looked at again."""
+    allow_node_credentials: bool = False
+    """Whether a Model may have its files read with the identity of the node or the pod."""
     hub_endpoint: str | None = None
     """The Hugging Face Hub, when it is a mirror."""
     prometheus_url: str = ""
@@ -208,6 +210,12 @@ def parse(
         metavar="SECONDS",
     )
     parser.add_argument(
+        "--allow-node-credentials",
+        action=argparse.BooleanOptionalAction,
+        default=env("ALLOW_NODE_CREDENTIALS", "false").lower() in ("1", "true", "yes"),
+        help="let Models be read with the identity of the node or the pod (nodeCredentials)",
+    )
+    parser.add_argument(
         "--hub-endpoint",
         default=env("HUB_ENDPOINT", environ.get("HF_ENDPOINT", "")),
         metavar="URL",
@@ -268,6 +276,7 @@ def parse(
         workers=given.workers,
         origin_resync=given.origin_resync,
         hub_endpoint=given.hub_endpoint or None,
+        allow_node_credentials=given.allow_node_credentials,
         prometheus_url=given.prometheus_url,
         prometheus_token_file=given.prometheus_token_file,
         prometheus_ca_file=given.prometheus_ca_file,

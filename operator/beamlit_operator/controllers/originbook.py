@@ -24,6 +24,7 @@ from beamlit_operator.controllers.credentials import (
     read_credentials,
 )
 from beamlit_operator.controllers.keys import Key
+from beamlit_operator.controllers.opening import Opener, Opening
 from beamlit_operator.controllers.stores import keys_of
 from beamlit_operator.kube import ApiError, KubeClient, ObjectKey
 from beamlit_operator.origins import (
@@ -63,6 +64,8 @@ class Question:
     workspace: str
     ref: OriginRef
     secret: SecretUse | None
+    opening: Opening = field(default_factory=Opening)
+    """What opens it beside the Secret."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +80,8 @@ class Found:
     """The runtime that suits the files, and why."""
     facts: ModelFacts | None = None
     """What the files say about the model; None when they were not read."""
+    role: str | None = None
+    """The role that the origin's ServiceAccount takes on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +147,7 @@ class OriginBook:
     ) -> None:
         """``on_answer`` gets the keys that asked; ``resync`` is in seconds."""
         self._client = client
+        self._opener = Opener(client, clock=clock)
         self._on_answer = on_answer
         self._resync = resync
         self._look = look
@@ -229,8 +235,9 @@ class OriginBook:
         """One look: the Secret first, then the store unless nothing has changed since it failed."""
         try:
             credentials = await self._credentials(question)
+            opened = await self._opener.open(question.workspace, question.opening)
         except SecretProblemError as problem:
-            page.answer = Failed(Reason.SECRET_NOT_FOUND, str(problem), False)
+            page.answer = Failed(problem.reason, str(problem), False)
             page.secret_version = None
             page.store_due = 0.0
             pause = FIRST_SECRET_RECHECK * 2 ** min(page.missed, 10)
@@ -238,14 +245,14 @@ class OriginBook:
             page.missed += 1
             return
         except ApiError as error:
-            log.warning("the Secret of %s could not be read: %s", question.ref.place, error)
+            log.warning("what opens %s could not be read: %s", question.ref.place, error)
             if page.answer is None:
-                message = f"the Secret could not be read: {error.message}"
+                message = f"what opens the origin could not be read: {error.message}"
                 page.answer = Failed(Reason.UNREACHABLE, message, False)
             page.due = self._clock() + FAILING_RECHECK
             return
         page.missed = 0
-        version = credentials.version if credentials else None
+        version = f"{credentials.version if credentials else ''}/{opened.version}"
         now = self._clock()
         unchanged = isinstance(page.answer, Failed) and version == page.secret_version
         if unchanged and now < page.store_due:
@@ -253,8 +260,10 @@ class OriginBook:
             return
         page.secret_version, page.looked = version, now
         try:
-            resolved = await self._look(question.ref, credentials.values if credentials else {})
+            known = credentials.values if credentials else {}
+            resolved = await self._look(question.ref, {**known, **opened.values})
         except OriginError as error:
+            self._opener.distrust(question.workspace, question.opening)
             page.answer = Failed(str(error.reason), error.message, error.stalled)
             page.store_due = self._clock() + error.retry_after_seconds
             page.due = min(page.store_due, self._clock() + FAILING_RECHECK)
@@ -265,6 +274,7 @@ class OriginBook:
             paths=tuple(file.path for file in resolved.files),
             bytes=resolved.bytes,
             suggestion=suggestion(resolved),
+            role=opened.role,
         )
         # Spread, so that origins looked at together are not always looked at together.
         page.due = self._clock() + self._resync * (0.9 + 0.2 * self._chance())

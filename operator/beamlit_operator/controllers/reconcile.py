@@ -18,6 +18,7 @@ from beamlit_operator.controllers.ending import EndingError
 from beamlit_operator.controllers.indexes import Indexes
 from beamlit_operator.controllers.keys import Key, Kind
 from beamlit_operator.controllers.objects import Held
+from beamlit_operator.controllers.opening import opening_of
 from beamlit_operator.controllers.options import Options
 from beamlit_operator.controllers.originbook import OriginBook, Question
 from beamlit_operator.controllers.plan import Announcement, Plan
@@ -233,12 +234,18 @@ class Reconciler:
         workspace = held.key.namespace
         try:
             ref = reference(origin, revision=version, hub=self._options.hub_endpoint)
+            opening = opening_of(
+                origin,
+                workspace=workspace,
+                model=held.key.name,
+                allow_node=self._options.allow_node_credentials,
+            )
         except OriginError as error:
             return error
         if ref is None:
             return None
         secret = secret_for(origin, workspace=workspace, integrations=self._integrations)
-        return Question(workspace, ref, secret)
+        return Question(workspace, ref, secret, opening)
 
     def _snapshot(
         self, key: Key, held: Held[ModelDeployment], deployment: ModelDeployment

@@ -27,6 +27,7 @@ from beamlit_operator.controllers.credentials import (
 from beamlit_operator.origins import HubRef, OriginRef, S3Ref, parse_uri
 from beamlit_operator.origins.pickles import allowed_paths
 from beamlit_operator.workloads import ModelFiles, SecretVariable, hub_credentials, s3_credentials
+from beamlit_operator.workloads.access import Access
 
 _P = TypeVar("_P")
 _R = TypeVar("_R", bound=OriginRef)
@@ -73,7 +74,10 @@ _S3 = StoreKind(
     part=lambda origin: origin.s3,
     ref=S3Ref,
     reference=lambda part, _revision, _hub: parse_uri(
-        part.uri, endpoint=part.endpoint, region=part.region
+        part.uri,
+        endpoint=part.endpoint,
+        region=part.region,
+        addressing_style=part.addressing_style,
     ),
     secret=_s3_secret,
     integration="s3",
@@ -166,9 +170,14 @@ def secret_for(origin: Origin, *, workspace: str, integrations: Integrations) ->
 
 
 def integration_of(origin: Origin) -> str | None:
-    """The kind of workspace integration that an origin without credentials of its own relies on."""
+    """The kind of workspace integration that an origin without credentials or an identity of its
+    own relies on."""
     found = store_kind(origin)
-    return found[0].integration if found is not None and own_secret(origin) is None else None
+    if found is None or own_secret(origin) is not None:
+        return None
+    kind, part = found
+    identified = getattr(part, "web_identity", None) or getattr(part, "node_credentials", False)
+    return None if identified else kind.integration
 
 
 def keys_of(ref: OriginRef, use: SecretUse) -> Keys:
@@ -191,9 +200,11 @@ def model_files(
     allow_pickle: bool,
     secret: SecretUse | None,
     facts: ModelFacts | None = None,
+    access: Access | None = None,
 ) -> ModelFiles:
     """An origin as workloads want it: what was found, `size` bytes, and how a pod gets at it."""
     return ModelFiles(
+        access=access or Access(),
         revision=revision,
         paths=allowed_paths(paths, allow_pickle=allow_pickle),
         bytes=size,

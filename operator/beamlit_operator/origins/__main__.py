@@ -21,10 +21,12 @@ from beamlit_operator.origins.staging import HOME
 
 _ENVIRONMENT = """\
 environment:
-  s3://  AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN (none: anonymous),
-         AWS_ENDPOINT_URL, AWS_REGION
+  s3://  AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN; or AWS_ROLE_ARN,
+         AWS_WEB_IDENTITY_TOKEN_FILE, AWS_ROLE_SESSION_NAME, AWS_ENDPOINT_URL_STS; or
+         BEAMLIT_NODE_CREDENTIALS=true (none: anonymous); AWS_ENDPOINT_URL, AWS_REGION
   hf://  HF_TOKEN (none: anonymous), HF_ENDPOINT
-  both   HTTPS_PROXY, HTTP_PROXY, NO_PROXY; BEAMLIT_CA_FILE: authorities trusted besides the public
+  all    HTTPS_PROXY, HTTP_PROXY, NO_PROXY; BEAMLIT_CA_FILE: authorities trusted besides the public;
+         BEAMLIT_ORIGIN_CA_FILE: the same, for this origin
 """
 
 
@@ -100,6 +102,12 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     parser.add_argument("--endpoint", help="URL of the store; default: from the environment")
     parser.add_argument("--region", help="region of the bucket; default: from the environment")
     parser.add_argument(
+        "--addressing-style",
+        choices=("auto", "path", "virtual"),
+        default="auto",
+        help="where the bucket stands in requests: the path or the host name (s3://)",
+    )
+    parser.add_argument(
         "--allow-pattern",
         action="append",
         default=[],
@@ -131,6 +139,7 @@ def _ref(given: argparse.Namespace, environment: Mapping[str, str]) -> OriginRef
         given.uri,
         endpoint=given.endpoint or environment.get(kind_of_uri(given.uri).endpoint_variable),
         region=given.region or environment.get("AWS_REGION"),
+        addressing_style=given.addressing_style,
         allow_patterns=tuple(given.allow_pattern),
         ignore_patterns=tuple(given.ignore_pattern),
     )

@@ -8,6 +8,7 @@ look again. That table stands here and nowhere else.
 | InvalidReference       | yes     | 10 min           |
 | CredentialsInvalid     | yes     | 60 s             |
 | AccessDenied           | yes     | 60 s             |
+| NodeCredentialsNotAllowed | yes  | 10 min           |
 | BucketNotFound         | yes     | 15 s             |
 | WrongRegion            | yes     | 60 s             |
 | NoObjects              | yes     | 15 s             |
@@ -41,6 +42,8 @@ class OriginReason(StrEnum):
     """The reference itself cannot be right, such as an impossible bucket name."""
     CREDENTIALS_INVALID = "CredentialsInvalid"
     """The store does not know the key, or the signature made with it does not match."""
+    NODE_CREDENTIALS_NOT_ALLOWED = "NodeCredentialsNotAllowed"
+    """The origin asks for the node's identity, which the operator was not told to lend."""
     ACCESS_DENIED = "AccessDenied"
     """The credentials are known, but not allowed to list or read this."""
     BUCKET_NOT_FOUND = "BucketNotFound"
@@ -80,6 +83,7 @@ _STALLED_RETRY_SECONDS = {
     _R.INVALID_REFERENCE: 600.0,
     _R.CREDENTIALS_INVALID: 60.0,
     _R.ACCESS_DENIED: 60.0,
+    _R.NODE_CREDENTIALS_NOT_ALLOWED: 600.0,
     _R.BUCKET_NOT_FOUND: 15.0,
     _R.WRONG_REGION: 60.0,
     _R.NO_OBJECTS: 15.0,

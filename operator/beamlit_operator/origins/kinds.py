@@ -25,6 +25,7 @@ from beamlit_operator.origins.ref import (
     invalid,
 )
 from beamlit_operator.origins.staging import Staging
+from beamlit_operator.origins.trust import read_authorities
 
 MAX_READ_BYTES = 32 * 2**20
 """The most that one ``read`` may ask for."""
@@ -77,6 +78,7 @@ class Options(TypedDict, total=False):
 
     endpoint: str | None
     region: str | None
+    addressing_style: str
     allow_patterns: tuple[str, ...]
     ignore_patterns: tuple[str, ...]
 
@@ -108,11 +110,12 @@ class Kind(Generic[_R]):
 
     def credentials(self, environment: Mapping[str, str]) -> dict[str, str]:
         """The credentials that a fetch's environment holds."""
-        return {
+        named = {
             name: environment[variable]
             for variable, name in self.variables.items()
             if environment.get(variable)
         }
+        return {**named, **read_authorities(environment)}
 
 
 def _parse_s3(uri: str, options: Options) -> S3Ref:
@@ -122,6 +125,7 @@ def _parse_s3(uri: str, options: Options) -> S3Ref:
         prefix.strip("/"),
         endpoint=options.get("endpoint") or None,
         region=options.get("region") or None,
+        addressing_style=options.get("addressing_style") or "auto",
     )
 
 
@@ -168,9 +172,19 @@ KINDS: tuple[Kind[Any], ...] = (
         parse=_parse_s3,
         store=_s3,
         carrier=_s3_carrier,
+        # Spelled out: `identity` imports botocore.
         variables={
             name: name
-            for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+            for name in (
+                "AWS_ACCESS_KEY_ID",
+                "AWS_SECRET_ACCESS_KEY",
+                "AWS_SESSION_TOKEN",
+                "AWS_ROLE_ARN",
+                "AWS_ROLE_SESSION_NAME",
+                "AWS_WEB_IDENTITY_TOKEN_FILE",
+                "AWS_ENDPOINT_URL_STS",
+                "BEAMLIT_NODE_CREDENTIALS",
+            )
         },
         endpoint_variable="AWS_ENDPOINT_URL",
     ),

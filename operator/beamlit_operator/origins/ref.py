@@ -34,16 +34,21 @@ class S3Ref:
         prefix: without slashes at its ends; empty for the whole bucket.
         endpoint: URL of the store; ``None`` is AWS.
         region: ``None`` is us-east-1, from where AWS redirects.
+        addressing_style: where the bucket stands in requests: ``path``, ``virtual`` (the host
+            name), or ``auto``.
     """
 
     bucket: str
     prefix: str = ""
     endpoint: str | None = None
     region: str | None = None
+    addressing_style: str = "auto"
 
     def __post_init__(self) -> None:
         if not _BUCKET.fullmatch(self.bucket):
             raise invalid(f"bucket name {self.bucket!r} is not possible: use s3://BUCKET/PREFIX")
+        if self.addressing_style not in ("auto", "path", "virtual"):
+            raise invalid(f"addressing style {self.addressing_style!r}: use auto, path or virtual")
         _check_endpoint(self.endpoint)
 
     @property

@@ -1,27 +1,20 @@
 """S3 and whatever speaks its API: list, judge errors, read ranges.
 
-Only ListObjectsV2 and GetObject are used, so that a key which may list and read is enough. The
-client is configured here and by nothing else: no profile, no instance metadata, no AWS variable of
-the process' environment, because an operator must not lend its own rights to a Model.
+Only ListObjectsV2 and GetObject are used, so that a key which may list and read is enough; for a
+bucket that keeps versions, what :mod:`.s3_versions` says.
 """
 
 from __future__ import annotations
 
 import contextlib
-import functools
-import os
-import threading
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import botocore.session
-from botocore import UNSIGNED
-from botocore.config import Config
-from botocore.credentials import CredentialResolver
 from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError, SSLError
 from urllib3.exceptions import HTTPError as Urllib3Error
 
 from beamlit_operator.origins.errors import OriginError, OriginReason, one_line
+from beamlit_operator.origins.identity import Who, who_asks
 from beamlit_operator.origins.listing import (
     MAX_FILES,
     OriginFile,
@@ -31,14 +24,9 @@ from beamlit_operator.origins.listing import (
     too_many_files,
 )
 from beamlit_operator.origins.ref import S3Ref
+from beamlit_operator.origins.s3_client import MAX_CONNECTIONS, client
 
-ACCESS_KEY = "AWS_ACCESS_KEY_ID"
-SECRET_KEY = "AWS_SECRET_ACCESS_KEY"  # noqa: S105 - the name of a field
-SESSION_TOKEN = "AWS_SESSION_TOKEN"  # noqa: S105 - the name of a field
-
-MAX_CONNECTIONS = 8
-
-_CLIENT_LOCK = threading.Lock()
+__all__ = ["MAX_CONNECTIONS", "client", "judge", "look", "read"]
 
 _CREDENTIAL_CODES = {
     "InvalidAccessKeyId",
@@ -59,44 +47,6 @@ _SLOW_CODES = {
     "RequestLimitExceeded",
     "429",
 }
-
-
-def client(ref: S3Ref, credentials: Mapping[str, str]) -> Any:
-    """A botocore S3 client for ``ref``. Safe to share between threads.
-
-    Raises:
-        OriginError: if ``credentials`` has only one of the two keys.
-    """
-    key, secret = credentials.get(ACCESS_KEY), credentials.get(SECRET_KEY)
-    if bool(key) != bool(secret):
-        missing = SECRET_KEY if key else ACCESS_KEY
-        raise OriginError(
-            OriginReason.CREDENTIALS_INVALID,
-            f"the credentials for {ref.place} have no {missing}: add it, or give neither key to "
-            "read a public bucket",
-        )
-    config = Config(  # type: ignore[no-untyped-call]
-        # Names with dots break TLS host names, and few compatible stores have DNS per bucket.
-        s3={"addressing_style": "path" if ref.endpoint else "auto"},
-        signature_version="s3v4" if key else UNSIGNED,
-        connect_timeout=5,
-        read_timeout=20,
-        retries={"mode": "standard", "total_max_attempts": 4},
-        max_pool_connections=MAX_CONNECTIONS,
-        ignore_configured_endpoint_urls=True,
-        # Ranges are verified here; not every compatible store knows the checksum headers.
-        response_checksum_validation="when_required",
-    )
-    with _CLIENT_LOCK:  # creating clients is not thread-safe, using them is
-        return _session().create_client(
-            "s3",
-            region_name=ref.region or "us-east-1",
-            endpoint_url=ref.endpoint,
-            aws_access_key_id=key or None,
-            aws_secret_access_key=secret or None,
-            aws_session_token=(credentials.get(SESSION_TOKEN) or None) if key else None,
-            config=config,
-        )
 
 
 def look(ref: S3Ref, credentials: Mapping[str, str]) -> ResolvedOrigin:
@@ -167,7 +117,8 @@ def judge(error: Exception, ref: S3Ref, credentials: Mapping[str, str]) -> Origi
     if isinstance(error, SSLError):
         return OriginError(
             OriginReason.UNREACHABLE,
-            f"{ref.place}: the store's certificate is not trusted or TLS failed: check endpoint",
+            f"{ref.place}: the store's certificate is not trusted or TLS failed: check endpoint, "
+            "and name authorities of your own in caConfigMapRef",
         )
     return OriginError(
         OriginReason.UNREACHABLE,
@@ -180,11 +131,12 @@ def _judge_answer(error: ClientError, ref: S3Ref, credentials: Mapping[str, str]
     code = str(answer.get("Error", {}).get("Code", ""))
     meta = answer.get("ResponseMetadata", {})
     status = int(meta.get("HTTPStatusCode", 0))
-    anonymous = not credentials.get(ACCESS_KEY)
+    who = who_asks(credentials)
     if code in _EXPIRED_CODES:
+        mend = "renew the Secret" if who is Who.KEY else "check the clocks here and there"
         return OriginError(
             OriginReason.CREDENTIALS_INVALID,
-            f"the session token for {ref.place} has expired: renew the Secret",
+            f"the session token for {ref.place} has expired: {mend}",
         )
     if code == "NoSuchBucket":
         return OriginError(
@@ -201,14 +153,13 @@ def _judge_answer(error: ClientError, ref: S3Ref, credentials: Mapping[str, str]
     if code in _CREDENTIAL_CODES:
         return OriginError(
             OriginReason.CREDENTIALS_INVALID,
-            f"the store does not accept the key for {ref.place} ({code}): correct {ACCESS_KEY} and "
-            f"{SECRET_KEY} in the Secret",
+            f"the store does not accept {who.value} for {ref.place} ({code}): "
+            f"{_MEND_CREDENTIALS[who]}",
         )
     if status in (401, 403):
-        advice = "name a Secret with credentials" if anonymous else "allow the key to list and read"
-        who = "anonymous access" if anonymous else "the key"
         return OriginError(
-            OriginReason.ACCESS_DENIED, f"{who} is not allowed to read {ref.place}: {advice}"
+            OriginReason.ACCESS_DENIED,
+            f"{who.value} is not allowed to {_asked_for(error)} {ref.place}: {_advice(who)}",
         )
     if code in _SLOW_CODES or status == 429:
         return OriginError(
@@ -226,6 +177,25 @@ def _judge_answer(error: ClientError, ref: S3Ref, credentials: Mapping[str, str]
     )
 
 
+_MEND_CREDENTIALS = {
+    Who.KEY: "correct AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the Secret",
+    Who.ROLE: "it must take the credentials that webIdentity's STS gives",
+    Who.NODE: "it must take the credentials of the pod or node",
+    Who.NOBODY: "name a Secret with credentials",
+}
+
+
+def _asked_for(error: ClientError) -> str:
+    """What was refused, as a verb: who may list need not be allowed to read, and the other way."""
+    return "list" if error.operation_name.startswith("List") else "read"
+
+
+def _advice(who: Who) -> str:
+    if who is Who.NOBODY:
+        return "name a Secret with credentials"
+    return "allow it to list and read"
+
+
 def _objects(s3: Any, ref: S3Ref, folder: str) -> Iterator[tuple[str, int, str]]:
     count = 0
     for page in s3.get_paginator("list_objects_v2").paginate(Bucket=ref.bucket, Prefix=folder):
@@ -241,19 +211,3 @@ def _objects(s3: Any, ref: S3Ref, folder: str) -> Iterator[tuple[str, int, str]]
 
 def _seconds(text: str | None) -> float | None:
     return float(text) if text is not None and text.isdigit() else None
-
-
-@functools.cache
-def _session() -> botocore.session.Session:
-    session = botocore.session.Session(  # type: ignore[no-untyped-call]
-        session_vars={
-            "profile": (None, None, None, None),
-            "region": (None, None, None, None),
-            "config_file": (None, None, os.devnull, None),
-            "credentials_file": (None, None, os.devnull, None),
-        }
-    )
-    # Without this an anonymous client would search the whole chain, up to instance metadata.
-    nobody = CredentialResolver([])  # type: ignore[no-untyped-call]
-    session.register_component("credential_provider", nobody)  # type: ignore[no-untyped-call]
-    return session

@@ -1,9 +1,10 @@
 """The files of a model as workloads see them: what was resolved, and how a pod fetches it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from beamlit_operator.api.facts import ModelFacts
+from beamlit_operator.workloads.access import Access
 
 MODELS = "/mnt/models"
 """Where a pod finds the model's files."""
@@ -54,6 +55,7 @@ class ModelFiles:
         allow_patterns, ignore_patterns: which files are fetched (Hub).
         allow_pickle: whether files are fetched that can run code when loaded.
         secrets: where the credentials are.
+        access: how else the fetching container proves who it is, and whom it trusts.
         facts: what the files say about the model; None when they were not read.
     """
 
@@ -67,6 +69,7 @@ class ModelFiles:
     ignore_patterns: tuple[str, ...] = ()
     allow_pickle: bool = False
     secrets: tuple[SecretVariable, ...] = ()
+    access: Access = field(default_factory=Access)
     facts: ModelFacts | None = None
 
     def fetch_arguments(self) -> list[str]:

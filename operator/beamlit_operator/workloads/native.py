@@ -16,6 +16,12 @@ from beamlit_operator.api.runtime import AppProtocol, Runtime
 from beamlit_operator.policy import Catalogue, EffectivePolicy, built_in, normal, written
 from beamlit_operator.policy.placement import place
 from beamlit_operator.workloads import names, placing
+from beamlit_operator.workloads.access import (
+    access_annotations,
+    access_problem,
+    kept,
+    with_access,
+)
 from beamlit_operator.workloads.autoscaler import scaling_problem
 from beamlit_operator.workloads.cache import Cache, with_cache
 from beamlit_operator.workloads.devices import DeviceNotAllowedError, flavors_to_place
@@ -119,6 +125,8 @@ def workload(
 
     template = deployment.spec.pod_template or {}
     pod = merged(pod_spec(serving, files, image=settings.image), template.get("spec") or {})
+    if (clash := access_problem(files.access, pod)) is not None:
+        return Refusal(Reason.INVALID_SPEC, clash)
     try:
         requested = flavors_to_place(
             pod,
@@ -151,9 +159,16 @@ def workload(
     pod = placing.settled(placing.placed(pod, placement, container=SERVING), found)
     pod = _with_running_fetcher(pod, found, settings.image)
     pod = with_way_out(pod, FETCHING, outgoing=_way_out(found, settings))
+    # Before what names a time or a role: equal files are one folder, whoever brings them.
     pod = with_cache(pod, cache=cache, live=found)
+    access = kept(files.access, found, FETCHING)
+    pod = with_access(pod, FETCHING, access=access)
     labels = names.revision_labels(deployment, revision, version=files.revision)
     marked: Json = {"labels": labels}
+    metadata_of_pods = merged(
+        {"annotations": skipping} if (skipping := access_annotations(pod, access)) else {},
+        template.get("metadata") or {},
+    )
     if told := placing.template_annotations(placed_for, pod=pod, live=found):
         marked["annotations"] = told
     metadata = {
@@ -188,7 +203,7 @@ def workload(
                 # The files are fetched within it too; how long that takes is not known.
                 "progressDeadlineSeconds": serving.start_seconds + 3600,
                 "template": {
-                    "metadata": merged(merged({}, template.get("metadata") or {}), marked),
+                    "metadata": merged(metadata_of_pods, marked),
                     "spec": pod,
                 },
             },

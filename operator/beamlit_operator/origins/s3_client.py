@@ -1,0 +1,172 @@
+"""The client that speaks S3: how it is configured, and as whom it asks.
+
+It is configured here and by nothing else: no profile, no AWS variable of the process' environment,
+and no instance metadata unless the credentials say so (:mod:`.identity`), because an operator must
+not lend its own rights to a Model.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import threading
+import weakref
+from collections.abc import Mapping
+from typing import Any
+
+import botocore.session
+from botocore import UNSIGNED
+from botocore.config import Config
+from botocore.credentials import CredentialResolver
+
+from beamlit_operator.origins.errors import OriginError, OriginReason
+from beamlit_operator.origins.identity import (
+    ACCESS_KEY,
+    SECRET_KEY,
+    SESSION_TOKEN,
+    Who,
+    node_credentials,
+    role_credentials,
+    who_asks,
+)
+from beamlit_operator.origins.ref import S3Ref
+from beamlit_operator.origins.trust import Bundle, bundle
+
+MAX_CONNECTIONS = 8
+
+_DEFAULT_REGION = "us-east-1"
+_CLIENT_LOCK = threading.RLock()
+
+
+def client(ref: S3Ref, credentials: Mapping[str, str]) -> Any:
+    """A botocore S3 client for ``ref``. Safe to share between threads.
+
+    Raises:
+        OriginError: ``credentials`` has only one of the two keys, the node has no identity, or the
+            authorities are none.
+    """
+    who = who_asks(credentials)
+    trusted = bundle(credentials)
+    config = Config(  # type: ignore[no-untyped-call]
+        # Names with dots break TLS host names, and few compatible stores have DNS per bucket.
+        s3={"addressing_style": _style(ref)},
+        signature_version=UNSIGNED if who is Who.NOBODY else "s3v4",
+        max_pool_connections=MAX_CONNECTIONS,
+        # Ranges are verified here; not every compatible store knows the checksum headers.
+        response_checksum_validation="when_required",
+    ).merge(_patience())
+    session = _session_of(who, ref, credentials, trusted)
+    keys: dict[str, str | None] = {}
+    if who is Who.KEY:
+        _check_pair(credentials, ref)
+        keys = {
+            "aws_access_key_id": credentials[ACCESS_KEY],
+            "aws_secret_access_key": credentials[SECRET_KEY],
+            "aws_session_token": credentials.get(SESSION_TOKEN) or None,
+        }
+    with _CLIENT_LOCK:  # creating clients is not thread-safe, using them is
+        made = session.create_client(
+            "s3",
+            region_name=ref.region or _DEFAULT_REGION,
+            endpoint_url=ref.endpoint,
+            verify=trusted.path if trusted is not None else None,
+            config=config,
+            **keys,
+        )
+    _hold(made, trusted)
+    return made
+
+
+def _style(ref: S3Ref) -> str:
+    if ref.addressing_style != "auto":
+        return ref.addressing_style
+    return "path" if ref.endpoint else "auto"
+
+
+def _check_pair(credentials: Mapping[str, str], ref: S3Ref) -> None:
+    for name in (ACCESS_KEY, SECRET_KEY):
+        if not credentials.get(name):
+            raise OriginError(
+                OriginReason.CREDENTIALS_INVALID,
+                f"the credentials for {ref.place} have no {name}: add it, or give neither key to "
+                "read a public bucket",
+            )
+
+
+def _patience() -> Config:
+    return Config(  # type: ignore[no-untyped-call]
+        connect_timeout=5,
+        read_timeout=20,
+        retries={"mode": "standard", "total_max_attempts": 4},
+        ignore_configured_endpoint_urls=True,
+    )
+
+
+def _session_of(
+    who: Who, ref: S3Ref, credentials: Mapping[str, str], trusted: Bundle | None
+) -> Any:
+    """The session whose clients sign as ``who``."""
+    nobody = _session()
+    if who in (Who.KEY, Who.NOBODY):
+        return nobody
+    if who is Who.NODE:
+        found = node_credentials(nobody, place=ref.place)
+    else:
+        region = ref.region or _DEFAULT_REGION
+
+        def make_client(service: str, endpoint: str | None, config: Config) -> Any:
+            with _CLIENT_LOCK:
+                made = nobody.create_client(
+                    service,
+                    region_name=region,
+                    endpoint_url=endpoint,
+                    verify=trusted.path if trusted is not None else None,
+                    config=config.merge(_patience()),  # type: ignore[no-untyped-call]
+                )
+            _hold(made, trusted)
+            return made
+
+        found = role_credentials(
+            credentials, place=ref.place, region=region, make_client=make_client
+        )
+    session = _new_session()
+    # What a session reads for its first client, and most of what making one costs.
+    session.register_component("data_loader", nobody.get_component("data_loader"))
+    session.register_component("credential_provider", _Known(found))
+    return session
+
+
+class _Known:
+    """Stands for a session's chain of providers: the answer is known."""
+
+    def __init__(self, credentials: Any) -> None:
+        self._credentials = credentials
+
+    def load_credentials(self) -> Any:
+        return self._credentials
+
+
+def _hold(made: Any, trusted: Bundle | None) -> None:
+    """Keeps the bundle's file while the client lives, which reads it at each connection."""
+    if trusted is not None:
+        weakref.finalize(made, trusted.held)
+
+
+def _new_session() -> Any:
+    return botocore.session.Session(  # type: ignore[no-untyped-call]
+        session_vars={
+            "profile": (None, None, None, None),
+            "region": (None, None, None, None),
+            "config_file": (None, None, os.devnull, None),
+            "credentials_file": (None, None, os.devnull, None),
+        }
+    )
+
+
+@functools.cache
+def _session() -> Any:
+    session = _new_session()
+    # Without this an anonymous client would search the whole chain, up to instance metadata.
+    nobody = CredentialResolver([])  # type: ignore[no-untyped-call]
+    session.register_component("credential_provider", nobody)
+    return session
