@@ -185,6 +185,7 @@ def _ask_node(session: Any, place: str) -> Any:
         ContainerProvider(),  # type: ignore[no-untyped-call]
         InstanceMetadataProvider(fetcher),  # type: ignore[no-untyped-call]
     )
+    words = "nobody gives credentials here"
     try:
         for provider in providers:
             found = provider.load()  # type: ignore[no-untyped-call]
@@ -192,16 +193,11 @@ def _ask_node(session: Any, place: str) -> Any:
                 return found
     except (ClientError, BotoCoreError, ValueError) as error:
         words = one_line(str(error))
-        raise OriginError(
-            OriginReason.CREDENTIALS_INVALID,
-            f"{place} is to be read with the identity of the pod or node, whose credentials cannot "
-            f"be had: {words}",
-        ) from None
     raise OriginError(
         OriginReason.CREDENTIALS_INVALID,
         f"{place} is to be read with the identity of the pod or node, and there is none: associate "
         "its ServiceAccount with a role (EKS Pod Identity), or give the node an instance profile "
-        "whose IMDSv2 pods can reach (a hop limit of 2)",
+        f"whose IMDSv2 pods can reach (a hop limit of 2); {words}",
     )
 
 
