@@ -10,6 +10,7 @@ from tests.support.fakekube import FakeKube
 
 from beamlit_operator.controllers.credentials import SecretUse
 from beamlit_operator.controllers.keys import Key, Kind, Workspace
+from beamlit_operator.controllers.opening import Opening
 from beamlit_operator.controllers.originbook import (
     DOUBT_RECHECK,
     FAILING_RECHECK,
@@ -20,7 +21,7 @@ from beamlit_operator.controllers.originbook import (
     OriginBook,
     Question,
 )
-from beamlit_operator.kube import SECRETS
+from beamlit_operator.kube import CONFIG_MAPS, SECRETS
 from beamlit_operator.origins import OriginError, OriginReason, OriginRef, ResolvedOrigin, S3Ref
 from beamlit_operator.origins.listing import OriginFile
 
@@ -202,4 +203,42 @@ async def test_a_forgotten_question_is_not_kept() -> None:
     lab.book.forget(KEY)
     lab.told.clear()
     assert lab.book.ask(QUESTION, KEY).answer is None
+    await lab.book.close()
+
+
+async def test_authorities_that_were_corrected_are_tried_before_the_store_is_due() -> None:
+    lab = Lab()
+    question = Question(
+        "team", S3Ref("models", "iris"), None, Opening(authorities=("our-ca", "ca.crt"))
+    )
+
+    async def ask() -> Found | Failed | None:
+        lab.book.ask(question, KEY)
+        async with asyncio.timeout(5):
+            while lab.book.looking:
+                await asyncio.sleep(0)
+        return lab.book.ask(question, KEY).answer
+
+    async def authorities(text: str) -> None:
+        metadata = {"name": "our-ca", "namespace": "team"}
+        data = {"ca.crt": text}
+        body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data}
+        await lab.kube.put(CONFIG_MAPS, body)
+
+    missing = await ask()
+    assert isinstance(missing, Failed)
+    assert missing.reason == "ConfigMapNotFound"
+    assert lab.looks == 0
+    await authorities("wrong")
+    lab.error = OriginError(OriginReason.INVALID_REFERENCE, "no certificates")
+    lab.now += MISSING_SECRET_RECHECK
+    assert isinstance(await ask(), Failed)
+    lab.now += FAILING_RECHECK
+    await ask()
+    assert lab.looks == 1  # the same as before: the store is left in peace
+    await authorities("right")
+    lab.error = None
+    lab.now += FAILING_RECHECK
+    assert isinstance(await ask(), Found)
+    assert lab.seen == {"ca.crt": "right"}
     await lab.book.close()
