@@ -2,6 +2,10 @@
 
 Finished blocks are noted beside the file: a fetcher that was killed brings at most the blocks again
 that were under way.
+
+The digest is taken in the order of bytes by a thread of its own. Those who bring content wait when
+it is far behind *and* busy: else it would begin in earnest when all is there, on one core, with
+the others idle. They do not wait while it has to wait itself, for a block that is late.
 """
 
 from __future__ import annotations
@@ -10,6 +14,7 @@ import hashlib
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from io import FileIO
 from pathlib import Path
 from typing import Protocol
@@ -20,14 +25,19 @@ from beamlit_operator.origins.staging import Staging
 PART_BYTES = 16 * 2**20
 """What one request asks for."""
 
-BLOCK_BYTES = 2 * 2**20
+BLOCK_BYTES = 2**20
 """What is noted as soon as it is there. A fetcher that is killed brings at most one block of each
-connection again: together as much as one part."""
+connection again: together less than one part."""
+
+LEAD_BYTES = 64 * 2**20
+"""How far content may be ahead of a digest that is being taken."""
 
 CHUNK_BYTES = 256 * 1024
 """What is read of a connection at once."""
 
 _DIGEST_BYTES = 2**20
+
+_DIGESTERS = ThreadPoolExecutor(2, thread_name_prefix="digest")
 
 
 class Hash(Protocol):
@@ -106,9 +116,9 @@ class Arriving:
             return True
 
     def digest_ahead(self) -> None:
-        """Takes the blocks that are there from the beginning on into the digest, unless another
-        thread does: with many ranges most of the content is digested when the last one is there."""
-        self._content.advance(lambda: self._done, length=self._length)
+        """Has the blocks that are there from the beginning on taken into the digest, and waits
+        while that is far behind."""
+        self._content.catch_up(self._done, length=self._length)
 
     def digest(self) -> str:
         """The digest of the whole content. All blocks must be there."""
@@ -149,20 +159,41 @@ class _Content:
         self._lock = threading.Lock()
         self._hash = hasher
         self._upto = 0
+        self._moved = threading.Condition()
+        self._is_asked = self._is_busy = False
 
-    def advance(self, done: Callable[[], set[int]], *, length: Callable[[int], int]) -> None:
-        """Digests on through the ranges in ``done`` until one is missing; returns at once when
-        another thread is at it."""
-        if not self._lock.acquire(blocking=False):
+    def catch_up(self, done: set[int], *, length: Callable[[int], int]) -> None:
+        """Has a thread digest on through the blocks in ``done`` until one is missing; waits while
+        it is at that and more than :data:`LEAD_BYTES` behind."""
+        with self._moved:
+            if not self._is_asked and not self._is_busy:
+                self._is_asked = True
+                _DIGESTERS.submit(self._advance, done, length)
+            self._moved.wait_for(
+                lambda: not self._is_busy or len(done) * BLOCK_BYTES - self._upto <= LEAD_BYTES
+            )
+
+    def _advance(self, done: set[int], length: Callable[[int], int]) -> None:
+        with self._moved:
+            self._is_asked = False
+        if not self._lock.acquire(blocking=False):  # the rest is being digested already
             return
         try:
-            if self._upto not in done():
+            if self._upto not in done:
                 return
             with self._path.open("rb", buffering=0) as file:
-                while self._upto in done():
+                self._is_busy = True
+                while self._upto in done:
                     self._take(file, self._upto + length(self._upto))
+                    with self._moved:
+                        self._moved.notify_all()
+        except FileNotFoundError:
+            return  # everything is brought again, with another digest
         finally:
             self._lock.release()
+            with self._moved:
+                self._is_busy = False
+                self._moved.notify_all()
 
     def digest(self) -> str:
         """Digests the rest."""
