@@ -14,6 +14,11 @@ MODEL_DEPLOYMENT = "beamlit.com/model-deployment"
 REVISION = "beamlit.com/revision"
 APP_PROTOCOL = "beamlit.com/app-protocol"
 """Annotation on a revision's Deployment: what its server speaks, where that is not `http`."""
+MODEL_ARGUMENTS = "beamlit.com/model-arguments"
+"""Annotation on a revision's Deployment: the arguments that the model's files call for, a list in
+JSON."""
+RUNTIMES = "beamlit.com/runtimes"
+"""Label of the ConfigMaps in the operator's namespace that add runtime presets: `true`."""
 
 # On Secrets: what a workspace integration is for, and (an annotation) for which repositories or
 # buckets it may be used.

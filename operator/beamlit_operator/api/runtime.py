@@ -21,8 +21,8 @@ class Runtime(Part):
     type: str | None = Field(
         default=None, max_length=63, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
     )
-    """A preset: `vllm`, `tei`, `mlserver`, `triton`, `llamacpp`, or one the cluster adds. Chosen
-    from the model's files when unset."""
+    """A preset: `vllm`, `sglang`, `tei`, `llamacpp`, `mlserver`, `triton`, `torchserve`, or one the
+    cluster adds (`beamlit runtimes` lists them). Chosen from the model's files when unset."""
     image: str | None = Field(default=None, min_length=1, max_length=512)
     """The image of the model server."""
     command: tuple[str, ...] | None = Field(default=None, max_length=64)
@@ -39,6 +39,13 @@ class Runtime(Part):
     metric_port: int | None = Field(default=None, ge=1, le=65535)
     """The port of its Prometheus metrics, if any."""
     readiness_probe: FreeForm | None = None
-    """The readiness probe, as in a Pod's container, instead of the preset's."""
+    """The readiness probe, as in a Pod's container, instead of the preset's. How it asks is how the
+    start is watched, too."""
+    startup_probe: FreeForm | None = None
+    """The startup probe, as in a Pod's container, instead of the one made of the preset's time and
+    the size of the model. It asks as the readiness probe does, unless it says how."""
+    termination_grace_period_seconds: int | None = Field(default=None, ge=5, le=86400)
+    """Seconds that a pod has to end, as in a Pod: 3 of them before the server is told, the rest to
+    finish its requests. The preset's time and 3 more when unset."""
     resources: FreeForm | None = None
     """Resource requests and limits, as in a Pod's container."""

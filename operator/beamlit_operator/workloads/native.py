@@ -13,7 +13,7 @@ from typing import Any
 from beamlit_operator.api import Model, ModelDeployment, Reason
 from beamlit_operator.api import labels as marks
 from beamlit_operator.api.runtime import AppProtocol, Runtime
-from beamlit_operator.policy import Catalogue, EffectivePolicy, built_in, normal, written
+from beamlit_operator.policy import Catalogue, EffectivePolicy, built_in, written
 from beamlit_operator.policy.placement import place
 from beamlit_operator.workloads import names, placing
 from beamlit_operator.workloads.access import (
@@ -25,12 +25,18 @@ from beamlit_operator.workloads.access import (
 from beamlit_operator.workloads.autoscaler import scaling_problem
 from beamlit_operator.workloads.cache import Cache, with_cache
 from beamlit_operator.workloads.devices import DeviceNotAllowedError, flavors_to_place
+from beamlit_operator.workloads.draft import draft
 from beamlit_operator.workloads.files import ModelFiles
+from beamlit_operator.workloads.loading import (
+    progress_deadline,
+    start_deadline,
+    with_deadline,
+)
 from beamlit_operator.workloads.merge import merged
 from beamlit_operator.workloads.outgoing import Outgoing, way_out_of, with_way_out
-from beamlit_operator.workloads.pods import FETCHING, SERVING, pod_spec
+from beamlit_operator.workloads.pods import FETCHING, SERVING
+from beamlit_operator.workloads.presets import Preset
 from beamlit_operator.workloads.runtimes import (
-    Preset,
     RuntimeProblem,
     merged_runtime,
     server,
@@ -119,12 +125,16 @@ def workload(
             paths=files.paths,
             gpus=_gpus(deployment, runtime),
             known=settings.presets,
+            facts=files.facts,
         )
     except RuntimeProblem as problem:
         return Refusal(Reason.INVALID_SPEC, str(problem))
 
+    drafted = draft(deployment, serving, files, image=settings.image, catalogue=settings.catalogue)
+    if files.facts is None or files.facts.incomplete is not None:
+        drafted = drafted.as_before(live or {})
+    serving, pod, revision = drafted.serving, drafted.pod, drafted.revision
     template = deployment.spec.pod_template or {}
-    pod = merged(pod_spec(serving, files, image=settings.image), template.get("spec") or {})
     if (clash := access_problem(files.access, pod)) is not None:
         return Refusal(Reason.INVALID_SPEC, clash)
     try:
@@ -136,16 +146,6 @@ def workload(
         )
     except DeviceNotAllowedError as problem:
         return Refusal(Reason.FLAVOR_NOT_ALLOWED, str(problem))
-    revision = names.revision_name(
-        deployment.metadata.name,
-        {
-            "pod": _without_fetcher_image(pod, settings.image),
-            "metadata": template.get("metadata") or {},
-            "flavors": _flavors(deployment, settings.catalogue),
-            # Only where it is not the default: names of revisions that exist stay.
-            **({"appProtocol": serving.app_protocol} if serving.app_protocol else {}),
-        },
-    )
     found = (live or {}).get(revision)
     placed_for = placing.policy_to_place(
         policy,
@@ -163,6 +163,16 @@ def workload(
     pod = with_cache(pod, cache=cache, live=found)
     access = kept(files.access, found, FETCHING)
     pod = with_access(pod, FETCHING, access=access)
+    start = start_deadline(serving.start_seconds, files.bytes)
+    if serving.startup is None:
+        running = found if found is not None and placing.has_replicas(found) else None
+        pod = with_deadline(
+            pod,
+            SERVING,
+            base=serving.start_seconds,
+            seconds=start,
+            live=running["spec"]["template"]["spec"] if running is not None else None,
+        )
     labels = names.revision_labels(deployment, revision, version=files.revision)
     marked: Json = {"labels": labels}
     metadata_of_pods = merged(
@@ -191,6 +201,7 @@ def workload(
                 "annotations": {
                     **placing.annotations_of(placed_for),
                     **({marks.APP_PROTOCOL: serving.app_protocol} if serving.app_protocol else {}),
+                    **drafted.annotations(),
                 },
             },
             "spec": {
@@ -200,8 +211,7 @@ def workload(
                     "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1},
                 },
                 "revisionHistoryLimit": 1,
-                # The files are fetched within it too; how long that takes is not known.
-                "progressDeadlineSeconds": serving.start_seconds + 3600,
+                "progressDeadlineSeconds": progress_deadline(start, files.bytes),
                 "template": {
                     "metadata": merged(metadata_of_pods, marked),
                     "spec": pod,
@@ -277,12 +287,6 @@ def refused(
     return None
 
 
-def _flavors(deployment: ModelDeployment, catalogue: Catalogue) -> list[str]:
-    return written(
-        {normal(each.type, each.name, catalogue=catalogue) for each in deployment.spec.flavors}
-    )
-
-
 def _gpus(deployment: ModelDeployment, runtime: Runtime) -> int:
     """How many GPUs the user asks for: by resources, or one by asking for a gpu flavor.
 
@@ -294,18 +298,6 @@ def _gpus(deployment: ModelDeployment, runtime: Runtime) -> int:
             if str(name).endswith("/gpu") and str(amount).isdigit():
                 return int(amount)
     return int(any(each.type == "gpu" for each in deployment.spec.flavors))
-
-
-def _without_fetcher_image(pod: Mapping[str, Any], image: str) -> Json:
-    return {
-        **pod,
-        "initContainers": [
-            {key: value for key, value in each.items() if key != "image"}
-            if each.get("name") == FETCHING and each.get("image") == image
-            else each
-            for each in pod["initContainers"]
-        ],
-    }
 
 
 def _way_out(live: Mapping[str, Any] | None, settings: Settings) -> Outgoing:

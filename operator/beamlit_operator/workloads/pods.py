@@ -53,7 +53,9 @@ def pod_spec(serving: Server, files: ModelFiles, *, image: str) -> Json:
         "volumes": volumes,
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
-        "terminationGracePeriodSeconds": serving.grace_seconds + _STOP_DELAY_SECONDS,
+        "terminationGracePeriodSeconds": (
+            serving.termination_seconds or serving.grace_seconds + _STOP_DELAY_SECONDS
+        ),
         "securityContext": pod_security(),
     }
 
@@ -105,12 +107,7 @@ def _serving_container(serving: Server, mounts: Sequence[Json]) -> Json:
         "env": [*(each for each in home if each["name"] not in given), *map(dict, serving.env)],
         "ports": ports,
         # Both every second: a started server is found ready within one, which a caller waits for.
-        "startupProbe": {
-            **_handler(serving.readiness),
-            "periodSeconds": 1,
-            "timeoutSeconds": 3,
-            "failureThreshold": serving.start_seconds,
-        },
+        "startupProbe": _startup_probe(serving),
         "readinessProbe": {
             "periodSeconds": 1,
             "timeoutSeconds": 3,
@@ -129,6 +126,18 @@ def _serving_container(serving: Server, mounts: Sequence[Json]) -> Json:
     if serving.resources:
         container["resources"] = dict(serving.resources)
     return container
+
+
+def _startup_probe(serving: Server) -> Json:
+    if serving.startup is None:
+        return {
+            **_handler(serving.readiness),
+            "periodSeconds": 1,
+            "timeoutSeconds": 3,
+            "failureThreshold": serving.start_seconds,
+        }
+    own = _handler(serving.startup)
+    return {**({} if own else _handler(serving.readiness)), **serving.startup}
 
 
 def _handler(probe: Mapping[str, Any]) -> Json:

@@ -5,41 +5,29 @@ names another type: then nothing of the Model's is used, since it was meant for 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cache
-from importlib.resources import files
+from dataclasses import dataclass, replace
 from typing import Any
 
+from beamlit_operator.api.facts import ModelFacts
 from beamlit_operator.api.runtime import H2C, AppProtocol, Runtime
+from beamlit_operator.workloads.arguments import (
+    Room,
+    memory_limit,
+    model_arguments,
+    sharing_problem,
+)
 from beamlit_operator.workloads.detection import (
     first_gguf,
     mlserver_variables,
     suggest_runtime,
 )
 from beamlit_operator.workloads.files import MODELS
+from beamlit_operator.workloads.presets import Preset, presets
 
 DEFAULT_PORT = 8080
 
-
-@dataclass(frozen=True)
-class Preset:
-    """How one model server is run; the fields are those of `runtimes.yaml`."""
-
-    type: str
-    image: str
-    command: tuple[str, ...]
-    args: tuple[str, ...]
-    port: int
-    protocol: str
-    ready: str
-    image_gpu: str | None = None
-    args_gpu: tuple[str, ...] = ()
-    metric_port: int | None = None
-    start_seconds: int = 600
-    grace_seconds: int = 60
-    env: Mapping[str, str] = field(default_factory=dict)
-    resources: Mapping[str, Any] = field(default_factory=dict)
-    memory_volume: bool = False
+_LONGEST_PROBE = 7 * 24 * 3600
+"""Seconds of a startup probe of the user's own that count for the Deployment's deadline."""
 
 
 @dataclass(frozen=True)
@@ -57,43 +45,27 @@ class Server:
     """The handler and settings of the readiness probe."""
     resources: Mapping[str, Any]
     start_seconds: int
-    grace_seconds: int
+    """How long a start may take, besides reading the model."""
     memory_volume: bool
+    grace_seconds: int = 60
+    """How long it may take to finish its requests."""
     app_protocol: AppProtocol | None = None
     """What it speaks, where that is not `http`."""
+    startup: Mapping[str, Any] | None = None
+    """A startup probe of the user's own."""
+    termination_seconds: int | None = None
+    """The whole time that its pod has to end, if the user says so."""
+    model_args: tuple[str, ...] = ()
+    """The last of `args`: those that the model's files call for."""
+
+    def with_model_args(self, args: Sequence[str]) -> "Server":
+        """The same with other arguments for the model."""
+        own = self.args[: len(self.args) - len(self.model_args)]
+        return replace(self, args=(*own, *args), model_args=tuple(args))
 
 
 class RuntimeProblem(Exception):  # noqa: N818 (a problem of the user's, told in a condition)
     """The runtime cannot be decided; the message names the field and the fix."""
-
-
-@cache
-def presets() -> Mapping[str, Preset]:
-    """The built-in presets by type, read from the packaged data once."""
-    # Imported here: see policy.catalogue.
-    import yaml
-
-    text = files("beamlit_operator.workloads").joinpath("runtimes.yaml").read_text("utf-8")
-    return {
-        name: Preset(
-            type=name,
-            image=row["image"],
-            image_gpu=row.get("imageGpu"),
-            command=tuple(row["command"]),
-            args=tuple(row["args"]),
-            args_gpu=tuple(row.get("argsGpu", ())),
-            port=row["port"],
-            metric_port=row.get("metricPort"),
-            protocol=row["protocol"],
-            ready=row["ready"],
-            start_seconds=row["startSeconds"],
-            grace_seconds=row["graceSeconds"],
-            env=row.get("env", {}),
-            resources=row.get("resources", {}),
-            memory_volume=row.get("memoryVolume", False),
-        )
-        for name, row in yaml.safe_load(text)["runtimes"].items()
-    }
 
 
 def merged_runtime(of_model: Runtime | None, of_deployment: Runtime | None) -> Runtime:
@@ -138,6 +110,8 @@ def server(
     paths: Sequence[str],
     gpus: int,
     known: Mapping[str, Preset] | None = None,
+    facts: ModelFacts | None = None,
+    gpu_bytes: int | None = None,
 ) -> Server:
     """The model server for a model's files.
 
@@ -148,9 +122,12 @@ def server(
         paths: the names of its files.
         gpus: how many GPUs the container gets; 0 for none.
         known: the presets; the built-in ones by default.
+        facts: what the files say about the model.
+        gpu_bytes: the memory of each GPU, if it is known.
 
     Raises:
-        RuntimeProblem: an unknown type, or none and the files tell none either.
+        RuntimeProblem: an unknown type, or none and the files tell none either; GPUs that cannot
+            share the model.
     """
     table = presets() if known is None else known
     preset = _preset(runtime, paths=paths, known=table)
@@ -179,11 +156,20 @@ def server(
     command: tuple[str, ...] = ()
     args: tuple[str, ...] = ()
     env: dict[str, str] = {}
+    model_args: tuple[str, ...] = ()
+    resources = runtime.resources or (preset.resources if preset else {})
     if preset is not None:
         image = (preset.image_gpu or preset.image) if gpus else preset.image
         command = preset.command
+        if gpus and preset.command_gpu is not None:
+            command = preset.command_gpu
         args = preset.args + (preset.args_gpu if gpus > 1 else ())
         env = dict(preset.env)
+        if runtime.args is None and runtime.command is None:
+            if (problem := sharing_problem(preset, facts, gpus)) is not None:
+                raise RuntimeProblem(problem)
+            room = Room(gpus=gpus, gpu_bytes=gpu_bytes, limit_bytes=memory_limit(resources))
+            model_args = filled(model_arguments(preset, facts, room))
         if preset.type == "mlserver":
             env.update(mlserver_variables(model, paths))
     return Server(
@@ -193,7 +179,7 @@ def server(
         # A command of the user's own comes without the preset's arguments, as in a pod.
         args=runtime.args
         if runtime.args is not None
-        else filled(args if runtime.command is None else ()),
+        else (*filled(args if runtime.command is None else ()), *model_args),
         env=merged_by_name(
             [{"name": name, "value": _filled(value, values)} for name, value in env.items()],
             runtime.envs or (),
@@ -201,12 +187,32 @@ def server(
         port=port,
         metric_port=metric_port,
         readiness=_readiness(runtime, preset, port),
-        resources=runtime.resources or (preset.resources if preset else {}),
-        start_seconds=preset.start_seconds if preset else 600,
+        resources=resources,
+        start_seconds=_start_seconds(runtime, preset),
         grace_seconds=preset.grace_seconds if preset else 60,
         memory_volume=preset.memory_volume if preset else False,
         app_protocol=H2C if runtime.app_protocol == H2C else None,
+        startup=runtime.startup_probe,
+        termination_seconds=runtime.termination_grace_period_seconds,
+        model_args=model_args,
     )
+
+
+def _start_seconds(runtime: Runtime, preset: Preset | None) -> int:
+    """What the user's own startup probe allows, else the preset's time."""
+    seconds = preset.start_seconds if preset else 600
+    if runtime.startup_probe is None:
+        return seconds
+    # The defaults are Kubernetes' own.
+    delay, period, failures = (
+        value if isinstance(value := runtime.startup_probe.get(name), int) else default
+        for name, default in (
+            ("initialDelaySeconds", 0),
+            ("periodSeconds", 10),
+            ("failureThreshold", 3),
+        )
+    )
+    return min(max(1, delay + period * failures), _LONGEST_PROBE)
 
 
 def _preset(
@@ -240,7 +246,7 @@ def _filled(text: str, values: Mapping[str, str]) -> str:
 def _readiness(runtime: Runtime, preset: Preset | None, port: int) -> dict[str, Any]:
     if runtime.readiness_probe is not None:
         return dict(runtime.readiness_probe)
-    if preset is None:
+    if preset is None or preset.ready is None:
         # Nothing is known of a server of the user's own: ready is when it takes connections.
         return {"tcpSocket": {"port": port}}
     return {"httpGet": {"path": preset.ready, "port": port}}

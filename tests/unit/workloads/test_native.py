@@ -402,7 +402,11 @@ def test_nothing_is_made_while_a_policy_is_missing() -> None:
     ("spec", "reason", "says"),
     [
         ({"flavors": [{"type": "gpu", "name": "l4"}]}, "FlavorNotAllowed", "gpu:l4"),
-        ({"runtime": {"type": "vlm"}}, "InvalidSpec", "llamacpp, mlserver, tei, triton, vllm"),
+        (
+            {"runtime": {"type": "vlm"}},
+            "InvalidSpec",
+            "sglang, tei, torchserve, triton, vllm",
+        ),
         ({"runtime": {"type": "llamacpp"}}, "InvalidSpec", ".gguf"),
         ({"modelSourceRef": {"name": "x"}}, "UnsupportedField", "spec.modelSourceRef"),
         ({"offloadingConfig": {}}, "UnsupportedField", "spec.offloadingConfig"),

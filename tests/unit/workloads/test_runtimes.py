@@ -11,11 +11,11 @@ from beamlit_operator.workloads.detection import (
     suggest_runtime,
 )
 from beamlit_operator.workloads.merge import merged
+from beamlit_operator.workloads.presets import presets
 from beamlit_operator.workloads.runtimes import (
     RuntimeProblem,
     Server,
     merged_runtime,
-    presets,
     server,
 )
 
@@ -110,8 +110,8 @@ def test_another_type_leaves_nothing_of_the_models_runtime() -> None:
 
 
 def test_an_unknown_type_names_the_known_ones() -> None:
-    with pytest.raises(RuntimeProblem, match="use one of llamacpp, mlserver, tei, triton, vllm"):
-        made(Runtime(type="torchserve"))
+    with pytest.raises(RuntimeProblem, match="use one of llamacpp, mlserver, sglang, tei, "):
+        made(Runtime(type="vlm"))
 
 
 def test_gpus_choose_the_image_and_the_arguments() -> None:
