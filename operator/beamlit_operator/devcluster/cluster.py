@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from beamlit_operator.devcluster.apiserver import ApiServer
 from beamlit_operator.devcluster.apiserver.authorization import Mode
-from beamlit_operator.devcluster.controllers import Controllers
+from beamlit_operator.devcluster.controllers import Controllers, provisioner
 from beamlit_operator.devcluster.controllers.horizontal_loop import SYNC_SECONDS
 from beamlit_operator.devcluster.images import ImageStore, ImageTable
 from beamlit_operator.devcluster.images.store import cache_directory
@@ -72,12 +72,16 @@ class Workloads:
             settings=options.kubelet,
         )
         self._controllers = Controllers(
-            self._informers, usage=self.kubelet.usage, autoscaler_sync=options.autoscaler_sync
+            self._informers,
+            usage=self.kubelet.usage,
+            volumes=options.data_dir / "volumes",
+            autoscaler_sync=options.autoscaler_sync,
         )
 
-    async def register_nodes(self) -> None:
-        """Writes the pretend nodes to the API."""
+    async def register(self) -> None:
+        """Writes the pretend nodes and the class of storage to the API."""
         await nodes.register(self._client, self._nodes)
+        await provisioner.register(self._client)
 
     async def wait_ready(self) -> None:
         """Returns once everything knows the state of the API."""
@@ -128,7 +132,7 @@ class DevCluster:
             self._api.set_usage_provider(workloads.kubelet.usage)
             server = urlsplit(self._api.url)
             workloads.kubelet.announce(server.hostname or "", server.port or 0)
-            await workloads.register_nodes()
+            await workloads.register()
             running = self._running = asyncio.create_task(workloads.run())
             ready = asyncio.create_task(workloads.wait_ready())
             await asyncio.wait(

@@ -49,5 +49,19 @@ def requirement_holds(requirement: Json, values: Mapping[str, str]) -> bool:
             return False
 
 
+def node_matches(term: Json, node: Json) -> bool:
+    """Whether every expression and field of a node selector's term holds. An empty term matches no
+    node."""
+    expressions = term.get("matchExpressions") or ()
+    fields = term.get("matchFields") or ()
+    if not expressions and not fields:
+        return False
+    labels = node["metadata"].get("labels") or {}
+    values = {"metadata.name": node["metadata"]["name"]}
+    return all(requirement_holds(item, labels) for item in expressions) and all(
+        requirement_holds(item, values) for item in fields
+    )
+
+
 def _is_int(text: str) -> bool:
     return text.removeprefix("-").isdigit()

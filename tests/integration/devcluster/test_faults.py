@@ -105,7 +105,7 @@ async def test_rollouts_end_right_when_every_tenth_call_fails(
     server: ApiServer, tmp_path: Path, make_deployment: Any
 ) -> None:
     async with working(server.client, tmp_path / "setup") as setup:
-        await setup.register_nodes()
+        await setup.register()
     flaky = Flaky(server.client, share=0.05)
     async with working(flaky, tmp_path / "work"):
         await server.client.create(DEPLOYMENTS, make_deployment("web", replicas=3))
@@ -126,7 +126,7 @@ async def test_the_same_controllers_and_kubelet_work_over_https(
         await connect(server.kubeconfig(tmp_path / "kubeconfig")) as client,
         working(client, tmp_path / "work") as workloads,
     ):
-        await workloads.register_nodes()
+        await workloads.register()
         await client.create(DEPLOYMENTS, make_deployment("web", replicas=2))
         await rolled_out(client, "web", seconds=15)
 
@@ -135,7 +135,7 @@ async def test_controllers_that_were_away_catch_up(
     server: ApiServer, tmp_path: Path, make_deployment: Any
 ) -> None:
     async with working(server.client, tmp_path / "work") as workloads:
-        await workloads.register_nodes()
+        await workloads.register()
         await server.client.create(DEPLOYMENTS, make_deployment("web", replicas=2))
         await rolled_out(server.client, "web", seconds=10)
     patch = {"spec": {"replicas": 1, "template": {"metadata": {"labels": {"version": "2"}}}}}

@@ -100,9 +100,9 @@ def _mount_token(spec: Json) -> None:
     if all(volume["name"] != name for volume in volumes):
         volumes.append({"name": name, "projected": _projection()})
     for container in containers:
-        container.setdefault("volumeMounts", []).append(
-            {"name": name, "readOnly": True, "mountPath": MOUNT_PATH}
-        )
+        # A list of its own: a client in this process may have given several the same one.
+        mount = {"name": name, "readOnly": True, "mountPath": MOUNT_PATH}
+        container["volumeMounts"] = [*(container.get("volumeMounts") or ()), mount]
 
 
 def _projection() -> Json:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from beamlit_operator.devcluster.apiserver.served import Column
+from beamlit_operator.devcluster.claims import class_of
 from beamlit_operator.kube import Json
 
 AGE: Final = Column("Age", "string", ".metadata.creationTimestamp", format="age")
@@ -73,6 +74,32 @@ def _roles(item: Json) -> str:
     prefix = "node-role.kubernetes.io/"
     labels = item["metadata"].get("labels") or {}
     return ",".join(sorted(k[len(prefix) :] for k in labels if k.startswith(prefix))) or "<none>"
+
+
+def _storage_phase(item: Json) -> str:
+    going = item["metadata"].get("deletionTimestamp")
+    return "Terminating" if going else _get(item, "status", "phase") or ""
+
+
+_SHORT_MODES: Final = {
+    "ReadWriteOnce": "RWO",
+    "ReadOnlyMany": "ROX",
+    "ReadWriteMany": "RWX",
+    "ReadWriteOncePod": "RWOP",
+}
+
+
+def _access_modes(modes: Any) -> str:
+    return ",".join(short for name, short in _SHORT_MODES.items() if name in (modes or ()))
+
+
+def _claim_of(volume: Json) -> str:
+    reference = _get(volume, "spec", "claimRef")
+    return f"{reference.get('namespace', '')}/{reference.get('name', '')}" if reference else ""
+
+
+def _attributes_class(item: Json) -> str:
+    return _get(item, "spec", "volumeAttributesClassName") or "<unset>"
 
 
 def _ports(item: Json) -> str:
@@ -255,6 +282,35 @@ COLUMNS: Final[dict[str, tuple[Column, ...]]] = {
         _c("MinPods", lambda h: str(_get(h, "spec", "minReplicas") or "<unset>")),
         _c("MaxPods", ".spec.maxReplicas", "integer"),
         _c("Replicas", _number("status", "currentReplicas"), "integer"),
+        AGE,
+    ),
+    "persistentvolumes": (
+        _c("Capacity", lambda v: _get(v, "spec", "capacity", "storage") or "0"),
+        _c("Access Modes", lambda v: _access_modes(_get(v, "spec", "accessModes"))),
+        _c("Reclaim Policy", ".spec.persistentVolumeReclaimPolicy"),
+        _c("Status", _storage_phase),
+        _c("Claim", _claim_of),
+        _c("StorageClass", class_of),
+        _c("VolumeAttributesClass", _attributes_class),
+        _c("Reason", lambda v: _get(v, "status", "reason") or ""),
+        AGE,
+        _c("VolumeMode", ".spec.volumeMode", priority=1),
+    ),
+    "persistentvolumeclaims": (
+        _c("Status", _storage_phase),
+        _c("Volume", lambda c: _get(c, "spec", "volumeName") or ""),
+        _c("Capacity", lambda c: _get(c, "status", "capacity", "storage") or ""),
+        _c("Access Modes", lambda c: _access_modes(_get(c, "status", "accessModes"))),
+        _c("StorageClass", class_of),
+        _c("VolumeAttributesClass", _attributes_class),
+        AGE,
+        _c("VolumeMode", ".spec.volumeMode", priority=1),
+    ),
+    "storageclasses": (
+        _c("Provisioner", ".provisioner"),
+        _c("ReclaimPolicy", ".reclaimPolicy"),
+        _c("VolumeBindingMode", ".volumeBindingMode"),
+        _c("AllowVolumeExpansion", lambda s: bool(s.get("allowVolumeExpansion")), "boolean"),
         AGE,
     ),
     "leases": (_c("Holder", ".spec.holderIdentity"), AGE),

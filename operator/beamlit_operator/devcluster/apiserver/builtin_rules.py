@@ -30,6 +30,14 @@ from beamlit_operator.devcluster.apiserver.role_rules import (
     role_causes,
 )
 from beamlit_operator.devcluster.apiserver.selectors import matches_selector
+from beamlit_operator.devcluster.apiserver.volume_rules import (
+    claim_causes,
+    class_causes,
+    default_claim,
+    default_volume,
+    stamp_phase,
+    volume_causes,
+)
 from beamlit_operator.kube import Json
 
 IMMUTABLE: Final = "field is immutable"
@@ -44,6 +52,8 @@ def set_builtin_defaults(resource: str, item: Json, *, creating: bool) -> None:
 
 def keep_allocated(resource: str, old: Json, new: Json) -> None:
     """Carries over, in place, what the cluster gave to ``old`` and an update leaves out."""
+    if resource == "persistentvolumes":
+        stamp_phase(old, new)
     if resource != "services":
         return
     before, after = old["spec"], new.get("spec")
@@ -174,6 +184,8 @@ _DEFAULTS: Final[dict[str, Callable[[Json, bool], None]]] = {
     "rolebindings.rbac.authorization.k8s.io": lambda item, creating: default_binding(item),
     "clusterrolebindings.rbac.authorization.k8s.io": lambda item, creating: default_binding(item),
     "nodes": _default_node,
+    "persistentvolumeclaims": default_claim,
+    "persistentvolumes": default_volume,
     "customresourcedefinitions.apiextensions.k8s.io": _default_crd,
     "mutatingwebhookconfigurations.admissionregistration.k8s.io": _default_webhooks,
     "validatingwebhookconfigurations.admissionregistration.k8s.io": _default_webhooks,
@@ -392,6 +404,9 @@ _RULES: Final[dict[str, Callable[[Json, Json | None], Iterator[Cause]]]] = {
     "resourcequotas": quota_causes,
     "roles.rbac.authorization.k8s.io": lambda item, old: role_causes(item),
     "clusterroles.rbac.authorization.k8s.io": lambda item, old: role_causes(item),
+    "persistentvolumeclaims": claim_causes,
+    "persistentvolumes": volume_causes,
+    "storageclasses.storage.k8s.io": class_causes,
     "leases.coordination.k8s.io": _lease_causes,
     "endpointslices.discovery.k8s.io": _slice_causes,
     "validatingadmissionpolicies.admissionregistration.k8s.io": lambda item, old: (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from beamlit_operator.devcluster.apiserver.cel_library import parse_quantity
@@ -13,6 +13,7 @@ from beamlit_operator.devcluster.apiserver.errors import (
     not_supported,
     required,
 )
+from beamlit_operator.devcluster.apiserver.volume_rules import no_backsteps
 from beamlit_operator.kube import Json
 
 _LABEL: Final = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
@@ -75,6 +76,9 @@ def pod_spec_causes(spec: Json, path: str) -> Iterator[Cause]:
         yield from _name_causes(name, f"{where}.name", volumes)
         if len([key for key in volume if key != "name"]) != 1:
             yield required(where, "must specify exactly one volume type")
+        claim = volume.get("persistentVolumeClaim")
+        if claim is not None and not claim.get("claimName"):
+            yield required(f"{where}.persistentVolumeClaim.claimName")
     names: set[str] = set()
     for kind in ("initContainers", "containers"):
         for index, container in enumerate(spec.get(kind) or ()):
@@ -122,19 +126,33 @@ def _container_causes(
                 "may not be specified when `value` is not empty",
             )
     yield from _resource_causes(container.get("resources") or {}, f"{path}.resources")
-    for index, mount in enumerate(container.get("volumeMounts") or ()):
-        name = mount.get("name", "")
-        if name not in volumes:
-            yield Cause(
-                "FieldValueNotFound",
-                f'Not found: "{name}"',
-                f"{path}.volumeMounts[{index}].name",
-            )
-        if not mount.get("mountPath"):
-            yield required(f"{path}.volumeMounts[{index}].mountPath")
+    yield from _mount_causes(container.get("volumeMounts") or (), f"{path}.volumeMounts", volumes)
     for name in _PROBES:
         if isinstance(container.get(name), dict):
             yield from _probe_causes(container[name], f"{path}.{name}", name)
+
+
+def _mount_causes(mounts: Sequence[Json], path: str, volumes: set[str]) -> Iterator[Cause]:
+    seen: set[str] = set()
+    for index, mount in enumerate(mounts):
+        where, name = f"{path}[{index}]", mount.get("name", "")
+        if name not in volumes:
+            yield Cause("FieldValueNotFound", f'Not found: "{name}"', f"{where}.name")
+        target = mount.get("mountPath") or ""
+        if not target:
+            yield required(f"{where}.mountPath")
+        if target in seen:
+            yield bad_value(f"{where}.mountPath", target, "must be unique")
+        seen.add(target)
+        # Kubernetes names these two without the index.
+        for kind in ("subPath", "subPathExpr"):
+            part = mount.get(kind) or ""
+            if part.startswith("/"):
+                yield bad_value(f"{path}.{kind}", part, "must be a relative path")
+            yield from no_backsteps(part, f"{path}.{kind}")
+        if mount.get("subPath") and mount.get("subPathExpr"):
+            why = "subPathExpr and subPath are mutually exclusive"
+            yield bad_value(f"{where}.subPathExpr", mount["subPathExpr"], why)
 
 
 def _resource_causes(resources: Json, path: str) -> Iterator[Cause]:

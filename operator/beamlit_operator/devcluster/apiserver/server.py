@@ -34,6 +34,7 @@ from beamlit_operator.devcluster.apiserver.quota import Quotas
 from beamlit_operator.devcluster.apiserver.rbac_escalation import Escalation
 from beamlit_operator.devcluster.apiserver.rbac_roles import Aggregation, write_first_roles
 from beamlit_operator.devcluster.apiserver.served import Registry
+from beamlit_operator.devcluster.apiserver.storage_admission import Storage
 from beamlit_operator.devcluster.apiserver.store import Key, Store
 from beamlit_operator.devcluster.apiserver.tls import Identity, load_or_make
 from beamlit_operator.devcluster.apiserver.webhooks import Webhooks
@@ -124,6 +125,7 @@ class ApiServer:
         self._admissions.set(
             PodAccounts(self._api),
             LimitRanges(self._store),
+            Storage(self._store),
             PodSecurity(self._store),
             self._policies,
             self._webhooks,

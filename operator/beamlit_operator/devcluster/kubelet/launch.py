@@ -51,11 +51,6 @@ def prepare(
         ConfigError: something it refers to is missing, or there is nothing to run.
     """
     termination_log = folder / "termination-log"
-    mounts = mounts_of(spec, volumes)
-    own_paths = PathMap(mounts)
-    everything = PathMap(
-        [*mounts, (spec.get("terminationMessagePath") or TERMINATION_LOG, str(termination_log))]
-    )
     name = facts.pod["metadata"]["name"]
     home = {
         "HOME": str(folder),
@@ -64,6 +59,11 @@ def prepare(
     }
     image = {**base, **home, **program.environment(facts.pod_ip)}
     values = environment(spec, facts, image)
+    mounts = mounts_of(spec, volumes, values)
+    own_paths = PathMap(mounts)
+    everything = PathMap(
+        [*mounts, (spec.get("terminationMessagePath") or TERMINATION_LOG, str(termination_log))]
+    )
     command = spec.get("command") or program.image.command
     arguments = spec.get("args") or (() if spec.get("command") else program.image.args)
     line = tuple(everything.rewrite(expand(part, values)) for part in (*command, *arguments))

@@ -13,6 +13,7 @@ from beamlit_operator.devcluster.controllers.pods import is_finished
 from beamlit_operator.devcluster.images.store import Program
 from beamlit_operator.devcluster.kubelet import scratch, variables, volumes
 from beamlit_operator.devcluster.kubelet.addresses import HOST_ADDRESS, AddressError
+from beamlit_operator.devcluster.kubelet.claims import ClaimError, volumes_of
 from beamlit_operator.devcluster.kubelet.container import Container
 from beamlit_operator.devcluster.kubelet.guard_program import MARK
 from beamlit_operator.devcluster.kubelet.launch import Launch, prepare
@@ -41,6 +42,7 @@ class PodWorker:
         self._ip = ""
         self._folder = machine.folder / pod["metadata"]["uid"]
         self._volumes: dict[str, Path] = {}
+        self._claimed: dict[str, Json] | None = None
         self._tokens = PodTokens(machine.client)
         status = pod.get("status") or {}
         self._since = read(status["startTime"]) if status.get("startTime") else now_utc()
@@ -220,7 +222,7 @@ class PodWorker:
                     self.changed()
                     return True
                 reason = "FailedCreatePodSandBox"
-            except volumes.VolumeError as error:
+            except (volumes.VolumeError, ClaimError) as error:
                 reason, message = "FailedMount", str(error)
             except (AddressError, ApiError, OSError) as error:
                 reason, message = "FailedCreatePodSandBox", str(error)
@@ -240,7 +242,11 @@ class PodWorker:
     async def _mount(self) -> None:
         folder = self._folder / "volumes"
         facts = await self._facts(*volumes.referenced(self._pod))
-        facts = replace(facts, tokens=await self._tokens.of(self._pod))
+        if self._claimed is None:
+            # Once: what is mounted stays mounted, whatever becomes of the claim.
+            self._claimed = await volumes_of(self._pod, self.machine)
+        tokens = await self._tokens.of(self._pod)
+        facts = replace(facts, tokens=tokens, claimed=self._claimed)
         self._volumes = await asyncio.to_thread(volumes.set_up, self._pod, folder, facts)
 
     async def _refresh_volumes(self) -> None:

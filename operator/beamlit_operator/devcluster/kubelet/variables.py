@@ -33,6 +33,8 @@ class Facts:
     config_maps: Mapping[str, Json] = field(default_factory=dict)
     node_allocatable: Mapping[str, str] = field(default_factory=dict)
     tokens: Mapping[TokenKey, str] = field(default_factory=dict)
+    claimed: Mapping[str, Json] = field(default_factory=dict)
+    """The PersistentVolume of each claim, by the claim's name."""
 
 
 def referenced(container: Json) -> tuple[set[str], set[str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -11,13 +12,17 @@ from beamlit_operator.devcluster.kubelet.tokens import key_of
 from beamlit_operator.devcluster.kubelet.variables import (
     ConfigError,
     Facts,
+    expand,
     field_value,
     resource_value,
     secret_bytes,
 )
 from beamlit_operator.kube import Json
 
-SUPPORTED = ("emptyDir", "secret", "configMap", "projected", "downwardAPI", "hostPath")
+SUPPORTED = (
+    *("emptyDir", "secret", "configMap", "projected", "downwardAPI", "hostPath"),
+    "persistentVolumeClaim",
+)
 
 
 class VolumeError(Exception):
@@ -79,26 +84,52 @@ def set_up(pod: Json, folder: Path, facts: Facts) -> dict[str, Path]:
     return result
 
 
-def mounts_of(container: Json, folders: Mapping[str, Path]) -> list[tuple[str, str]]:
-    """Mount path and folder of each volume mount.
+def mounts_of(
+    container: Json, folders: Mapping[str, Path], values: Mapping[str, str]
+) -> list[tuple[str, str]]:
+    """Mount path and folder of each volume mount; ``values`` are the container's variables.
 
     Raises:
-        ConfigError: a mount names a volume the pod does not have.
+        ConfigError: a mount names a volume the pod does not have, or leaves its volume.
     """
     result = []
     for mount in container.get("volumeMounts") or ():
         folder = folders.get(mount["name"])
         if folder is None:
             raise ConfigError(f'volume "{mount["name"]}" of a volume mount is not in the pod')
-        part = mount.get("subPath")
+        part = mount.get("subPath") or _expanded(mount.get("subPathExpr") or "", values)
         if part:
-            if Path(part).is_absolute() or ".." in Path(part).parts:
-                raise ConfigError(f'subPath "{part}" must stay inside the volume')
-            folder = folder / part
-            if not folder.exists():
-                folder.mkdir(parents=True)
+            folder = _sub_path(folder, part, mount["name"], container["name"])
         result.append((mount["mountPath"], str(folder)))
     return result
+
+
+def _expanded(text: str, values: Mapping[str, str]) -> str:
+    """A ``subPathExpr`` with its variables; every one of them must be there."""
+    for name in re.findall(r"(?<!\$)\$\(([^)]*)\)", text):
+        if name not in values:
+            raise ConfigError(f"cannot expand subPathExpr: missing value for {name}")
+    return expand(text, values)
+
+
+def _sub_path(folder: Path, part: str, volume: str, container: str) -> Path:
+    """A folder or file in a volume; a folder is made where nothing is, as the kubelet does.
+
+    Where it leads outside, be it along a link, nothing is made and nothing mounted. What is where
+    on the machine is not told.
+    """
+    where = f'volumeMount "{volume}" of container "{container}"'
+    if Path(part).is_absolute() or ".." in Path(part).parts:
+        raise ConfigError(f'subPath "{part}" must stay inside the volume')
+    target = folder / part
+    try:
+        if not target.resolve().is_relative_to(folder.resolve()):
+            raise ConfigError(f"failed to prepare subPath for {where}")
+        if not target.exists():
+            target.mkdir(parents=True)
+    except OSError as error:
+        raise ConfigError(f"failed to create subPath directory for {where}") from error
+    return target
 
 
 def wipe(folder: Path) -> None:
@@ -114,6 +145,8 @@ def _set_up_one(volume: Json, folder: Path, facts: Facts) -> Path:
         )
     if kind == "hostPath":
         return _host_path(volume["hostPath"])
+    if kind == "persistentVolumeClaim":
+        return _claimed(volume["persistentVolumeClaim"], facts)
     folder.mkdir(parents=True, exist_ok=True)
     files = contents(volume, facts)
     if files is None:
@@ -145,6 +178,24 @@ def _host_path(source: Json) -> Path:
     elif kind == "File" and not path.is_file():
         raise ConfigError(f"hostPath type check failed: {path} is not a file")
     return path
+
+
+def _claimed(source: Json, facts: Facts) -> Path:
+    volume = facts.claimed.get(source["claimName"])
+    if volume is None:
+        raise ConfigError(f'persistentvolumeclaim "{source["claimName"]}" not found')
+    spec = volume["spec"]
+    if spec.get("hostPath") is not None:
+        return _host_path(spec["hostPath"])
+    if spec.get("local") is not None:
+        path = Path(spec["local"]["path"])
+        if not path.is_dir():
+            raise ConfigError(f'path "{path}" does not exist, or is not a directory')
+        return path
+    raise ConfigError(
+        f"the embedded cluster cannot mount volume {volume['metadata']['name']}: of persistent "
+        "volumes it has hostPath and local"
+    )
 
 
 def _chosen(source: Json, data: Mapping[str, bytes], mode: int, what: str) -> dict[str, File]:

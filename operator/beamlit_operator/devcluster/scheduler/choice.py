@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 
+from beamlit_operator.devcluster.scheduler import storage as volumes
 from beamlit_operator.devcluster.scheduler.fit import (
     allocatable,
     reasons_against,
     requests,
     sum_of,
 )
+from beamlit_operator.devcluster.scheduler.storage import Storage, Wish
 from beamlit_operator.kube import Json
 
 SCHEDULER_NAME = "default-scheduler"
@@ -25,14 +27,19 @@ class Snapshot:
     pod: Json
     nodes: Sequence[Json]
     pods_on: Mapping[str, Sequence[Json]]
+    storage: Storage = field(default_factory=Storage)
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """Exactly one of ``node`` and ``message`` is set; neither when the pod is not ours to place."""
+    """Exactly one of the three is set; none when the pod is not ours to place."""
 
     node: str | None = None
     message: str | None = None
+    wishes: tuple[Wish, ...] = ()
+    """Claims that are bound first, for the node that was chosen."""
+    chosen: str = ""
+    """That node."""
 
 
 def decide(snapshot: Snapshot) -> Decision:
@@ -43,6 +50,8 @@ def decide(snapshot: Snapshot) -> Decision:
     | has a node, has ended, is being deleted, or another   | nothing                      |
     | scheduler's, or held back by a scheduling gate        |                              |
     | asks for what this scheduler cannot do                | message that says so         |
+    | names a claim that is missing, lost, going or unbound | kube-scheduler's sentence    |
+    | fits on some nodes; claims wait for it                | the claims, and that node    |
     | fits on some nodes                                    | the least allocated of them  |
     | fits on none                                          | kube-scheduler's sentence    |
     """
@@ -54,20 +63,27 @@ def decide(snapshot: Snapshot) -> Decision:
         return Decision(message=refusal)
     if not snapshot.nodes:
         return Decision(message="no nodes available to schedule pods")
+    total = len(snapshot.nodes)
+    missing = volumes.blocked(pod, snapshot.storage)
+    if missing is not None:
+        return Decision(message=f"0/{total} nodes are available: {missing}.")
     against: Counter[str] = Counter()
     best: tuple[Fraction, str] | None = None
     for node in snapshot.nodes:
         name = node["metadata"]["name"]
         used = sum_of(snapshot.pods_on.get(name, ()))
-        reasons = reasons_against(pod, node, used)
+        reasons = reasons_against(pod, node, used) or volumes.reasons_against(
+            pod, node, snapshot.storage
+        )
         against.update(reasons)
         if not reasons:
             score = (_share_in_use(pod, node, used), name)
             best = score if best is None else min(best, score)
     if best is not None:
-        return Decision(node=best[1])
+        node = next(item for item in snapshot.nodes if item["metadata"]["name"] == best[1])
+        wishes = volumes.wishes(pod, node, snapshot.storage)
+        return Decision(wishes=tuple(wishes), chosen=best[1]) if wishes else Decision(node=best[1])
     found = ", ".join(sorted(f"{count} {reason}" for reason, count in against.items()))
-    total = len(snapshot.nodes)
     return Decision(message=f"0/{total} nodes are available: {found}.")
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from fractions import Fraction
 
 from beamlit_operator.devcluster.quantities import parse
-from beamlit_operator.devcluster.selectors import requirement_holds
+from beamlit_operator.devcluster.selectors import node_matches
 from beamlit_operator.kube import Json
 
 Amounts = dict[str, Fraction]
@@ -141,23 +141,10 @@ def _affinity(pod: Json, node: Json) -> tuple[str, ...]:
     required = affinity.get("requiredDuringSchedulingIgnoredDuringExecution")
     if selected and (
         required is None
-        or any(term_matches(term, node) for term in required.get("nodeSelectorTerms") or ())
+        or any(node_matches(term, node) for term in required.get("nodeSelectorTerms") or ())
     ):
         return ()
     return ("node(s) didn't match Pod's node affinity/selector",)
-
-
-def term_matches(term: Json, node: Json) -> bool:
-    """Whether every expression and field of a term holds. An empty term matches no node."""
-    expressions = term.get("matchExpressions") or ()
-    fields = term.get("matchFields") or ()
-    if not expressions and not fields:
-        return False
-    labels = node["metadata"].get("labels") or {}
-    values = {"metadata.name": node["metadata"]["name"]}
-    return all(requirement_holds(item, labels) for item in expressions) and all(
-        requirement_holds(item, values) for item in fields
-    )
 
 
 def _resources(pod: Json, node: Json, used: Mapping[str, Fraction]) -> tuple[str, ...]:

@@ -5,11 +5,23 @@ from __future__ import annotations
 import asyncio
 from functools import partial
 
+from beamlit_operator.devcluster.claims import (
+    CLAIMS,
+    CLASSES,
+    SELECTED_NODE,
+    VOLUMES,
+    annotation,
+    claim_keys,
+    claim_names,
+    reference_to,
+)
+from beamlit_operator.devcluster.controllers.binding import bound_volume
 from beamlit_operator.devcluster.controllers.pods import condition, is_finished
 from beamlit_operator.devcluster.events import EventRecorder
 from beamlit_operator.devcluster.informers import Index, Informers, RecentWrites
 from beamlit_operator.devcluster.loop import KeyLoop
 from beamlit_operator.devcluster.scheduler.choice import Snapshot, decide, is_ours
+from beamlit_operator.devcluster.scheduler.storage import Storage, Wish
 from beamlit_operator.devcluster.timestamps import now_utc, written
 from beamlit_operator.kube import NODES, PODS, Change, Json, KubeClient, ObjectKey
 
@@ -23,12 +35,19 @@ class Scheduler:
         self._loop = KeyLoop("scheduler", self._reconcile)
         self._pods = informers.of(PODS)
         self._nodes = informers.of(NODES)
+        self._claims = informers.of(CLAIMS)
+        self._volumes = informers.of(VOLUMES)
+        self._classes = informers.of(CLASSES)
         self._by_node = Index(_node_of)
+        self._by_claim = Index(claim_keys)
         self._writes = RecentWrites()
         self._unplaced: set[ObjectKey] = set()
         self._one_at_a_time = asyncio.Lock()
-        informers.subscribe(PODS, self._by_node, self._writes, self._pod_changed)
+        informers.subscribe(PODS, self._by_node, self._by_claim, self._writes, self._pod_changed)
         informers.subscribe(NODES, self._node_changed)
+        informers.subscribe(CLAIMS, self._claim_changed)
+        informers.subscribe(VOLUMES, lambda change: self._try_claimants_again())
+        informers.subscribe(CLASSES, lambda change: self._try_claimants_again())
 
     async def run(self) -> None:
         """Works until cancelled."""
@@ -52,6 +71,17 @@ class Scheduler:
         if change.old is None or change.new is None or _essence(change.old) != _essence(change.new):
             self._try_all_again()
 
+    def _claim_changed(self, change: Change) -> None:
+        for pod in self._by_claim.get(f"{change.key.namespace}/{change.key.name}"):
+            if _key_of(pod) in self._unplaced:
+                self._loop.add(_key_of(pod))
+
+    def _try_claimants_again(self) -> None:
+        for key in self._unplaced:
+            pod = self._pods.get(key)
+            if pod is not None and claim_names(pod):
+                self._loop.add(key)
+
     def _try_all_again(self) -> None:
         for key in self._unplaced:
             self._loop.add(key)
@@ -65,14 +95,61 @@ class Scheduler:
             current = self._writes.over([pod], belongs=lambda item: _key_of(item) == key)
             if not current or not is_ours(current[0]):
                 return None
-            decision = decide(Snapshot(current[0], list(self._nodes.values()), self._occupancy()))
+            storage = self._storage(current[0])
+            nodes = list(self._nodes.values())
+            decision = decide(Snapshot(current[0], nodes, self._occupancy(), storage))
             if decision.node is not None:
                 await self._bind(current[0], decision.node)
                 self._unplaced.discard(key)
             elif decision.message is not None:
                 self._unplaced.add(key)
                 await self._explain(current[0], decision.message)
+            elif decision.wishes:
+                self._unplaced.add(key)
+                for wish in decision.wishes:
+                    await self._grant(wish, decision.chosen)
         return None
+
+    def _storage(self, pod: Json) -> Storage:
+        """What is known about the pod's claims; nothing for a pod without."""
+        names = claim_names(pod)
+        if not names:
+            return Storage()
+        namespace = pod["metadata"]["namespace"]
+        keys = {name: ObjectKey(namespace, name) for name in names}
+        return Storage(
+            {name: found for name, key in keys.items() if (found := self._claims.get(key))},
+            {key.name: volume for key, volume in self._volumes.items()},
+            list(self._classes.values()),
+            frozenset(name for name in names if self._is_taken(f"{namespace}/{name}", pod)),
+        )
+
+    def _is_taken(self, claim: str, pod: Json) -> bool:
+        users = self._writes.over(
+            self._by_claim.get(claim), belongs=lambda p: claim in claim_keys(p)
+        )
+        return any(
+            user["spec"].get("nodeName")
+            and not is_finished(user)
+            and user["metadata"]["uid"] != pod["metadata"]["uid"]
+            for user in users
+        )
+
+    async def _grant(self, wish: Wish, node: str) -> None:
+        """Reserves a volume for a claim, or asks for one to be made; the controller binds it, and
+        the pod is looked at again then."""
+        claim, volume = wish.claim, wish.volume
+        if volume is None:
+            if annotation(claim, SELECTED_NODE) is None:
+                body: Json = {"metadata": {"annotations": {SELECTED_NODE: node}}}
+                name, namespace = claim["metadata"]["name"], claim["metadata"]["namespace"]
+                body["metadata"]["resourceVersion"] = claim["metadata"]["resourceVersion"]
+                await self._client.merge_patch(CLAIMS, name, body, namespace)
+            return
+        changed = bound_volume(volume, claim, reference_to(claim))
+        if changed is not None:
+            changed["metadata"]["resourceVersion"] = volume["metadata"]["resourceVersion"]
+            await self._client.merge_patch(VOLUMES, volume["metadata"]["name"], changed)
 
     def _occupancy(self) -> dict[str, list[Json]]:
         result = {}

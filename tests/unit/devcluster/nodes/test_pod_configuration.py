@@ -207,9 +207,10 @@ def test_a_volume_that_cannot_be_set_up_says_why(
 
 
 def test_a_sub_path_must_stay_inside() -> None:
-    mount = {"volumeMounts": [{"name": "v", "mountPath": "/x", "subPath": "../../etc"}]}
+    part = {"name": "v", "mountPath": "/x", "subPath": "../../etc"}
+    mount = {"name": "c", "volumeMounts": [part]}
     with pytest.raises(ConfigError, match="must stay inside"):
-        volumes.mounts_of(mount, {"v": Path("/tmp/v")})
+        volumes.mounts_of(mount, {"v": Path("/tmp/v")}, {})
 
 
 @pytest.mark.parametrize(
