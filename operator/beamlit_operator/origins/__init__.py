@@ -11,6 +11,7 @@ from beamlit_operator.origins.kinds import parse_uri, read
 from beamlit_operator.origins.listing import OriginFile, ResolvedOrigin
 from beamlit_operator.origins.ref import HubRef, OriginRef, S3Ref, format_uri
 from beamlit_operator.origins.resolve import resolve
+from beamlit_operator.origins.webref import WebFile, WebRef
 
 __all__ = [
     "HubRef",
@@ -20,6 +21,8 @@ __all__ = [
     "OriginRef",
     "ResolvedOrigin",
     "S3Ref",
+    "WebFile",
+    "WebRef",
     "format_uri",
     "parse_uri",
     "read",

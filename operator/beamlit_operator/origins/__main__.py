@@ -25,6 +25,7 @@ environment:
          AWS_WEB_IDENTITY_TOKEN_FILE, AWS_ROLE_SESSION_NAME, AWS_ENDPOINT_URL_STS; or
          BEAMLIT_NODE_CREDENTIALS=true (none: anonymous); AWS_ENDPOINT_URL, AWS_REGION
   hf://  HF_TOKEN (none: anonymous), HF_ENDPOINT
+  https  BEAMLIT_HTTP_TOKEN, or BEAMLIT_HTTP_USERNAME and BEAMLIT_HTTP_PASSWORD (none: anonymous)
   all    HTTPS_PROXY, HTTP_PROXY, NO_PROXY; BEAMLIT_CA_FILE: authorities trusted besides the public;
          BEAMLIT_ORIGIN_CA_FILE: the same, for this origin
 """
@@ -94,10 +95,12 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         epilog=_ENVIRONMENT,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("uri", help="s3://BUCKET/PREFIX or hf://ORGANISATION/NAME[@REVISION]")
+    parser.add_argument(
+        "uri", help="s3://BUCKET/PREFIX, hf://ORGANISATION/NAME[@REVISION] or https://HOST/FILE"
+    )
     parser.add_argument("directory", type=Path, help="where the files go")
     parser.add_argument(
-        "--revision", help="the immutable revision to fetch: commit, or sha256:... for S3"
+        "--revision", help="the immutable revision to fetch: commit, or sha256:... of S3 and https"
     )
     parser.add_argument("--endpoint", help="URL of the store; default: from the environment")
     parser.add_argument("--region", help="region of the bucket; default: from the environment")
@@ -121,6 +124,18 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         metavar="GLOB",
         help="not these files (hf://; repeatable)",
     )
+    parser.add_argument("--sha256", metavar="HEX", help="digest of the file (https://)")
+    parser.add_argument(
+        "--path", help="where the file goes; default: the url's last part (https://)"
+    )
+    parser.add_argument(
+        "--also",
+        action="append",
+        nargs=3,
+        default=[],
+        metavar=("URL", "HEX", "PATH"),
+        help="one more file of the model (https://; repeatable)",
+    )
     parser.add_argument(
         "--allow-pickle",
         action="store_true",
@@ -142,6 +157,9 @@ def _ref(given: argparse.Namespace, environment: Mapping[str, str]) -> OriginRef
         addressing_style=given.addressing_style,
         allow_patterns=tuple(given.allow_pattern),
         ignore_patterns=tuple(given.ignore_pattern),
+        sha256=given.sha256,
+        path=given.path,
+        also=tuple((url, digest, path) for url, digest, path in given.also),
     )
 
 

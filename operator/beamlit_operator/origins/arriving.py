@@ -131,12 +131,13 @@ class Arriving:
         self._content = _Content(self.path, self._hasher())
 
     def restart(self) -> None:
-        """As if nothing had ever arrived."""
-        with self._lock:
-            self.forget()
-            self._done.clear()
-            self._left = len(range(0, max(self.file.size, 1), self._block))
-            self.brought = 0
+        """As if nothing had ever arrived. Only while one thread is at this file."""
+        self._record.unlink(missing_ok=True)
+        with self.path.open("wb"):  # not removed: the thread has it open
+            pass
+        self._content = _Content(self.path, self._hasher())
+        self._done.clear()
+        self._left = len(range(0, max(self.file.size, 1), self._block))
 
     def complete(self, staging: Staging) -> None:
         staging.complete(self.file, self.path)

@@ -132,6 +132,11 @@ class OriginError(Exception):
         self.retry_after_seconds = min(max(asked, 1.0), _LONGEST_STORE_DELAY_SECONDS)
 
 
+def invalid(message: str) -> OriginError:
+    """For references that cannot be right."""
+    return OriginError(OriginReason.INVALID_REFERENCE, message)
+
+
 def one_line(text: str, secrets: Iterable[str] = ()) -> str:
     """``text`` of a store's answer, made fit for a message: one short line without ``secrets``."""
     for secret in secrets:

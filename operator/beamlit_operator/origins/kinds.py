@@ -4,6 +4,7 @@
 |------|--------------------------|------------|------------------|-----------------|
 | s3   | ``s3://bucket/prefix``   | ``s3``     | ``s3_transfer``  | no              |
 | hub  | ``hf://org/name@branch`` | ``hub``    | ``hub_transfer`` | yes             |
+| web  | ``https://host/file``    | ``web``    | ``web_transfer`` | no              |
 
 A store's library takes up to half a second to import, and a fetch runs in every cold start. So a
 row names its modules in functions, and only those of the store that is used are imported.
@@ -15,6 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypedDict, TypeVar, Unpack
 
+from beamlit_operator.origins.errors import invalid
 from beamlit_operator.origins.listing import OriginFile, ResolvedOrigin
 from beamlit_operator.origins.progress import Progress
 from beamlit_operator.origins.ref import (
@@ -22,10 +24,10 @@ from beamlit_operator.origins.ref import (
     HubRef,
     OriginRef,
     S3Ref,
-    invalid,
 )
 from beamlit_operator.origins.staging import Staging
 from beamlit_operator.origins.trust import read_authorities
+from beamlit_operator.origins.webref import WebFile, WebRef, without_query
 
 MAX_READ_BYTES = 32 * 2**20
 """The most that one ``read`` may ask for."""
@@ -81,6 +83,10 @@ class Options(TypedDict, total=False):
     addressing_style: str
     allow_patterns: tuple[str, ...]
     ignore_patterns: tuple[str, ...]
+    sha256: str | None
+    path: str | None
+    also: tuple[tuple[str, str, str], ...]
+    """More files: url, sha256 and path of each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +170,26 @@ def _hub_carrier() -> Carrier[HubRef]:
     return hub_transfer.Transfer
 
 
+def _parse_web(uri: str, options: Options) -> WebRef:
+    digest = options.get("sha256")
+    if not digest:
+        raise invalid(f"{without_query(uri)}: its digest is needed: add --sha256 HEX")
+    files = [WebFile(uri, digest, options.get("path") or "")]
+    return WebRef((*files, *(WebFile(*each) for each in options.get("also", ()))))
+
+
+def _web() -> Store[WebRef]:
+    from beamlit_operator.origins import web
+
+    return web
+
+
+def _web_carrier() -> Carrier[WebRef]:
+    from beamlit_operator.origins import web_transfer
+
+    return web_transfer.Transfer
+
+
 KINDS: tuple[Kind[Any], ...] = (
     Kind(
         ref=S3Ref,
@@ -197,6 +223,17 @@ KINDS: tuple[Kind[Any], ...] = (
         carrier=_hub_carrier,
         variables={"HF_TOKEN": "token"},
         endpoint_variable="HF_ENDPOINT",
+    ),
+    Kind(
+        ref=WebRef,
+        schemes=("https", "http"),
+        example="https://HOST/FILE",
+        parse=_parse_web,
+        store=_web,
+        carrier=_web_carrier,
+        variables={
+            f"BEAMLIT_HTTP_{name.upper()}": name for name in ("token", "username", "password")
+        },
     ),
 )
 

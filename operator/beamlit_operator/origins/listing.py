@@ -23,8 +23,8 @@ class OriginFile:
         path: where it goes, relative, with ``/``.
         size: bytes.
         digest: S3: the ETag without quotes. Hub: ``sha256:<hex>`` for large files,
-            ``gitsha1:<hex>`` (the git blob id) for others.
-        source: its name in the store: the whole S3 key, the path in the repository.
+            ``gitsha1:<hex>`` (the git blob id) for others. Web: ``sha256:<hex>``.
+        source: its name in the store: the whole S3 key, the path in the repository, the url.
     """
 
     path: str
@@ -38,7 +38,8 @@ class ResolvedOrigin:
     """An origin at one immutable revision.
 
     Attributes:
-        revision: Hub: the commit's sha (40 hex digits). S3: see :func:`objects_revision`.
+        revision: Hub: the commit's sha (40 hex digits). S3: see :func:`objects_revision`. Web: see
+            ``WebRef.revision``.
         files: sorted by path.
         bytes: sum of their sizes.
     """
@@ -57,7 +58,7 @@ def resolved(revision: str, files: Iterable[OriginFile], *, place: str) -> Resol
     ordered = tuple(sorted(files, key=lambda file: file.path))
     if len(ordered) > MAX_FILES:
         raise too_many_files(place)
-    _check_paths((file.path for file in ordered), place=place)
+    check_paths((file.path for file in ordered), place=place)
     return ResolvedOrigin(revision, ordered, sum(file.size for file in ordered))
 
 
@@ -82,8 +83,12 @@ def objects_revision(objects: Iterable[tuple[str, int, str]]) -> str:
     return f"sha256:{digest.hexdigest()}"
 
 
-def _check_paths(paths: Iterable[str], *, place: str) -> None:
-    """Refuses names that leave the directory, and names that cannot both exist on a disk."""
+def check_paths(paths: Iterable[str], *, place: str) -> None:
+    """Refuses names that leave the directory, and names that cannot both exist on a disk.
+
+    Raises:
+        OriginError: ``UnsafePath``.
+    """
     files: set[str] = set()
     folders: set[str] = set()
     for path in paths:

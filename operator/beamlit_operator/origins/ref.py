@@ -1,7 +1,8 @@
 """References to origins, and their written form.
 
 ``s3://bucket/prefix`` names everything under a prefix (or one object) of an S3-compatible store;
-``hf://org/name@revision`` a repository of a Hugging Face Hub. Each kind is a class here, with the
+``hf://org/name@revision`` a repository of a Hugging Face Hub; files on web servers are in
+:mod:`.webref`. Each kind is a class here, with the
 same five words: ``uri``, ``place``, ``keeps_revisions``, ``at`` and ``identity``; who reads and
 fetches it stands in :mod:`.kinds`. Pure.
 """
@@ -12,7 +13,8 @@ import re
 from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
-from beamlit_operator.origins.errors import OriginError, OriginReason
+from beamlit_operator.origins.errors import invalid
+from beamlit_operator.origins.webref import WebRef
 
 DEFAULT_HUB_ENDPOINT = "https://huggingface.co"
 DEFAULT_HUB_REVISION = "main"
@@ -131,7 +133,7 @@ class HubRef:
         return f"{self.at(revision).uri} {patterns}"
 
 
-OriginRef = S3Ref | HubRef
+OriginRef = S3Ref | HubRef | WebRef
 
 
 def format_uri(ref: OriginRef) -> str:
@@ -157,8 +159,3 @@ def _check_endpoint(endpoint: str | None) -> None:
         raise invalid("endpoint holds a user name or password: put credentials into the Secret")
     if not usable:
         raise invalid(f"endpoint {endpoint!r} is not a URL: use https://HOST[:PORT]")
-
-
-def invalid(message: str) -> OriginError:
-    """For references that cannot be right."""
-    return OriginError(OriginReason.INVALID_REFERENCE, message)
