@@ -112,14 +112,53 @@ class S3Origin(Part):
     EKS Pod Identity, ECS. The operator must allow it."""
 
 
+_SEGMENT = r"([^/.][^/]*|\.[^/.][^/]*|\.\.[^/]+)"
+"""A part of a path that leads nowhere else: neither empty nor `.` nor `..`."""
+
+
+class HttpFile(Part):
+    """A file on a web server."""
+
+    url: str = Field(max_length=1024, pattern=r"^https?://[^\s/?#@]+(/[^\s#]*)?(\?[^\s#]*)?$")
+    """Where it is: `https://host/path`, without user name and password."""
+    sha256: str = Field(pattern=r"^[A-Fa-f0-9]{64}$", max_length=64)
+    """The SHA-256 of its content, as `sha256sum` prints it. Other content is never served."""
+    path: str | None = Field(
+        default=None, min_length=1, max_length=255, pattern=rf"^{_SEGMENT}(/{_SEGMENT})*$"
+    )
+    """Where it goes, relative, without `..`; by default the last part of the url's path."""
+
+
+class HttpOrigin(Part):
+    """Files on web servers."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            rule(
+                "self.files.all(f, !has(f.path) || "
+                "self.files.exists_one(g, has(g.path) && g.path == f.path))",
+                "two files have the same path: give each its own",
+            )
+        )
+    )
+
+    files: tuple[HttpFile, ...] = Field(min_length=1, max_length=256)
+    """The files."""
+    credentials_secret_ref: SecretRef | None = None
+    """A Secret with `token` (sent as a bearer token), or with `username` and `password`. They are
+    sent to the urls' own hosts only, not along a redirect to another."""
+    ca_config_map_ref: CaConfigMapRef | None = None
+    """Certificates of authorities that are trusted for this origin, besides the public ones."""
+
+
 class Origin(Part):
     """Where the files of a model come from: exactly one of the fields."""
 
     model_config = ConfigDict(
         json_schema_extra=rules(
             rule(
-                "has(self.huggingFace) != has(self.s3)",
-                "set exactly one of huggingFace and s3",
+                "[has(self.huggingFace), has(self.s3), has(self.http)].filter(x, x).size() == 1",
+                "set exactly one of huggingFace, s3 and http",
             )
         )
     )
@@ -128,6 +167,8 @@ class Origin(Part):
     """A repository on the Hugging Face Hub."""
     s3: S3Origin | None = None
     """A prefix in an S3-compatible store."""
+    http: HttpOrigin | None = None
+    """Files on web servers, each with its digest."""
 
 
 class ModelSpec(Part):
@@ -149,7 +190,7 @@ class ResolvedOrigin(Part):
     uri: str = Field(max_length=1400)
     """The origin, in one line."""
     revision: str = Field(max_length=128)
-    """The immutable revision: a commit, or a digest over keys, sizes and ETags."""
+    """The immutable revision: a commit, or a digest over what identifies the files."""
     files: int = Field(ge=0)
     """How many files it holds."""
     bytes: int = Field(ge=0, json_schema_extra={"format": "int64"})

@@ -11,7 +11,7 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 
 from beamlit_operator.api import Reason, labels
@@ -35,15 +35,17 @@ class Keys:
     Attributes:
         needed: the keys that must be there, and how `origins` calls each.
         optional: those that may be there.
+        either: sets of keys, of which one must be there whole.
     """
 
-    needed: Mapping[str, str]
+    needed: Mapping[str, str] = field(default_factory=dict)
     optional: Mapping[str, str] = field(default_factory=dict)
+    either: tuple[tuple[str, ...], ...] = ()
 
     def renamed(self, name: str, key: str) -> Keys:
         """The same, with what `origins` calls `name` under another key."""
         needed = {key if known == name else own: known for own, known in self.needed.items()}
-        return Keys(needed, self.optional)
+        return replace(self, needed=needed)
 
 
 S3_KEYS = Keys(
@@ -51,6 +53,10 @@ S3_KEYS = Keys(
     {"AWS_SESSION_TOKEN": "AWS_SESSION_TOKEN"},
 )
 HUB_KEYS = Keys({HUB_KEY: HUB_KEY})
+HTTP_KEYS = Keys(
+    optional={name: name for name in ("token", "username", "password")},
+    either=(("token",), ("username", "password")),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +154,11 @@ async def read_credentials(client: KubeClient, key: ObjectKey, keys: Keys) -> Cr
             f"Secret {key.name} does not exist in {key.namespace}: create it"
         ) from None
     data: Json = secret.get("data") or {}
+    if keys.either and not any(all(name in data for name in each) for each in keys.either):
+        sets = " nor ".join(" and ".join(each) for each in keys.either)
+        raise SecretProblemError(
+            f"Secret {key.name} in {key.namespace} has neither {sets}: add one or the other"
+        )
     values = {known: _value(data, name, key) for name, known in keys.needed.items()}
     values |= {
         known: _value(data, name, key) for name, known in keys.optional.items() if name in data

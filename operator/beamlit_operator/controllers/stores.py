@@ -4,6 +4,7 @@
 |---------------|-----------|---------------------------|---------------------------|
 | `huggingFace` | `HubRef`  | `tokenSecretRef`          | `huggingface`, by repo    |
 | `s3`          | `S3Ref`   | `credentialsSecretRef`    | `s3`, by bucket           |
+| `http`        | `WebRef`  | `credentialsSecretRef`    | -                         |
 
 How a store is asked and fetched from is told in `origins.kinds`.
 """
@@ -15,8 +16,9 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from beamlit_operator.api.facts import ModelFacts
-from beamlit_operator.api.model import HuggingFaceOrigin, Origin, S3Origin
+from beamlit_operator.api.model import HttpOrigin, HuggingFaceOrigin, Origin, S3Origin
 from beamlit_operator.controllers.credentials import (
+    HTTP_KEYS,
     HUB_KEY,
     HUB_KEYS,
     S3_KEYS,
@@ -24,9 +26,15 @@ from beamlit_operator.controllers.credentials import (
     Keys,
     SecretUse,
 )
-from beamlit_operator.origins import HubRef, OriginRef, S3Ref, parse_uri
+from beamlit_operator.origins import HubRef, OriginRef, S3Ref, WebFile, WebRef, parse_uri
 from beamlit_operator.origins.pickles import allowed_paths
-from beamlit_operator.workloads import ModelFiles, SecretVariable, hub_credentials, s3_credentials
+from beamlit_operator.workloads import (
+    ModelFiles,
+    SecretVariable,
+    http_credentials,
+    hub_credentials,
+    s3_credentials,
+)
 from beamlit_operator.workloads.access import Access
 
 _P = TypeVar("_P")
@@ -63,6 +71,19 @@ class StoreKind(Generic[_P, _R]):
 def _s3_secret(part: S3Origin) -> SecretUse | None:
     own = part.credentials_secret_ref
     return SecretUse(own.name) if own is not None else None
+
+
+def _http_secret(part: HttpOrigin) -> SecretUse | None:
+    own = part.credentials_secret_ref
+    return SecretUse(own.name) if own is not None else None
+
+
+def _http_arguments(ref: WebRef) -> tuple[str, ...]:
+    first, *others = ref.files
+    # In one argument each: a path may begin with a dash.
+    arguments = [f"--sha256={first.sha256}", f"--path={first.path}"]
+    arguments += [f"--also={file.sha256} {file.url} {file.path}" for file in others]
+    return tuple(arguments)
 
 
 def _hub_secret(part: HuggingFaceOrigin) -> SecretUse | None:
@@ -111,7 +132,21 @@ _HUB = StoreKind(
     },
 )
 
-STORE_KINDS: tuple[StoreKind[Any, Any], ...] = (_HUB, _S3)
+_HTTP = StoreKind(
+    part=lambda origin: origin.http,
+    ref=WebRef,
+    reference=lambda part, _revision, _hub: WebRef(
+        tuple(WebFile(file.url, file.sha256, file.path or "") for file in part.files)
+    ),
+    secret=_http_secret,
+    integration=None,  # a token would go to whatever host a Model names
+    subject=lambda part: part.files[0].url,
+    keys=HTTP_KEYS,
+    variables=lambda use: http_credentials(use.name),
+    files=lambda ref: {"uri": ref.files[0].url, "arguments": _http_arguments(ref)},
+)
+
+STORE_KINDS: tuple[StoreKind[Any, Any], ...] = (_HUB, _S3, _HTTP)
 
 
 def store_kind(origin: Origin) -> tuple[StoreKind[Any, Any], Any] | None:

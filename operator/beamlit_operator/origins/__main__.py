@@ -131,9 +131,8 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     parser.add_argument(
         "--also",
         action="append",
-        nargs=3,
         default=[],
-        metavar=("URL", "HEX", "PATH"),
+        metavar='"HEX URL [PATH]"',
         help="one more file of the model (https://; repeatable)",
     )
     parser.add_argument(
@@ -149,6 +148,15 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     return parser
 
 
+def reference_of(arguments: Sequence[str], environment: Mapping[str, str]) -> OriginRef:
+    """What a call with these arguments fetches.
+
+    Raises:
+        OriginError: it cannot be right.
+    """
+    return _ref(_parser("beamlit fetch").parse_args(arguments), environment)
+
+
 def _ref(given: argparse.Namespace, environment: Mapping[str, str]) -> OriginRef:
     return parse_uri(
         given.uri,
@@ -159,7 +167,7 @@ def _ref(given: argparse.Namespace, environment: Mapping[str, str]) -> OriginRef
         ignore_patterns=tuple(given.ignore_pattern),
         sha256=given.sha256,
         path=given.path,
-        also=tuple((url, digest, path) for url, digest, path in given.also),
+        also=tuple(given.also),
     )
 
 

@@ -85,8 +85,8 @@ class Options(TypedDict, total=False):
     ignore_patterns: tuple[str, ...]
     sha256: str | None
     path: str | None
-    also: tuple[tuple[str, str, str], ...]
-    """More files: url, sha256 and path of each."""
+    also: tuple[str, ...]
+    """More files: sha256, url and path (or none) of each, with a space between."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +175,11 @@ def _parse_web(uri: str, options: Options) -> WebRef:
     if not digest:
         raise invalid(f"{without_query(uri)}: its digest is needed: add --sha256 HEX")
     files = [WebFile(uri, digest, options.get("path") or "")]
-    return WebRef((*files, *(WebFile(*each) for each in options.get("also", ()))))
+    for line in options.get("also", ()):
+        digest, _, rest = line.partition(" ")
+        url, _, path = rest.partition(" ")
+        files.append(WebFile(url, digest, path))
+    return WebRef(tuple(files))
 
 
 def _web() -> Store[WebRef]:

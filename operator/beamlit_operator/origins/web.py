@@ -39,6 +39,7 @@ from urllib3.exceptions import (
     SSLError,
 )
 
+from beamlit_operator.origins import trust
 from beamlit_operator.origins.errors import OriginError, OriginReason, invalid, one_line
 from beamlit_operator.origins.kinds import MAX_READ_BYTES
 from beamlit_operator.origins.listing import OriginFile, ResolvedOrigin, resolved
@@ -66,9 +67,14 @@ class Client:
 
     def __init__(self, ref: WebRef, credentials: Mapping[str, str]) -> None:
         self._place = ref.place
-        self._secrets = [value for value in credentials.values() if value]
+        self._secrets = [
+            credentials[name] for name in (TOKEN, USERNAME, PASSWORD) if credentials.get(name)
+        ]
         self._authorization = _authorization(credentials, ref.place)
         self._proxies = getproxies_environment()
+        # For redirects too: whoever vouches for a server, the digest decides about the content.
+        own = trust.context(credentials)
+        self._trusted: dict[str, Any] = {"ssl_context": own} if own else {"ca_certs": _public()}
         self._managers: dict[str, urllib3.PoolManager] = {}
         self._lock = threading.Lock()
 
@@ -107,7 +113,7 @@ class Client:
             return OriginError(
                 reason,
                 f"{shown}: the certificate of {host} is not trusted or TLS failed: check the url,"
-                " or name its authority's certificate",
+                " and name authorities of your own in caConfigMapRef",
             )
         if isinstance(error, NewConnectionError):
             return OriginError(
@@ -204,7 +210,9 @@ class Client:
             proxy = ""
         with self._lock:
             if proxy not in self._managers:
-                self._managers[proxy] = _through(proxy) if proxy else _direct()
+                self._managers[proxy] = (
+                    _through(proxy, self._trusted) if proxy else _direct(self._trusted)
+                )
             return self._managers[proxy]
 
 
@@ -426,22 +434,22 @@ class _SecurePool(urllib3.HTTPSConnectionPool):
     ConnectionCls = _SecureConnection
 
 
-def _direct() -> urllib3.PoolManager:
-    manager = urllib3.PoolManager(maxsize=MAX_CONNECTIONS, ca_certs=_authorities())
+def _direct(trusted: Mapping[str, Any]) -> urllib3.PoolManager:
+    manager = urllib3.PoolManager(maxsize=MAX_CONNECTIONS, **trusted)
     manager.pool_classes_by_scheme = {"http": _Pool, "https": _SecurePool}
     return manager
 
 
-def _through(proxy: str) -> urllib3.PoolManager:
+def _through(proxy: str, trusted: Mapping[str, Any]) -> urllib3.PoolManager:
     parts = urllib3.util.parse_url(proxy if "://" in proxy else f"http://{proxy}")
     headers = urllib3.make_headers(proxy_basic_auth=parts.auth) if parts.auth else None
     return urllib3.ProxyManager(
         parts._replace(auth=None).url,
         proxy_headers=headers,
         maxsize=MAX_CONNECTIONS,
-        ca_certs=_authorities(),
+        **trusted,
     )
 
 
-def _authorities() -> str:
+def _public() -> str:
     return os.environ.get("SSL_CERT_FILE") or certifi.where()

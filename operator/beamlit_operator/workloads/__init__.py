@@ -4,6 +4,7 @@ from beamlit_operator.workloads.detection import Suggestion, suggest_runtime
 from beamlit_operator.workloads.files import (
     ModelFiles,
     SecretVariable,
+    http_credentials,
     hub_credentials,
     s3_credentials,
 )
@@ -26,6 +27,7 @@ __all__ = [
     "Unsupported",
     "Workload",
     "endpoint_service",
+    "http_credentials",
     "hub_credentials",
     "refused",
     "s3_credentials",

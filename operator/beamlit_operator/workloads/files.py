@@ -34,6 +34,14 @@ def hub_credentials(secret: str, key: str = "token") -> tuple[SecretVariable, ..
     return (SecretVariable("HF_TOKEN", secret, key),)
 
 
+def http_credentials(secret: str) -> tuple[SecretVariable, ...]:
+    """The variables for web servers; the Secret has a token, or a name and a password."""
+    return tuple(
+        SecretVariable(f"BEAMLIT_HTTP_{key.upper()}", secret, key, optional=True)
+        for key in ("token", "username", "password")
+    )
+
+
 _VARIABLES = {
     "s3": {"AWS_ENDPOINT_URL": "endpoint", "AWS_REGION": "region"},
     "hf": {"HF_ENDPOINT": "endpoint"},
@@ -46,13 +54,14 @@ class ModelFiles:
     """An origin at one immutable revision, and how to reach it from a pod.
 
     Attributes:
-        uri: `s3://bucket/prefix` or `hf://org/name`; its scheme is the kind of origin.
-        revision: the immutable revision: a commit, or `sha256:...` for S3.
+        uri: `s3://bucket/prefix`, `hf://org/name` or `https://host/file`; the scheme is the kind.
+        revision: the immutable revision: a commit, or `sha256:...`.
         paths: relative names of the files.
         bytes: their size together.
         endpoint: the store's address, when it is not the public one.
         region: the store's region (S3).
         allow_patterns, ignore_patterns: which files are fetched (Hub).
+        arguments: further ones of the fetch, which the kind of origin needs (web servers).
         allow_pickle: whether files are fetched that can run code when loaded.
         secrets: where the credentials are.
         access: how else the fetching container proves who it is, and whom it trusts.
@@ -67,6 +76,7 @@ class ModelFiles:
     region: str | None = None
     allow_patterns: tuple[str, ...] = ()
     ignore_patterns: tuple[str, ...] = ()
+    arguments: tuple[str, ...] = ()
     allow_pickle: bool = False
     secrets: tuple[SecretVariable, ...] = ()
     access: Access = field(default_factory=Access)
@@ -74,7 +84,7 @@ class ModelFiles:
 
     def fetch_arguments(self) -> list[str]:
         """The arguments of this project's command that bring exactly these files into a pod."""
-        arguments = ["fetch", self.uri, MODELS, "--revision", self.revision]
+        arguments = ["fetch", self.uri, MODELS, "--revision", self.revision, *self.arguments]
         for pattern in self.allow_patterns:
             arguments += ["--allow-pattern", pattern]
         for pattern in self.ignore_patterns:

@@ -105,6 +105,9 @@ async def test_files_that_changed_in_the_store_are_served_as_they_are_now(worksp
     assert serving["status"]["revisions"][0]["version"] != before["version"]
 
 
+FILE = {"url": "https://a/b", "sha256": "ab" * 32}
+
+
 async def test_a_field_without_effect_yet_is_refused_by_name(workspace):
     await workspace.quickstart(modelSourceRef={"name": "mine"})
     refused = await workspace.until_ready("UnsupportedField")
@@ -121,8 +124,20 @@ async def test_a_field_without_effect_yet_is_refused_by_name(workspace):
             {"type": "location", "locations": [{"type": "country", "name": "usa"}]},
             ("spec.locations[0].name", "two ISO 3166 letters"),
         ),
-        ("Model", {"origin": {}}, ("spec.origin", "exactly one of huggingFace and s3")),
+        ("Model", {"origin": {}}, ("spec.origin", "exactly one of")),
         ("Model", {"origin": {"s3": {"uri": "gs://x/y"}}}, ("spec.origin.s3.uri",)),
+        *[
+            ("Model", {"origin": {"http": {"files": files}}}, words)
+            for files, words in (
+                ([], ("spec.origin.http.files",)),
+                ([{"url": "https://a/b"}], ("spec.origin.http.files[0].sha256",)),
+                ([{**FILE, "sha256": "short"}], ("spec.origin.http.files[0].sha256",)),
+                ([{**FILE, "url": "https://me:pw@a/b"}], ("spec.origin.http.files[0].url",)),
+                ([{**FILE, "path": "a/../../b"}], ("spec.origin.http.files[0].path",)),
+                ([{**FILE, "path": "/b"}], ("spec.origin.http.files[0].path",)),
+                ([{**FILE, "path": "b"}] * 2, ("two files have the same path",)),
+            )
+        ],
         ("ModelDeployment", {}, ("spec.model",)),
         (
             "ModelDeployment",

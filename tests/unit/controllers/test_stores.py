@@ -1,0 +1,100 @@
+"""What a Model's origin becomes: a reference, a Secret, and the arguments of a fetch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from tests.support.fakekube import FakeKube
+
+from beamlit_operator.api.model import Origin
+from beamlit_operator.controllers.credentials import (
+    HTTP_KEYS,
+    SecretProblemError,
+    SecretUse,
+    read_credentials,
+)
+from beamlit_operator.controllers.stores import model_files, own_secret, reference
+from beamlit_operator.kube import SECRETS, ObjectKey
+from beamlit_operator.origins import OriginError, OriginRef
+from beamlit_operator.origins.__main__ import reference_of
+from beamlit_operator.origins.kinds import kind_of
+
+DIGEST = "ab" * 32
+HTTP = {
+    "files": [
+        {"url": "https://example.com/m/model.gguf?sig=x", "sha256": DIGEST},
+        {
+            "url": "http://other.example.com/c",
+            "sha256": DIGEST.upper(),
+            "path": "-my configs/config.json",
+        },
+    ],
+    "credentialsSecretRef": {"name": "web"},
+}
+S3 = {"uri": "s3://models/iris", "endpoint": "https://minio.example.com", "region": "eu-west-1"}
+HUB = {"repo": "org/m", "revision": "v1", "allowPatterns": ["*.json"], "ignorePatterns": ["x*"]}
+
+
+def referred(**origin: Any) -> tuple[Origin, OriginRef]:
+    spec = Origin.model_validate(origin)
+    ref = reference(spec)
+    assert ref is not None
+    return spec, ref
+
+
+@pytest.mark.parametrize(
+    ("origin", "revision"),
+    [
+        ({"http": HTTP}, "sha256:" + "0" * 64),
+        ({"s3": S3}, "sha256:" + "0" * 64),
+        ({"huggingFace": HUB}, "0" * 40),
+    ],
+)
+def test_a_pod_fetches_what_the_operator_looked_at(origin: dict[str, Any], revision: str) -> None:
+    spec, ref = referred(**origin)
+    secret = own_secret(spec)
+    files = model_files(ref, revision=revision, paths=(), size=0, allow_pickle=False, secret=secret)
+    command, *arguments = files.fetch_arguments()
+    assert command == "fetch"
+    fetched = reference_of(arguments, files.plain_variables())
+    assert fetched.at(revision) == ref.at(revision)
+    assert fetched.identity(revision) == ref.identity(revision)
+    variables = {each.name: f"value of {each.key}" for each in files.secrets}
+    assert set(kind_of(ref).credentials(variables)) >= ({"token"} if secret else set())
+
+
+def test_an_origin_of_a_kind_that_is_not_known_is_none() -> None:
+    assert reference(Origin.model_validate({"ftp": {"host": "x"}})) is None
+
+
+def test_files_of_one_place_are_refused() -> None:
+    files = [{"url": f"https://{host}/model.gguf", "sha256": DIGEST} for host in ("a", "b")]
+    with pytest.raises(OriginError, match=r"'model\.gguf' .* exists twice: correct the path"):
+        referred(http={"files": files})
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        ({"token": "dA=="}, None),
+        ({"username": "dA==", "password": "dA=="}, None),
+        ({"username": "dA=="}, "has neither token nor username and password"),
+        ({}, "has neither token nor username and password"),
+        ({"token": "?"}, "is not base64"),
+    ],
+)
+async def test_a_secret_of_web_servers_has_a_token_or_a_name(
+    data: dict[str, str], words: str | None
+) -> None:
+    kube = FakeKube()
+    metadata = {"name": "web", "namespace": "team"}
+    await kube.put(
+        SECRETS, {"apiVersion": "v1", "kind": "Secret", "metadata": metadata} | {"data": data}
+    )
+    key = ObjectKey("team", SecretUse("web").name)
+    if words is None:
+        assert set((await read_credentials(kube, key, HTTP_KEYS)).values) == set(data)
+    else:
+        with pytest.raises(SecretProblemError, match=words):
+            await read_credentials(kube, key, HTTP_KEYS)
