@@ -24,7 +24,7 @@ COPIED = {
     "crds": sorted((ROOT / "crds").glob("*.yaml")),
     "rbac": [
         ROOT / "manifests" / "rbac" / f"{n}.yaml"
-        for n in ("operator", "gateway", "people", "web-identity")
+        for n in ("operator", "gateway", "people", "web-identity", "cache")
     ],
     "admission": [
         ROOT / "manifests" / "admission" / f"{n}.yaml" for n in ("placement-policy", "webhook")

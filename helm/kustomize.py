@@ -77,6 +77,10 @@ OVERLAYS: dict[str, tuple[str, Json]] = {
         "With the right to ask for tokens of ServiceAccounts (docs/origins.md).",
         {"origins": {"webIdentity": {"enabled": True}}},
     ),
+    "cache": (
+        "With a cache of models' files in each workspace that has the claim (docs/cache.md).",
+        {"origins": {"cache": {"claimName": "beamlit-cache", "limit": "500Gi"}}},
+    ),
     "monitoring": (
         "With ServiceMonitors, alerts and the dashboard, for the Prometheus operator and Grafana.",
         {

@@ -20,6 +20,9 @@ JSON."""
 RUNTIMES = "beamlit.com/runtimes"
 """Label of the ConfigMaps in the operator's namespace that add runtime presets: `true`."""
 
+# On pods of the cache's own: prefetch or tidy.
+ERRAND = "beamlit.com/errand"
+
 # On Secrets: what a workspace integration is for, and (an annotation) for which repositories or
 # buckets it may be used.
 INTEGRATION = "beamlit.com/integration"

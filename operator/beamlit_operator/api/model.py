@@ -180,6 +180,8 @@ class ModelSpec(Part):
     """Whether files may be fetched that can run code when loaded: pickle, joblib, PyTorch's
     own format. Without it they are left out where the origin has the weights in another form too,
     and refused where it has not."""
+    prefetch: bool = False
+    """Whether the files are brought into the workspace's cache before anybody asks for them."""
     runtime: Runtime | None = None
     """The runtime of deployments that name none."""
 
@@ -204,6 +206,25 @@ class SuggestedRuntime(Part):
     """The preset."""
     because: str = Field(max_length=512)
     """What in the files suggests it."""
+
+
+class PrefetchStatus(Part):
+    """How far the files of a Model with `prefetch` are on their way into the cache."""
+
+    revision: str | None = Field(default=None, max_length=128)
+    """The immutable revision that is fetched, or was."""
+    phase: Literal["Pending", "Fetching", "Done", "Failed"]
+    """`Pending`: waits for what the message says. `Failed`: it is tried again."""
+    message: str = Field(default="", max_length=1024)
+    """How far it is, or what is wrong."""
+    fetched_bytes: int | None = Field(default=None, ge=0, json_schema_extra={"format": "int64"})
+    """Bytes that are there, once that is known."""
+    total_bytes: int | None = Field(default=None, ge=0, json_schema_extra={"format": "int64"})
+    """How many there will be."""
+    folder: str | None = Field(default=None, max_length=63)
+    """The folder of the cache, which is kept while this stands."""
+    claim_uid: str | None = Field(default=None, max_length=63)
+    """Of the claim they are in: a claim that is made anew is filled anew."""
 
 
 class DeploymentRow(Part):
@@ -237,6 +258,8 @@ class ModelStatus(Part):
     gpu_memory_bytes: Count | None = None
     """How much memory of GPUs it needs at least: the weights, a small cache of keys and values, and
     what a server takes for itself."""
+    prefetch: PrefetchStatus | None = None
+    """How far `spec.prefetch` is."""
     deployments: tuple[DeploymentRow, ...] = Field(
         default=(), max_length=256, json_schema_extra=list_map("name")
     )

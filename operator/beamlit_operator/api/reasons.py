@@ -147,6 +147,15 @@ class Reason(StrEnum):
         "the fields.",
     )
 
+    PREFETCHED = "Prefetched", "An event: a Model's files were brought into the workspace's cache."
+    PREFETCH_FAILED = (
+        "PrefetchFailed",
+        "An event: a Model's files could not be brought into the cache; it is tried again.",
+    )
+    TIDYING_FAILED = (
+        "TidyingFailed",
+        "An event on a cache's claim: what nobody uses could not be removed from it.",
+    )
     GATEWAY_REFUSED = (
         "GatewayRefused",
         "A gateway's Envoy does not take a part of its configuration; the last good one stays.",

@@ -36,6 +36,11 @@ REMEDIES: Mapping[Reason, str] = MappingProxyType(
         Reason.TRIAL_START_FAILED: "The message has the pod's words. Correct the spec, or put the "
         "former one back.",
         Reason.ORDER_IGNORED: "Remove the annotation; set it when the step has come.",
+        Reason.PREFETCHED: NOTHING,
+        Reason.PREFETCH_FAILED: "The message has the pod's words; `status.prefetch` of the Model "
+        "says how it stands. Deployments of it fetch for themselves.",
+        Reason.TIDYING_FAILED: "The message has the pod's words. Look at the volume "
+        "(`beamlit cache list`); it is tried again when a revision comes or goes.",
         Reason.RESOLVING: "Wait. If it lasts for minutes, read the operator's log.",
         Reason.INVALID_SPEC: "Correct the field that the message names.",
         Reason.UNSUPPORTED_FIELD: "Remove the field, or upgrade operator and definitions.",

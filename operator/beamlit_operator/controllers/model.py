@@ -23,6 +23,7 @@ from beamlit_operator.api.model import ModelStatus
 from beamlit_operator.controllers.objects import Held
 from beamlit_operator.controllers.originbook import Entry, Failed, Found, Question
 from beamlit_operator.controllers.plan import Announcement, Plan
+from beamlit_operator.controllers.prefetching import NOTHING, Prefetching
 from beamlit_operator.controllers.verdict import State, Verdict, changed, conditions_of
 from beamlit_operator.kube import Json
 from beamlit_operator.origins import OriginError, format_uri
@@ -39,6 +40,7 @@ def decide(
     entry: Entry | None,
     deployments: Sequence[Held[ModelDeployment]],
     now: datetime,
+    prefetching: Prefetching = NOTHING,
 ) -> Plan:
     """The status of a Model.
 
@@ -48,6 +50,7 @@ def decide(
         entry: what the book says to the question.
         deployments: its deployments, by name.
         now: the time of the decision.
+        prefetching: what is to be done about its files in the cache.
     """
     if model.deleting:
         return Plan()
@@ -64,6 +67,8 @@ def decide(
         "phase": "Deployed" if any(_enabled(d) for d in deployments) else "Created",
         **_findings(old, question, entry),
     }
+    if prefetching.status is not None:
+        status["prefetch"] = prefetching.status
     rows = [_row(each) for each in deployments[:MAX_ROWS] if not each.deleting]
     if rows:
         status["deployments"] = rows
@@ -71,7 +76,13 @@ def decide(
     if changed(verdict, old.conditions) and verdict.reason != Reason.RESOLVING:
         type_: Literal["Normal", "Warning"] = "Normal" if verdict.good else "Warning"
         events = (Announcement(type_, verdict.reason, verdict.message),)
-    return Plan(status=status, events=events)
+    return Plan(
+        status=status,
+        create=(prefetching.create,) if prefetching.create is not None else (),
+        delete=prefetching.delete,
+        events=(*events, *prefetching.events),
+        requeue_after=prefetching.requeue_after,
+    )
 
 
 def _verdict(

@@ -34,11 +34,11 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from beamlit_operator.api import Reason, labels
-from beamlit_operator.controllers import bounds, checks, report, resourcescaling, rolling, stores
+from beamlit_operator.controllers import bounds, checks, report, resourcescaling, rolling
 from beamlit_operator.controllers.diagnosis import why_refused
 from beamlit_operator.controllers.objects import Held
-from beamlit_operator.controllers.opening import access_of_pods
 from beamlit_operator.controllers.originbook import Question
+from beamlit_operator.controllers.originfiles import files_of
 from beamlit_operator.controllers.plan import Deletion, Plan, Scale
 from beamlit_operator.controllers.progress import Progress
 from beamlit_operator.controllers.rolling import Telling, pods_of
@@ -368,19 +368,8 @@ def model_files(snapshot: Snapshot) -> ModelFiles:
     assert snapshot.found is not None
     assert snapshot.model is not None
     assert isinstance(snapshot.question, Question)
-    found = snapshot.found
-    return stores.model_files(
-        snapshot.question.ref,
-        revision=found.revision,
-        paths=found.paths,
-        size=found.bytes,
-        allow_pickle=snapshot.model.spec.allow_pickle,
-        secret=snapshot.question.secret,
-        facts=found.facts,
-        access=access_of_pods(
-            snapshot.question.opening, ref=snapshot.question.ref, role=found.role
-        ),
-    )
+    trusted = snapshot.model.spec.allow_pickle
+    return files_of(snapshot.question, snapshot.found, allow_pickle=trusted)
 
 
 def with_version(deployment: Json, version: str) -> Json:

@@ -50,6 +50,12 @@ class Metrics:
             ["kind"],
             registry=self.registry,
         )
+        self._errands = Counter(
+            "beamlit_cache_pods",
+            "Pods that fetched ahead or tidied, by what they came to.",
+            ["errand", "result"],
+            registry=self.registry,
+        )
         self._reconciles = Counter(
             "beamlit_reconciles", "Reconciles.", ["kind", "result"], registry=self.registry
         )
@@ -84,6 +90,10 @@ class Metrics:
     def watch_surroundings(self, read: Callable[[], Surroundings]) -> None:
         """Adds what is told of the cluster around."""
         self.registry.register(_Around(read))
+
+    def errand(self, errand: str, result: str) -> None:
+        """Counts one pod of a cache that has ended."""
+        self._errands.labels(errand, result).inc()
 
     def done(self, done: Done[Key]) -> None:
         """Counts one finished reconcile."""

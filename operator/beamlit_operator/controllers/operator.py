@@ -20,7 +20,9 @@ from aiohttp import web
 from beamlit_operator.api import Reason
 from beamlit_operator.autoscaling import GatewayLoad
 from beamlit_operator.controllers.admission.picture import Picture
+from beamlit_operator.controllers.ahead import Ahead
 from beamlit_operator.controllers.audit import Audit
+from beamlit_operator.controllers.caches import Claims, Errands
 from beamlit_operator.controllers.cataloguing import Cataloguing
 from beamlit_operator.controllers.children import CHILD_RESOURCES, Children, Nodes
 from beamlit_operator.controllers.credentials import Integrations
@@ -46,9 +48,11 @@ from beamlit_operator.controllers.refusals import GatewayRefusals
 from beamlit_operator.controllers.scaling import Scaling
 from beamlit_operator.controllers.starts import Starts
 from beamlit_operator.controllers.surroundings import differs, fields_of, surroundings
+from beamlit_operator.controllers.tidying import Tidying, folder_kept
 from beamlit_operator.controllers.usage import Usage
 from beamlit_operator.controllers.writer import Writer
 from beamlit_operator.kube import (
+    DEPLOYMENTS,
     PODS,
     ApiError,
     HttpClient,
@@ -136,12 +140,13 @@ class Operator:
             later=lambda key: self.queue.add(key, later=True),
             on_seen=self._seen,
         )
+        changed = {PODS: self._pod_changed, DEPLOYMENTS: self._workload_changed}
         self.children = {
             resource: Children(
                 client,
                 resource,
                 namespaces=self._scopes,
-                on_change=self._pod_changed if resource is PODS else self.indexes.child_changed,
+                on_change=changed.get(resource, self.indexes.child_changed),
             )
             for resource in CHILD_RESOURCES
         }
@@ -157,12 +162,23 @@ class Operator:
         self.book = OriginBook(
             client, on_answer=self.queue.add, resync=options.origin_resync, look=look
         )
+        self.claims = Claims(
+            client, options.cache_claim, namespaces=self._scopes, on_change=self._claim_changed
+        )
+        self.errands = Errands(
+            client,
+            namespaces=self._scopes if options.cache_claim else (),
+            on_change=self._errand_changed,
+            on_end=self.metrics.errand,
+        )
         self.writer = Writer(
             client,
             indexes=self.indexes,
             children=self.children,
             announcer=announcer,
             lacking=lambda kind: self.definitions.lacking(kind),
+            on_made=self.errands.wrote,
+            on_gone=self.errands.gone,
         )
         self.cataloguing = Cataloguing(
             client,
@@ -182,6 +198,16 @@ class Operator:
         )
         self.children[PODS].when_gone(self.usage.gone)
         self.starts = Starts(self.queue.add)
+        self.ahead = Ahead(self.claims, self.errands, self.starts, enqueue=self.queue.add)
+        self.tidying = Tidying(
+            client,
+            claims=self.claims,
+            errands=self.errands,
+            announcer=announcer,
+            image=options.image,
+            limit=options.cache_limit,
+            clock=clock,
+        )
         self._announcer = announcer
         self._telling: set[asyncio.Task[None]] = set()
         self.refusals = GatewayRefusals(
@@ -212,6 +238,8 @@ class Operator:
             refused=self.refusals.of,
             demand=self.demand,
             evidence=Witnesses(self.outcomes, self.queries).evidence,
+            claims=self.claims,
+            ahead=self.ahead,
         )
         self.scaling = Scaling(
             client,
@@ -306,6 +334,7 @@ class Operator:
                 group.create_task(self.scaling.run())
                 group.create_task(self.starts.run())
                 group.create_task(self.cataloguing.tell())
+                group.create_task(self.tidying.run())
         finally:
             await self.audit.close()
             await self.book.close()
@@ -334,6 +363,8 @@ class Operator:
 
     def _seen(self, kind: Kind, key: ObjectKey, old: Json | None, new: Json | None) -> None:
         self.audit.seen(kind, key, old, new)
+        if kind is Kind.MODEL and (kept := folder_kept(old)) and folder_kept(new) != kept:
+            self.tidying.went(key.namespace)
         if kind is Kind.MODEL_DEPLOYMENT:
             self.scaling.touched(key)
         if self._listed and differs(old, new):
@@ -370,6 +401,31 @@ class Operator:
         if key in self.children[PODS]:
             self.usage.seen(pod)
         self.indexes.child_changed(pod)
+
+    def _workload_changed(self, workload: Json) -> None:
+        metadata = workload["metadata"]
+        key = ObjectKey(metadata.get("namespace", ""), metadata["name"])
+        if key not in self.children[DEPLOYMENTS]:
+            self.tidying.went(key.namespace)
+        elif metadata.get("generation", 0) <= 1:
+            self.tidying.came(key.namespace)
+        self.indexes.child_changed(workload)
+
+    def _claim_changed(self, workspace: str) -> None:
+        """Pods of a workspace are made in another way from now on, and Models fetched ahead."""
+        self.tidying.claim_changed(workspace)
+        for key in self.indexes.all_keys():
+            if key.workspace == workspace and key.kind in (Kind.MODEL_DEPLOYMENT, Kind.MODEL):
+                self.queue.add(key, later=True)
+
+    def _errand_changed(self, pod: Json) -> None:
+        metadata = pod["metadata"]
+        workspace = Workspace(metadata.get("namespace", ""))
+        self.tidying.pod_changed()
+        self.ahead.ended(workspace)
+        for owner in metadata.get("ownerReferences") or ():
+            if owner.get("kind") == Kind.MODEL:
+                self.queue.add(Key(Kind.MODEL, workspace, owner["name"]))
 
     def _node_changed(self, node: str) -> None:
         for pod in self.children[PODS].on(node):
@@ -504,6 +560,8 @@ class Operator:
             self.nodes.reflector,
             self.cataloguing.reflector,
             *self.integrations.reflectors,
+            *self.claims.reflectors,
+            *self.errands.reflectors,
         ]
 
     async def _serve(self) -> web.AppRunner | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from urllib.parse import urlsplit
 
 from beamlit_operator.autoscaling.config import DEFAULT_GRACE_SECONDS
 from beamlit_operator.controllers.admission.configuration import NAME, SERVICE
+from beamlit_operator.origins.cache_command import size
 from beamlit_operator.policy.extending import CONFIG_MAP
 from beamlit_operator.workloads.outgoing import PROXY_VARIABLES, Outgoing
 
@@ -49,6 +51,10 @@ class Options:
     """This project's image, which fetches model files."""
     outgoing: Outgoing = field(default_factory=Outgoing)
     """How the fetching of models gets out of the cluster."""
+    cache_claim: str = ""
+    """The PersistentVolumeClaim that holds a workspace's cache of files; empty: there are none."""
+    cache_limit: str = ""
+    """What the folders of a cache may take together, a quantity; empty: nothing is removed."""
     engine: Literal["native", "knative"] = "native"
     """What runs the workloads."""
     catalogue: str = CONFIG_MAP
@@ -163,6 +169,20 @@ def parse(
         metavar="CONFIGMAP[:KEY]",
         help="a ConfigMap of each workspace with authorities that pods which fetch models trust",
     )
+    parser.add_argument(
+        "--cache-claim",
+        type=_claim_name,
+        default=env("CACHE_CLAIM", usual.cache_claim),
+        metavar="NAME",
+        help="a PersistentVolumeClaim of each workspace in which models' files are shared",
+    )
+    parser.add_argument(
+        "--cache-limit",
+        type=_limit,
+        default=env("CACHE_LIMIT", usual.cache_limit),
+        metavar="SIZE",
+        help="what the files in it may take, such as 500Gi; what was used longest ago goes first",
+    )
     parser.add_argument("--engine", choices=("native", "knative"), default=env("ENGINE", "native"))
     parser.add_argument(
         "--catalogue",
@@ -263,6 +283,8 @@ def parse(
         cluster_domain=given.cluster_domain.strip("."),
         image=given.image,
         outgoing=_outgoing(given.fetch_env or (), given.fetch_authorities),
+        cache_claim=given.cache_claim,
+        cache_limit=given.cache_limit,
         engine=given.engine,
         catalogue=given.catalogue,
         listen=given.listen,
@@ -298,6 +320,18 @@ def _proxy_variable(text: str) -> tuple[str, str]:
             f"{text!r} is not NAME=VALUE with a NAME of {', '.join(PROXY_VARIABLES)}"
         )
     return name, value
+
+
+def _claim_name(text: str) -> str:
+    if text and re.fullmatch(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?", text) is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is no name of a PersistentVolumeClaim")
+    return text
+
+
+def _limit(text: str) -> str:
+    if text:
+        size(text)
+    return text
 
 
 def _count(text: str) -> int:

@@ -45,7 +45,7 @@ _NONE: Mapping[str, int] = MappingProxyType({})
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to do about one object, in this order: apply, scale, delete, status, events."""
+    """What to do about one object, in this order: apply, create, scale, delete, status, events."""
 
     status: Json | None = None
     """The whole status as it should be; None leaves it alone."""
@@ -53,6 +53,8 @@ class Plan:
     """Children to bring to this form by server-side apply, without `spec.replicas`."""
     first_replicas: Mapping[str, int] = field(default_factory=lambda: _NONE)
     """By name of a Deployment in `apply`: the replicas it starts with if it does not exist yet."""
+    create: tuple[Json, ...] = ()
+    """Objects to make unless there are any of their names; nothing keeps them in form."""
     scale: tuple[Scale, ...] = ()
     delete: tuple[Deletion, ...] = ()
     events: tuple[Announcement, ...] = ()

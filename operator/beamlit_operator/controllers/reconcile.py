@@ -10,6 +10,8 @@ from datetime import datetime
 
 from beamlit_operator.api import Model, ModelDeployment, Reason, conditions
 from beamlit_operator.controllers import environment, model, modeldeployment, policy
+from beamlit_operator.controllers.ahead import Ahead
+from beamlit_operator.controllers.caches import Claims
 from beamlit_operator.controllers.children import Children, Nodes
 from beamlit_operator.controllers.credentials import Integrations
 from beamlit_operator.controllers.demand import Demand
@@ -20,8 +22,10 @@ from beamlit_operator.controllers.keys import Key, Kind
 from beamlit_operator.controllers.objects import Held
 from beamlit_operator.controllers.opening import opening_of
 from beamlit_operator.controllers.options import Options
-from beamlit_operator.controllers.originbook import OriginBook, Question
+from beamlit_operator.controllers.originbook import Entry, Found, OriginBook, Question
+from beamlit_operator.controllers.originfiles import files_of
 from beamlit_operator.controllers.plan import Announcement, Plan
+from beamlit_operator.controllers.prefetching import MAX_MESSAGE, NOTHING, Prefetching
 from beamlit_operator.controllers.queue import RetryError
 from beamlit_operator.controllers.snapshot import Rival, Snapshot
 from beamlit_operator.controllers.starts import Starts
@@ -39,6 +43,7 @@ from beamlit_operator.kube import (
     Resource,
 )
 from beamlit_operator.origins import OriginError
+from beamlit_operator.origins.pickles import needed_pickles
 from beamlit_operator.policy import Catalogue, built_in
 from beamlit_operator.rollout import Evidence
 from beamlit_operator.workloads.native import Settings
@@ -79,11 +84,16 @@ class Reconciler:
         refused: Callable[[ObjectKey], str | None] = lambda _: "",
         demand: Demand | None = None,
         evidence: Gather = lambda _place, _deployment: Evidence(),
+        claims: Claims | None = None,
+        ahead: Ahead | None = None,
     ) -> None:
         """``hurried`` says whether other deployments with pods wait to be looked at; ``on_decided``
         hears of every deployment that was brought to its plan, or is gone; ``refused`` says what a
         gateway does not take of a deployment; ``demand`` has what the autoscaler asks for while a
-        rollout shares the load, and ``evidence`` gathers what is known of its step."""
+        rollout shares the load, and ``evidence`` gathers what is known of its step; ``claims`` are
+        those of caches, into which ``ahead`` has Models fetched."""
+        self._claims = claims
+        self._ahead = ahead
         self._demand = demand or Demand(lambda _: None)
         self._evidence = evidence
         self._refused = refused
@@ -133,6 +143,8 @@ class Reconciler:
         if found is None:
             self._book.forget(key)
             self._starts.forget(key)
+            if key.kind is Kind.MODEL and self._ahead is not None:
+                self._ahead.forget(key)
             if key.kind is Kind.MODEL_DEPLOYMENT:
                 self._unused_since.pop(ObjectKey(key.workspace, key.name), None)
                 self._demand.forget(ObjectKey(key.workspace, key.name))
@@ -225,7 +237,30 @@ class Reconciler:
             entry=entry,
             deployments=self._indexes.deployments_of(held.key),
             now=now,
+            prefetching=self._prefetching(key, held, question, entry),
         )
+
+    def _prefetching(
+        self,
+        key: Key,
+        held: Held[Model],
+        question: Question | OriginError | None,
+        entry: Entry | None,
+    ) -> Prefetching:
+        if self._ahead is None or held.parsed is None:
+            return NOTHING
+        if self._ahead.has_failed(held):
+            self._book.doubt(key)
+        trusted = held.parsed.spec.allow_pickle
+        found = entry.answer if entry is not None else None
+        files = None
+        if (
+            isinstance(question, Question)
+            and isinstance(found, Found)
+            and (trusted or not needed_pickles(found.paths))
+        ):
+            files = files_of(question, found, allow_pickle=trusted)
+        return self._ahead.look(key, held, files, self._settings)
 
     def _question(self, held: Held[Model], *, version: str | None) -> Question | OriginError | None:
         origin = held.parsed.spec.origin if held.parsed is not None else None
@@ -310,6 +345,7 @@ class Reconciler:
             node_labels=self._whereabouts.of(nodes - {""}),
             progress=progress,
             tell_again=tell_again,
+            cache=self._claims.of(workspace) if self._claims is not None else None,
         )
 
     def _unused_for(self, deployment: ModelDeployment, existing: set[str]) -> dict[str, float]:
@@ -326,6 +362,8 @@ class Reconciler:
 
     async def _tell_refusal(self, key: Key, refusal: RefusedError) -> None:
         """The status of a deployment whose child was refused: as it is, but not Ready."""
+        if key.kind is Kind.MODEL:
+            await self._tell_prefetch_refusal(key, refusal)
         held = self._indexes.deployments.get(ObjectKey(key.workspace, key.name))
         if key.kind is not Kind.MODEL_DEPLOYMENT or held is None or held.parsed is None:
             return
@@ -353,3 +391,20 @@ class Reconciler:
         if changed(verdict, old):
             events = (Announcement("Warning", verdict.reason, verdict.message),)
         await self._writer.carry_out(key, held.raw, Plan(status=status, events=events))
+
+    async def _tell_prefetch_refusal(self, key: Key, refusal: RefusedError) -> None:
+        """The status of a Model whose prefetching pod was refused."""
+        held = self._indexes.models.get(ObjectKey(key.workspace, key.name))
+        if held is None or self._ahead is None:
+            return
+        self._ahead.refused(key)
+        plan = replace(self._decide_model(key, held, self._clock()), create=(), delete=())
+        before = (held.raw.get("status") or {}).get("prefetch") or {}
+        told = {**((plan.status or {}).get("prefetch") or {}), "phase": "Failed"}
+        told["message"] = str(refusal)[:MAX_MESSAGE]
+        events: tuple[Announcement, ...] = ()
+        if before.get("phase") != "Failed":
+            events = (Announcement("Warning", Reason.PREFETCH_FAILED, told["message"]),)
+        if plan.status is not None:
+            plan = replace(plan, status={**plan.status, "prefetch": told}, events=events)
+            await self._writer.carry_out(key, held.raw, plan)

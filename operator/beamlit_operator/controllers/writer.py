@@ -69,8 +69,13 @@ class Writer:
         children: dict[Resource, Children],
         announcer: Announcer,
         lacking: Callable[[str], Iterable[str]] = lambda _: (),
+        on_made: Callable[[Json], None] = lambda _: None,
+        on_gone: Callable[[ObjectKey], None] = lambda _: None,
     ) -> None:
-        """``lacking`` names the fields that the cluster's definition of a kind lacks."""
+        """``lacking`` names the fields that the cluster's definition of a kind lacks; ``on_made``
+        gets objects that plans create, ``on_gone`` the keys of what was not there to be deleted."""
+        self._on_made = on_made
+        self._on_gone = on_gone
         self._lacking = lacking
         self._client = client
         self._indexes = indexes
@@ -101,6 +106,8 @@ class Writer:
             try:
                 for wanted in plan.apply:
                     await self._apply(wanted, plan.first_replicas.get(wanted["metadata"]["name"]))
+                for made in plan.create:
+                    await self._create(key, made)
                 for scale in plan.scale:
                     await self._scale(key, scale)
             except (RefusedError, EndingError, ApiError):
@@ -222,6 +229,23 @@ class Writer:
         known.wrote(answer, quiet=not undoing(wanted, answer) and only_ours(live, answer))
         self._settled.remember(stamped(wanted), answer)
 
+    async def _create(self, key: Key, body: Json) -> None:
+        metadata, kind = body["metadata"], body["kind"]
+        resource = resource_of(body["apiVersion"], kind)
+        self.writes += 1
+        try:
+            self._on_made(await self._client.create(resource, body, metadata["namespace"]))
+        except ApiError as error:
+            if is_ending(error):
+                raise EndingError(error.message) from error
+            if error.status in (400, 403, 422):
+                raise RefusedError(kind, metadata["name"], error.message) from error
+            # The last one of the name is on its way out, or the watch has not told of it yet.
+            if error.status != 409:
+                raise
+            raise RetryError(f"{kind} {metadata['name']} is there already") from error
+        log.info("%s: made %s %s", key, kind, metadata["name"])
+
     async def _fresh(self, resource: Resource, place: ObjectKey) -> Json | None:
         try:
             return await self._client.get(resource, place.name, place.namespace)
@@ -280,6 +304,8 @@ class Writer:
                 grace_period_seconds=deletion.grace,
             )
         except ApiError as error:
+            if error.not_found:
+                self._on_gone(ObjectKey(key.workspace, deletion.name))
             if error.status not in (404, 409):
                 # Not done, so the next attempt must not wait.
                 self._deleting.pop(deletion.uid, None)

@@ -50,6 +50,7 @@ SERVICES = Resource("", "v1", "services", "Service")
 SECRETS = Resource("", "v1", "secrets", "Secret")
 CONFIG_MAPS = Resource("", "v1", "configmaps", "ConfigMap")
 EVENTS = Resource("", "v1", "events", "Event")
+PERSISTENT_VOLUME_CLAIMS = Resource("", "v1", "persistentvolumeclaims", "PersistentVolumeClaim")
 DEPLOYMENTS = Resource("apps", "v1", "deployments", "Deployment")
 REPLICA_SETS = Resource("apps", "v1", "replicasets", "ReplicaSet")
 ENDPOINT_SLICES = Resource("discovery.k8s.io", "v1", "endpointslices", "EndpointSlice")
@@ -89,6 +90,7 @@ _BY_KIND = {
         SECRETS,
         CONFIG_MAPS,
         EVENTS,
+        PERSISTENT_VOLUME_CLAIMS,
         DEPLOYMENTS,
         REPLICA_SETS,
         ENDPOINT_SLICES,

@@ -29,7 +29,7 @@ PROGRESS_PORT_VARIABLE = "BEAMLIT_PROGRESS_PORT"
 _PROGRESS_PORT = "15820"
 """Not 15020, which Istio's sidecar takes in every pod."""
 
-_LAST_WORDS = "FallbackToLogsOnError"
+LAST_WORDS = "FallbackToLogsOnError"
 """A container that fails leaves the end of its log in the pod's status: the reason that the
 deployment's condition and the waiting callers are told."""
 
@@ -77,7 +77,7 @@ def fetching_container(files: ModelFiles, *, image: str) -> Json:
         + [_secret_variable(each) for each in files.secrets],
         "resources": {"requests": {"cpu": "100m", "memory": "128Mi"}},
         "securityContext": restricted(),
-        "terminationMessagePolicy": _LAST_WORDS,
+        "terminationMessagePolicy": LAST_WORDS,
         "volumeMounts": [{"name": "models", "mountPath": MODELS}, _TMP],
     }
 
@@ -114,7 +114,7 @@ def _serving_container(serving: Server, mounts: Sequence[Json]) -> Json:
             "failureThreshold": 3,
             **serving.readiness,
         },
-        "terminationMessagePolicy": _LAST_WORDS,
+        "terminationMessagePolicy": LAST_WORDS,
         "lifecycle": {"preStop": {"sleep": {"seconds": _STOP_DELAY_SECONDS}}},
         "securityContext": restricted(),
         "volumeMounts": list(mounts),
