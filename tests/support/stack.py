@@ -72,7 +72,9 @@ class Stack:
         self.cluster_flags: tuple[str, ...] = ()
         self.gateway_flags: tuple[str, ...] = ()
         self.caller_headers: dict[str, str] = {}
-        self.operator_flags: tuple[str, ...] = ("--no-leader-election",)
+        # Workspaces with a claim of that name have a cache, in which nothing stays that is unused.
+        cache = ("--cache-claim", "cache", "--cache-limit", "0", "--cache-tidy-pause", "1")
+        self.operator_flags: tuple[str, ...] = ("--no-leader-election", *cache)
         self._gateway_port, self._admin_port, self._operator_port = (free_port() for _ in range(3))
         self.operator = f"http://127.0.0.1:{self._operator_port}"
         self._xds_port, self._envoy_port = free_port(), free_port()

@@ -206,6 +206,7 @@ class Operator:
             announcer=announcer,
             image=options.image,
             limit=options.cache_limit,
+            pause=options.cache_tidy_pause,
             clock=clock,
         )
         self._announcer = announcer

@@ -55,6 +55,8 @@ class Options:
     """The PersistentVolumeClaim that holds a workspace's cache of files; empty: there are none."""
     cache_limit: str = ""
     """What the folders of a cache may take together, a quantity; empty: nothing is removed."""
+    cache_tidy_pause: float = 600.0
+    """Seconds between two times that one cache is tidied."""
     engine: Literal["native", "knative"] = "native"
     """What runs the workloads."""
     catalogue: str = CONFIG_MAP
@@ -183,6 +185,13 @@ def parse(
         metavar="SIZE",
         help="what the files in it may take, such as 500Gi; what was used longest ago goes first",
     )
+    parser.add_argument(
+        "--cache-tidy-pause",
+        type=_seconds,
+        default=float(env("CACHE_TIDY_PAUSE", str(usual.cache_tidy_pause))),
+        metavar="SECONDS",
+        help="how often a cache is tidied at most",
+    )
     parser.add_argument("--engine", choices=("native", "knative"), default=env("ENGINE", "native"))
     parser.add_argument(
         "--catalogue",
@@ -285,6 +294,7 @@ def parse(
         outgoing=_outgoing(given.fetch_env or (), given.fetch_authorities),
         cache_claim=given.cache_claim,
         cache_limit=given.cache_limit,
+        cache_tidy_pause=given.cache_tidy_pause,
         engine=given.engine,
         catalogue=given.catalogue,
         listen=given.listen,

@@ -4,11 +4,11 @@
 |-------------------------------------------------|---------------------------------------------|
 | the operator began to lead, a claim appeared    | now                                         |
 | a revision, or a Model that was prefetched, went| :data:`SETTLE` later                        |
-| a revision came: its files may be too many      | :data:`PAUSE` later                         |
+| a revision came: its files may be too many      | after the pause                             |
 
-At most once in :data:`PAUSE`, at most :data:`AT_ONCE` at the same time, and never while the last
-pod is there. What is kept is asked of the API server at that moment, and the pod is told when that
-was: however long it waits for a node, it touches nothing that came later.
+At most once in a pause of ten minutes, at most :data:`AT_ONCE` at the same time, and never while
+the last pod is there. What is kept is asked of the API server at that moment, and the pod is told
+when that was: however long it waits for a node, it touches nothing that came later.
 """
 
 from __future__ import annotations
@@ -43,9 +43,6 @@ from beamlit_operator.workloads.errands import TIDY, tidying_pod
 
 log = logging.getLogger(__name__)
 
-PAUSE = 600.0
-"""Seconds between two times in one workspace."""
-
 SETTLE = 5.0
 """Seconds in which what goes together is gone."""
 
@@ -75,10 +72,10 @@ class Tidying:
         limit: str,
         clock: Callable[[], datetime],
         monotonic: Callable[[], float] = time.monotonic,
-        pause: float = PAUSE,
+        pause: float,
         settle: float = SETTLE,
     ) -> None:
-        """``limit`` is a quantity; empty: nothing is tidied."""
+        """``limit`` is a quantity; empty: nothing is tidied. ``pause`` is in seconds."""
         self._client = client
         self._claims = claims
         self._errands = errands
