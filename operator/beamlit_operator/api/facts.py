@@ -57,6 +57,8 @@ class ModelFacts(Part):
     """How many numbers the cache of keys and values keeps of each token, in all layers."""
     weight_bytes: Count | None = None
     """How large the weights are that a server loads, without other copies in the same origin."""
+    base_model: Word | None = None
+    """What an adapter changes."""
     implementation: Word | None = None
     """The class that `model-settings.json` names for MLServer."""
     incomplete: str | None = Field(default=None, max_length=512)

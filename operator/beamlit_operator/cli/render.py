@@ -27,6 +27,7 @@ from beamlit_operator.controllers.credentials import SecretUse
 from beamlit_operator.controllers.options import Options, default_image
 from beamlit_operator.controllers.stores import keys_of, model_files, own_secret, reference
 from beamlit_operator.origins import OriginError, OriginRef, resolve
+from beamlit_operator.origins.inspection import inspect
 from beamlit_operator.origins.pickles import needed_pickles, refusal
 from beamlit_operator.policy import effective_policy
 from beamlit_operator.workloads import (
@@ -134,12 +135,14 @@ async def _files(
                 status=BAD_INPUT,
             )
         secret = own_secret(origin)
-        found = await resolve(ref, _credentials(manifests, ref, secret))
+        credentials = _credentials(manifests, ref, secret)
+        found = await resolve(ref, credentials)
     except OriginError as error:
         raise CommandError(f"Model {model.metadata.name}: {error.message}") from error
     paths = tuple(file.path for file in found.files)
     if not model.spec.allow_pickle and (needed := needed_pickles(paths)):
         raise CommandError(f"Model {model.metadata.name}: {refusal(needed)}", status=BAD_INPUT)
+    inspection = await inspect(ref, credentials, found)
     return model_files(
         ref,
         revision=found.revision,
@@ -147,6 +150,7 @@ async def _files(
         size=found.bytes,
         allow_pickle=model.spec.allow_pickle,
         secret=secret,
+        facts=inspection.facts,
     )
 
 

@@ -107,17 +107,22 @@ def _verdict(
     needed = [] if model.parsed.spec.allow_pickle else needed_pickles(answer.paths)
     if needed:
         return Verdict(State.STALLED, Reason.PICKLE_NOT_ALLOWED, refusal(needed))
+    unserved = (
+        f"; {answer.unserved}: set spec.runtime.image, or spec.runtime.type to what serves it"
+        if answer.unserved and model.parsed.spec.runtime is None
+        else ""
+    )
     return Verdict(
         State.GOOD,
         Reason.ORIGIN_RESOLVED,
-        f"{question.ref.place} is at revision {answer.revision[:19]}",
+        f"{question.ref.place} is at revision {answer.revision[:19]}{unserved}",
     )
 
 
 def _findings(
     old: ModelStatus, question: Question | OriginError | None, entry: Entry | None
 ) -> Json:
-    """`origin` and `suggestedRuntime`: what was found, now or before at the same place."""
+    """`origin`, `facts` and `suggestedRuntime`: what was found, now or before at the same place."""
     if not isinstance(question, Question):
         return {}
     answer = entry.answer if entry is not None else None
@@ -133,12 +138,16 @@ def _findings(
         if answer.suggestion is not None:
             type_, because = answer.suggestion
             found["suggestedRuntime"] = {"type": type_, "because": because[:512]}
+        if answer.facts is not None:
+            found["facts"] = answer.facts.to_wire()
         return found
     if old.origin is None or old.origin.uri != format_uri(question.ref):
         return {}
     kept: Json = {"origin": old.origin.to_wire()}
     if old.suggested_runtime is not None:
         kept["suggestedRuntime"] = old.suggested_runtime.to_wire()
+    if old.facts is not None:
+        kept["facts"] = old.facts.to_wire()
     return kept
 
 

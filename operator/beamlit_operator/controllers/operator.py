@@ -62,6 +62,7 @@ from beamlit_operator.kube import (
     Reflector,
 )
 from beamlit_operator.origins import resolve
+from beamlit_operator.origins.inspection import inspect
 from beamlit_operator.policy import Catalogue, built_in
 
 if TYPE_CHECKING:
@@ -160,7 +161,12 @@ class Operator:
             client, namespaces=self._scopes, on_change=self._integration_changed
         )
         self.book = OriginBook(
-            client, on_answer=self.queue.add, resync=options.origin_resync, look=look
+            client,
+            on_answer=self.queue.add,
+            resync=options.origin_resync,
+            look=look,
+            # Whoever looks at pretended stores has no files to read.
+            inspect=inspect if look is resolve else None,
         )
         self.claims = Claims(
             client, options.cache_claim, namespaces=self._scopes, on_change=self._claim_changed

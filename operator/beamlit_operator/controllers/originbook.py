@@ -4,6 +4,9 @@ Looking at an origin can take a minute, so it happens beside the reconciles: a r
 book, gets what is known (or "not yet"), and is called again when the answer changes. The book looks
 again by itself when an answer gets too old: thousands of deployments need not be reconciled to find
 that a branch has not moved.
+
+What the files say of the model is read once for each revision, and remembered by the Model's status
+too: of thousands of origins none is read again when an operator starts.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
-from beamlit_operator.api import Reason
+from beamlit_operator.api import Model, Reason
 from beamlit_operator.api.facts import ModelFacts
 from beamlit_operator.controllers.credentials import (
     Credentials,
@@ -34,7 +37,8 @@ from beamlit_operator.origins import (
     format_uri,
     resolve,
 )
-from beamlit_operator.workloads.detection import suggest_runtime
+from beamlit_operator.origins.inspection import Inspection
+from beamlit_operator.workloads.detection import Suggestion, Unserved, detect
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +59,30 @@ DOUBT_RECHECK = 10.0
 """Seconds between two looks at an origin whose files cannot be fetched."""
 
 Resolve = Callable[[OriginRef, Mapping[str, str]], Awaitable[ResolvedOrigin]]
+Inspect = Callable[[OriginRef, Mapping[str, str], ResolvedOrigin], Awaitable[Inspection]]
+
+
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """What is known of one revision from before, and by what it is known again."""
+
+    revision: str
+    files: int
+    bytes: int
+    facts: ModelFacts
+
+    def is_of(self, resolved: ResolvedOrigin) -> bool:
+        """Whether it is what was found now. Patterns choose among a commit's files."""
+        now = (resolved.revision, len(resolved.files), resolved.bytes)
+        return (self.revision, self.files, self.bytes) == now
+
+
+def remembered(model: Model) -> Remembered | None:
+    """What a Model's status tells of its files, if that is all there is to know."""
+    origin, facts = model.status.origin, model.status.facts
+    if origin is None or facts is None or facts.incomplete is not None:
+        return None
+    return Remembered(origin.revision, origin.files, origin.bytes, facts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +110,8 @@ class Found:
     """What the files say about the model; None when they were not read."""
     role: str | None = None
     """The role that the origin's ServiceAccount takes on."""
+    unserved: str | None = None
+    """Why no preset serves the files, as far as that is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +140,8 @@ class _Page:
     timer: asyncio.TimerHandle | None = None
     """Of the next look."""
     waiting: set[Key] = field(default_factory=set)
+    known: Remembered | None = None
+    """What the files of a revision say."""
 
     def stop(self) -> None:
         """No more looks."""
@@ -126,12 +158,6 @@ class Entry:
     answer: Found | Failed | None
 
 
-def suggestion(resolved: ResolvedOrigin) -> tuple[str, str] | None:
-    """The runtime that suits the files, and why."""
-    found = suggest_runtime([file.path for file in resolved.files])
-    return (found.type, found.because) if found is not None else None
-
-
 class OriginBook:
     """Looks at origins in the background and remembers the answers."""
 
@@ -142,29 +168,33 @@ class OriginBook:
         on_answer: Callable[[Key], None],
         resync: float,
         look: Resolve = resolve,
+        inspect: Inspect | None = None,
         clock: Callable[[], float] = time.monotonic,
         chance: Callable[[], float] = random.random,
     ) -> None:
-        """``on_answer`` gets the keys that asked; ``resync`` is in seconds."""
+        """``on_answer`` gets the keys that asked; ``resync`` is in seconds; ``inspect`` reads what
+        the files say, None for never."""
         self._client = client
         self._opener = Opener(client, clock=clock)
         self._on_answer = on_answer
         self._resync = resync
         self._look = look
+        self._inspect = inspect
         self._clock = clock
         self._chance = chance
         self._pages: dict[Question, _Page] = {}
         self._asked: dict[Key, Question] = {}
         self._slots = asyncio.Semaphore(AT_ONCE)
 
-    def ask(self, question: Question, by: Key) -> Entry:
-        """What is known; starts a look when that is too old."""
+    def ask(self, question: Question, by: Key, *, known: Remembered | None = None) -> Entry:
+        """What is known; starts a look when that is too old. ``known`` needs not be read again."""
         previous = self._asked.get(by)
         if previous is not None and previous != question:
             self.forget(by)
         self._asked[by] = question
         page = self._pages.setdefault(question, _Page())
         page.waiting.add(by)
+        page.known = page.known or known
         self._look_if_due(question, page)
         return Entry(page.answer)
 
@@ -259,25 +289,57 @@ class OriginBook:
             page.due = min(page.store_due, now + FAILING_RECHECK)
             return
         page.secret_version, page.looked = version, now
+        values = {**(credentials.values if credentials else {}), **opened.values}
         try:
-            known = credentials.values if credentials else {}
-            resolved = await self._look(question.ref, {**known, **opened.values})
+            resolved = await self._look(question.ref, values)
         except OriginError as error:
             self._opener.distrust(question.workspace, question.opening)
             page.answer = Failed(str(error.reason), error.message, error.stalled)
             page.store_due = self._clock() + error.retry_after_seconds
             page.due = min(page.store_due, self._clock() + FAILING_RECHECK)
             return
+        facts = await self._facts(question.ref, values, resolved, page)
+        paths = tuple(file.path for file in resolved.files)
+        detected = detect(paths, facts)
         page.answer = Found(
             uri=format_uri(question.ref),
             revision=resolved.revision,
-            paths=tuple(file.path for file in resolved.files),
+            paths=paths,
             bytes=resolved.bytes,
-            suggestion=suggestion(resolved),
             role=opened.role,
+            suggestion=(detected.type, detected.because)
+            if isinstance(detected, Suggestion)
+            else None,
+            facts=facts,
+            unserved=detected.because if isinstance(detected, Unserved) else None,
         )
         # Spread, so that origins looked at together are not always looked at together.
         page.due = self._clock() + self._resync * (0.9 + 0.2 * self._chance())
+
+    async def _facts(
+        self,
+        ref: OriginRef,
+        credentials: Mapping[str, str],
+        resolved: ResolvedOrigin,
+        page: _Page,
+    ) -> ModelFacts | None:
+        """What the files say. It is nice to know: an origin can be used without."""
+        if page.known is not None and page.known.is_of(resolved):
+            return page.known.facts
+        if self._inspect is None:
+            return None
+        try:
+            found = await self._inspect(ref, credentials, resolved)
+        except Exception:
+            log.exception("the files of %s could not be inspected", ref.place)
+            return None
+        # What a store did not give is asked for again with the next look.
+        page.known = (
+            None
+            if found.again
+            else Remembered(resolved.revision, len(resolved.files), resolved.bytes, found.facts)
+        )
+        return found.facts
 
     async def _credentials(self, question: Question) -> Credentials | None:
         if question.secret is None:

@@ -22,7 +22,13 @@ from beamlit_operator.controllers.keys import Key, Kind
 from beamlit_operator.controllers.objects import Held
 from beamlit_operator.controllers.opening import opening_of
 from beamlit_operator.controllers.options import Options
-from beamlit_operator.controllers.originbook import Entry, Found, OriginBook, Question
+from beamlit_operator.controllers.originbook import (
+    Entry,
+    Found,
+    OriginBook,
+    Question,
+    remembered,
+)
 from beamlit_operator.controllers.originfiles import files_of
 from beamlit_operator.controllers.plan import Announcement, Plan
 from beamlit_operator.controllers.prefetching import MAX_MESSAGE, NOTHING, Prefetching
@@ -228,9 +234,7 @@ class Reconciler:
 
     def _decide_model(self, key: Key, held: Held[Model], now: datetime) -> Plan:
         question = self._question(held, version=None)
-        entry = self._book.ask(question, key) if isinstance(question, Question) else None
-        if entry is None:
-            self._book.forget(key)
+        entry = self._entry(key, question, held)
         return model.decide(
             held,
             question=question,
@@ -261,6 +265,16 @@ class Reconciler:
         ):
             files = files_of(question, found, allow_pickle=trusted)
         return self._ahead.look(key, held, files, self._settings)
+
+    def _entry(
+        self, key: Key, question: Question | OriginError | None, of: Held[Model] | None
+    ) -> Entry | None:
+        """What the book says to a question; None if there is nothing to ask."""
+        if not isinstance(question, Question):
+            self._book.forget(key)
+            return None
+        known = remembered(of.parsed) if of is not None and of.parsed is not None else None
+        return self._book.ask(question, key, known=known)
 
     def _question(self, held: Held[Model], *, version: str | None) -> Question | OriginError | None:
         origin = held.parsed.spec.origin if held.parsed is not None else None
@@ -295,9 +309,7 @@ class Reconciler:
         pods = tuple(self._children[PODS].of(place))
         if fetch_failed(pods):
             self._book.doubt(key)
-        entry = self._book.ask(question, key) if isinstance(question, Question) else None
-        if entry is None:
-            self._book.forget(key)
+        entry = self._entry(key, question, held_model)
         held_environment = self._indexes.environments.get(ObjectKey(workspace, spec.environment))
         nodes = {(pod.get("spec") or {}).get("nodeName") or "" for pod in pods}
         environment_ = held_environment.parsed if held_environment is not None else None

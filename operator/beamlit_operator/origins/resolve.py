@@ -10,12 +10,15 @@ import asyncio
 import contextlib
 import functools
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import TypeVar
 
 from beamlit_operator.origins.errors import OriginError, OriginReason
 from beamlit_operator.origins.kinds import look
 from beamlit_operator.origins.listing import ResolvedOrigin
 from beamlit_operator.origins.ref import OriginRef
+
+_T = TypeVar("_T")
 
 # Also counts looks that were given up: their threads end when the library's own timeouts do.
 _SLOTS = threading.BoundedSemaphore(32)
@@ -42,7 +45,7 @@ async def resolve(
     """
     try:
         async with asyncio.timeout(timeout_seconds):
-            return await _in_thread(ref, credentials)
+            return await in_thread(ref, lambda: look(ref, credentials))
     except TimeoutError:
         raise OriginError(
             OriginReason.UNREACHABLE,
@@ -50,18 +53,23 @@ async def resolve(
         ) from None
 
 
-async def _in_thread(ref: OriginRef, credentials: Mapping[str, str]) -> ResolvedOrigin:
+async def in_thread(ref: OriginRef, work: Callable[[], _T]) -> _T:
+    """What ``work``, which asks the store of ``ref``, returns or raises.
+
+    Raises:
+        OriginError: ``Unreachable``, if too many such threads wait for stores already.
+    """
     # Not an executor: the interpreter would wait for its threads at exit, that is for the store.
     if not _SLOTS.acquire(blocking=False):
         raise OriginError(
             OriginReason.UNREACHABLE, f"{ref.place} was not asked: too many stores do not answer"
         )
     loop = asyncio.get_running_loop()
-    answer: asyncio.Future[ResolvedOrigin] = loop.create_future()
+    answer: asyncio.Future[_T] = loop.create_future()
 
     def run() -> None:
         try:
-            found = look(ref, credentials)
+            found = work()
         except BaseException as error:
             conclude = functools.partial(_fail, answer, error)
         else:
@@ -75,11 +83,11 @@ async def _in_thread(ref: OriginRef, credentials: Mapping[str, str]) -> Resolved
     return await answer
 
 
-def _succeed(answer: asyncio.Future[ResolvedOrigin], found: ResolvedOrigin) -> None:
+def _succeed(answer: asyncio.Future[_T], found: _T) -> None:
     if not answer.done():  # it is, when it was given up
         answer.set_result(found)
 
 
-def _fail(answer: asyncio.Future[ResolvedOrigin], error: BaseException) -> None:
+def _fail(answer: asyncio.Future[_T], error: BaseException) -> None:
     if not answer.done():
         answer.set_exception(error)

@@ -20,6 +20,7 @@ from beamlit_operator.workloads.detection import (
     first_gguf,
     mlserver_variables,
     suggest_runtime,
+    why_unserved,
 )
 from beamlit_operator.workloads.files import MODELS
 from beamlit_operator.workloads.presets import Preset, presets
@@ -122,7 +123,7 @@ def server(
         paths: the names of its files.
         gpus: how many GPUs the container gets; 0 for none.
         known: the presets; the built-in ones by default.
-        facts: what the files say about the model.
+        facts: what the files say about the model, as far as that is known.
         gpu_bytes: the memory of each GPU, if it is known.
 
     Raises:
@@ -130,7 +131,7 @@ def server(
             share the model.
     """
     table = presets() if known is None else known
-    preset = _preset(runtime, paths=paths, known=table)
+    preset = _preset(runtime, paths=paths, facts=facts, known=table)
     port = runtime.serving_port or (preset.port if preset else DEFAULT_PORT)
     metric_port = runtime.metric_port or (preset.metric_port if preset else None)
     gguf = first_gguf(paths)
@@ -171,7 +172,7 @@ def server(
             room = Room(gpus=gpus, gpu_bytes=gpu_bytes, limit_bytes=memory_limit(resources))
             model_args = filled(model_arguments(preset, facts, room))
         if preset.type == "mlserver":
-            env.update(mlserver_variables(model, paths))
+            env.update(mlserver_variables(model, paths, facts))
     return Server(
         type=preset.type if preset else runtime.type,
         image=runtime.image or image,
@@ -216,7 +217,11 @@ def _start_seconds(runtime: Runtime, preset: Preset | None) -> int:
 
 
 def _preset(
-    runtime: Runtime, *, paths: Sequence[str], known: Mapping[str, Preset]
+    runtime: Runtime,
+    *,
+    paths: Sequence[str],
+    facts: ModelFacts | None,
+    known: Mapping[str, Preset],
 ) -> Preset | None:
     types = ", ".join(sorted(known))
     if runtime.type is not None:
@@ -228,11 +233,13 @@ def _preset(
         return known[runtime.type]
     if runtime.image is not None:
         return None
-    suggested = suggest_runtime(paths)
-    if suggested is None:
+    suggested = suggest_runtime(paths, facts)
+    if suggested is None or suggested.type not in known:
+        why = why_unserved(paths, facts) or (
+            "the files of the origin do not tell which runtime serves them"
+        )
         raise RuntimeProblem(
-            f"the files of the origin do not tell which runtime serves them: set "
-            f"spec.runtime.type to one of {types}, or set spec.runtime.image"
+            f"{why}: set spec.runtime.type to one of {types}, or set spec.runtime.image"
         )
     return known[suggested.type]
 

@@ -8,6 +8,11 @@ from collections.abc import Mapping
 
 from tests.support.fakekube import FakeKube
 
+from beamlit_operator.api import Model
+from beamlit_operator.api.facts import ModelFacts
+from beamlit_operator.api.meta import ObjectMeta
+from beamlit_operator.api.model import ModelStatus
+from beamlit_operator.api.model import ResolvedOrigin as ResolvedStatus
 from beamlit_operator.controllers.credentials import SecretUse
 from beamlit_operator.controllers.keys import Key, Kind, Workspace
 from beamlit_operator.controllers.opening import Opening
@@ -20,9 +25,12 @@ from beamlit_operator.controllers.originbook import (
     Found,
     OriginBook,
     Question,
+    Remembered,
+    remembered,
 )
 from beamlit_operator.kube import CONFIG_MAPS, SECRETS
 from beamlit_operator.origins import OriginError, OriginReason, OriginRef, ResolvedOrigin, S3Ref
+from beamlit_operator.origins.inspection import Inspection
 from beamlit_operator.origins.listing import OriginFile
 
 KEY = Key(Kind.MODEL, Workspace("team"), "iris")
@@ -242,3 +250,78 @@ async def test_authorities_that_were_corrected_are_tried_before_the_store_is_due
     assert isinstance(await ask(), Found)
     assert lab.seen == {"ca.crt": "right"}
     await lab.book.close()
+
+
+FACTS = ModelFacts(format="sklearn", weight_bytes=1)
+
+
+class Reader:
+    """Pretends to read the files, and counts."""
+
+    def __init__(self, *answers: Inspection | Exception) -> None:
+        self.answers = list(answers)
+        self.reads = 0
+
+    async def __call__(
+        self, _: OriginRef, __: Mapping[str, str], resolved: ResolvedOrigin
+    ) -> Inspection:
+        self.reads += 1
+        answer = self.answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+async def inspecting(lab: Lab, reader: Reader, known: Remembered | None = None) -> Found:
+    """One more look, by a book that reads."""
+    await lab.secret()
+    lab.book._inspect = reader
+    lab.now += 2 * RESYNC
+    lab.book.ask(QUESTION, KEY, known=known)
+    found = await lab.ask()
+    assert isinstance(found, Found)
+    return found
+
+
+async def test_the_files_of_a_revision_are_read_once() -> None:
+    lab, reader = Lab(), Reader(Inspection(FACTS))
+    for _ in range(3):
+        assert (await inspecting(lab, reader)).facts == FACTS
+    assert (lab.looks, reader.reads) == (3, 1)
+
+
+async def test_what_a_status_remembers_of_the_revision_is_not_read_again() -> None:
+    lab, reader = Lab(), Reader(Inspection(ModelFacts()))
+    assert (await inspecting(lab, reader, Remembered("sha256:a", 1, 1, FACTS))).facts == FACTS
+    assert reader.reads == 0
+
+
+async def test_another_revision_or_choice_of_files_is_read() -> None:
+    for known in (Remembered("sha256:b", 1, 1, FACTS), Remembered("sha256:a", 2, 5, FACTS)):
+        lab, reader = Lab(), Reader(Inspection(ModelFacts()))
+        assert (await inspecting(lab, reader, known)).facts == ModelFacts()
+        assert reader.reads == 1
+
+
+async def test_what_a_store_did_not_give_is_read_with_the_next_look() -> None:
+    broken = ModelFacts(incomplete="config.json could not be read")
+    lab, reader = Lab(), Reader(Inspection(broken, again=True), Inspection(FACTS))
+    assert (await inspecting(lab, reader)).facts == broken
+    assert (await inspecting(lab, reader)).facts == FACTS
+
+
+async def test_an_origin_whose_files_cannot_be_read_is_found_all_the_same() -> None:
+    lab, reader = Lab(), Reader(RuntimeError("a mistake of ours"))
+    found = await inspecting(lab, reader)
+    assert (found.revision, found.facts) == ("sha256:a", None)
+    assert found.suggestion is not None
+
+
+def test_a_status_is_remembered_only_if_all_was_known() -> None:
+    def model(facts: ModelFacts | None) -> Model:
+        origin = ResolvedStatus(uri="s3://m", revision="sha256:a", files=1, bytes=1)
+        return Model(metadata=ObjectMeta(name="m"), status=ModelStatus(origin=origin, facts=facts))
+
+    assert remembered(model(FACTS)) == Remembered("sha256:a", 1, 1, FACTS)
+    assert remembered(model(ModelFacts(incomplete="no"))) is None
+    assert remembered(model(None)) is None
