@@ -16,7 +16,7 @@ PYTEST_ARGS ?=
 WITH_TOOLS := exec env PATH="$$PATH:$(CURDIR)/$(BIN)"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo dev test test-long lint format crds plots lock bench-laptop bench-admission bench-devcluster bench-gateway \
+.PHONY: help setup demo dev test test-long lint format crds plots lock lock-images bench-laptop bench-admission bench-devcluster bench-gateway \
     bench-coldstart bench-fetch bench-operator bench-availability bench-rollout e2e soak chart image \
     image-check clean
 
@@ -119,6 +119,19 @@ lock: $(READY) ## compute constraints.txt anew from pyproject.toml
 	$(BIN)/uv pip compile pyproject.toml --all-extras --group test --group build --universal \
 	    --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url \
 	    --quiet --output-file constraints.txt
+
+# What stands for the images of the embedded cluster; see their .in files. Versions that are there stay.
+IMAGES := operator/$(PACKAGE)/devcluster/images
+LOCK_IMAGE = $(BIN)/uv pip compile --universal --generate-hashes --no-header --no-annotate \
+    --no-emit-index-url --quiet
+lock-images: $(READY) ## compute the packages that stand for the embedded cluster's images
+	$(BIN)/python -m pip install --quiet uv
+	$(LOCK_IMAGE) $(IMAGES)/mlserver.in --python-version 3.10 --output-file $(IMAGES)/mlserver.txt \
+	    --no-emit-package xgboost --no-emit-package nvidia-nccl-cu12 --no-emit-package nvidia-nccl-cu13
+	$(LOCK_IMAGE) $(IMAGES)/llamacpp.in --python-version 3.10 --output-file $(IMAGES)/llamacpp.txt
+	$(LOCK_IMAGE) $(IMAGES)/triton.in --python-version 3.13 --output-file $(IMAGES)/triton.txt
+	echo 'nvidia-pytriton==0.7.0' | $(LOCK_IMAGE) - --python-version 3.13 --no-deps \
+	    >> $(IMAGES)/triton.txt
 
 bench-laptop: $(READY) ## time to an API, a cold start, a warm request, memory; about two minutes
 	@$(WITH_TOOLS) $(BIN)/python -m tests.bench.laptop

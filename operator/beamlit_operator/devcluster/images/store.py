@@ -6,10 +6,11 @@ import asyncio
 import fcntl
 import hashlib
 import os
+import re
 import shutil
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,11 @@ SHIM = Path(__file__).parent / "shim"
 """A folder for PYTHONPATH; see its ``sitecustomize``."""
 
 
+CALLED_BY_NAME = '#!/bin/sh\nexec "$(dirname "$0")/python" "${variable}" "$@"\n'
+"""What a shell in a pod finds for a program of the table. The file's place is in the pod's
+environment and not in here, since environments outlive checkouts and are shared by them."""
+
+
 class PullError(Exception):
     """The program of an image could not be installed; the message says why."""
 
@@ -48,6 +54,21 @@ class Program:
         """What the image brings into a container's environment."""
         values = {name: value.replace("{podIP}", pod_ip) for name, value in self.image.env.items()}
         return {"BEAMLIT_BIND_ADDRESS": pod_ip, "PYTHONPATH": str(SHIM), **values}
+
+    def places(self) -> dict[str, str]:
+        """Variables that say where on this machine the table's programs are."""
+        return {_variable(name): str(file) for name, file in self.image.programs.items()}
+
+    def line(self, command: Sequence[str]) -> tuple[str, ...]:
+        """The command to start, where its program is one that the table has a file for."""
+        file = self.image.programs.get(command[0]) if command else None
+        if file is None:
+            return tuple(command)
+        return (str(self.bin / "python"), str(file), *command[1:])
+
+
+def _variable(name: str) -> str:
+    return f"BEAMLIT_PROGRAM_{re.sub('[^A-Z0-9]', '_', name.rsplit('/', 1)[-1].upper())}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,8 +152,9 @@ class ImageStore:
             content = image.requirements.read_bytes()
         except OSError as error:
             raise PullError(f"requirements of {image.pattern}: {error}") from error
+        recipe = " ".join((RECIPE, *sorted(image.programs)))
         digest = hashlib.sha256(
-            b"\0".join((content, python.tag.encode(), str(python.path).encode(), RECIPE.encode()))
+            b"\0".join((content, python.tag.encode(), str(python.path).encode(), recipe.encode()))
         ).hexdigest()
         name = image.pattern.rsplit("/", 1)[-1].replace("*", "_")
         return self._cache / f"{name}-{python.tag}-{digest[:12]}"
@@ -174,6 +196,11 @@ class ImageStore:
         options = ["-q", "-j", str(os.cpu_count() or 1), "-x", r"[/\\]tests?[/\\]"]
         libraries = str(folder / "lib")
         await self._run("compiling", own, "-m", "compileall", *options, libraries, may_fail=True)
+        for name in image.programs:
+            if "/" not in name:
+                script = folder / "bin" / name
+                script.write_text(CALLED_BY_NAME.format(variable=_variable(name)))
+                script.chmod(0o755)
         await asyncio.to_thread((folder / COMPLETE).write_text, f"{image.pattern}\n")
 
     async def _run(self, what: str, *command: str, may_fail: bool = False) -> None:

@@ -18,7 +18,10 @@ _REFERENCE = re.compile(
     r"(:(?P<tag>[\w][\w.-]{0,127}))?(@(?P<digest>[a-z0-9+.-]+:[0-9a-fA-F]{32,}))?"
 )
 
-_KEYS = {"image", "kind", "requirements", "python", "fallback", "command", "args", "env"}
+_KEYS = {
+    *("image", "kind", "requirements", "python", "fallback"),
+    *("programs", "command", "args", "env"),
+}
 
 
 class UnknownImageError(LookupError):
@@ -45,6 +48,8 @@ class Image:
     command: tuple[str, ...] = ()
     args: tuple[str, ...] = ()
     env: Mapping[str, str] = field(default_factory=dict, hash=False)
+    programs: Mapping[str, Path] = field(default_factory=dict, hash=False)
+    """Programs of the image that are a Python file here, run by the image's own Python."""
 
 
 class ImageTable:
@@ -124,6 +129,7 @@ def _image(path: Path, number: int, entry: Any) -> Image:
         _texts(where, "command", entry),
         _texts(where, "args", entry),
         {str(k): str(v) for k, v in (entry.get("env") or {}).items()},
+        {str(k): path.parent / str(v) for k, v in (entry.get("programs") or {}).items()},
     )
 
 

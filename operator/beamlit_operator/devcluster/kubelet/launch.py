@@ -71,6 +71,7 @@ def prepare(
         raise ConfigError("no command specified")
     values = {key: everything.rewrite(value) for key, value in values.items()}
     values.update(own_paths.variables())
+    values.update(program.places())
     account = next((place for path, place in mounts if path == ACCOUNT_PATH), None)
     if account is not None:
         values["BEAMLIT_SERVICE_ACCOUNT"] = account
@@ -84,7 +85,7 @@ def prepare(
         if port.get("name")
     }
     return Launch(
-        line,
+        program.line(line),
         values,
         # A working directory of the image does not exist here; the container's own stands in.
         rewritten if rewritten.is_dir() else folder,
