@@ -20,6 +20,7 @@ from typing import TypeVar
 import boto3
 from moto.server import ThreadedMotoServer
 from tests.support.hub import HubServer
+from tests.support.processes import is_alive
 
 from beamlit_operator.cli.processes import descendants
 
@@ -133,7 +134,8 @@ class Stack:
         self._store.stop()
         if self.hub.endpoint:
             self.hub.__exit__()
-        self.left_over = [pid for pid in started if Path(f"/proc/{pid}").exists()]
+        # Not counted: what has ended and waits for process 1, which it fell to, to notice.
+        self.left_over = [pid for pid in started if is_alive(pid)]
 
     def start_gateway(self) -> None:
         self._spawn(

@@ -306,7 +306,6 @@ def test_an_annotation_that_nobody_of_ours_wrote_is_left_aside() -> None:
             {"runtime": {"type": "vllm", "resources": {"limits": {"nvidia.com/gpu": "2"}}}},
             "iris-ab8e6cc4",
         ),
-        (["a/config.pbtxt"], {"runtime": {"type": "triton", "metricPort": 9999}}, "iris-a46de03c"),
         (
             ["x"],
             {"runtime": {"image": "example.com/mine:1", "servingPort": 9000}},

@@ -66,6 +66,8 @@ def test_the_presets_own_command_line_is_understood_and_listens_on_the_pods_addr
         (["-c", "64"], {"LLAMA_ARG_CTX_SIZE": "512"}, "n_ctx", 64),
         (["--embeddings"], {}, "embedding", True),
         ([], {"LLAMA_ARG_EMBEDDINGS": "1"}, "embedding", True),
+        (["--reranking"], {}, "pooling_type", 4),
+        (["--reranking"], {}, "embedding", True),
         (["--no-slots"], {}, "endpoint_slots", False),
         (["--pooling", "cls"], {}, "pooling_type", 2),
         (["--api-key", "a,b"], {}, "api_keys", ["a", "b"]),

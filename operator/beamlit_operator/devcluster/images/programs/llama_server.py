@@ -40,6 +40,7 @@ _SWITCHES = (
     (("--props",), "ENDPOINT_PROPS", "endpoint_props", True),
     (("--no-slots",), "NO_ENDPOINT_SLOTS", "endpoint_slots", False),
     (("--embedding", "--embeddings"), "EMBEDDINGS", "embedding", True),
+    (("--rerank", "--reranking"), "RERANKING", "reranking", True),
     (("--jinja",), "JINJA", "use_jinja", True),
     (("--no-webui", "--no-ui"), "NO_UI", "ui", False),
 )
@@ -95,8 +96,11 @@ def parameters(given: argparse.Namespace, address: str) -> Any:
         if getattr(given, name) is not None:
             setattr(found, name, getattr(given, name))
     for _, _, name, value in _SWITCHES:
-        if getattr(given, f"{name}_"):
+        if name != "reranking" and getattr(given, f"{name}_"):
             setattr(found, name, value)
+    if given.reranking_:  # A model of ranks gives them as its pooled embedding.
+        found.embedding = True
+        found.pooling_type = xllamacpp.llama_pooling_type(_POOLING.index("rank"))
     return found
 
 
