@@ -88,6 +88,10 @@ class S3Origin(Part):
                 "(has(self.nodeCredentials) && self.nodeCredentials ? 1 : 0) <= 1",
                 "set at most one of credentialsSecretRef, webIdentity and nodeCredentials",
             ),
+            rule(
+                "!has(self.versionId) || !has(self.versioned) || !self.versioned",
+                "versionId names one version of one object: remove versioned or versionId",
+            ),
         )
     )
 
@@ -97,6 +101,11 @@ class S3Origin(Part):
     """The store's address, when it is not AWS: `https://host[:port]`."""
     region: str | None = Field(default=None, max_length=63)
     """The store's region."""
+    versioned: bool = False
+    """Whether the bucket keeps versions, by which a revision is pinned: what is overwritten or
+    deleted later is still fetched for it. A ModelDeployment's `spec.version` may then be a time."""
+    version_id: str | None = Field(default=None, min_length=1, max_length=1024)
+    """The version of the one object that `uri` names, in a bucket that keeps versions."""
     addressing_style: Literal["auto", "path", "virtual"] = "auto"
     """Where the bucket stands in requests: `path` in the path, `virtual` in the host name; `auto`
     is `path` with an `endpoint` and as AWS wants it without one."""

@@ -116,7 +116,8 @@ class ModelDeploymentSpec(Part):
     enabled: bool = True
     """Whether the endpoint answers; when false nothing runs."""
     version: str | None = Field(default=None, min_length=1, max_length=255)
-    """The revision of the origin to serve, instead of the Model's."""
+    """The revision of the origin to serve, instead of the Model's; of a bucket that keeps versions,
+    also the time as of which it is read, such as `2026-01-31T12:00:00Z`."""
     runtime: Runtime | None = None
     """The runtime, instead of the Model's."""
     pod_template: FreeForm | None = None

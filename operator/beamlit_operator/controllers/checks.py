@@ -10,9 +10,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from beamlit_operator.api import Reason
+from beamlit_operator.controllers.originbook import Question
 from beamlit_operator.controllers.snapshot import Rival, Snapshot
 from beamlit_operator.controllers.verdict import State, Verdict
-from beamlit_operator.origins import OriginError
+from beamlit_operator.origins import OriginError, S3Ref
 from beamlit_operator.origins.pickles import needed_pickles, refusal
 from beamlit_operator.policy import EffectivePolicy
 from beamlit_operator.workloads.native import refused as workload_refused
@@ -145,16 +146,19 @@ def pinned_version(case: Case) -> Verdict | None:
     """A store that keeps one revision at a time: is it the one that is asked for?"""
     snapshot = case.snapshot
     version, found = snapshot.deployment.spec.version, snapshot.found
-    kept = snapshot.question is not None and (
-        not isinstance(snapshot.question, OriginError) and snapshot.question.ref.keeps_revisions
-    )
+    ref = snapshot.question.ref if isinstance(snapshot.question, Question) else None
+    kept = ref is not None and ref.keeps_revisions
+    # A time was asked for, and the bucket had something then.
+    kept = kept or (isinstance(ref, S3Ref) and ref.as_of is not None)
     if version is None or found is None or kept or version == found.revision:
         return None
+    mend = "put the files of that version at an origin of their own, or remove spec.version"
+    if found.as_of is not None:
+        mend = "name the time at which it held that version, such as 2026-01-31T12:00:00Z"
     return Verdict(
         State.STALLED,
         Reason.INVALID_SPEC,
-        f"spec.version is {version}, but {found.uri} holds {found.revision}: put the files of "
-        f"that version at an origin of their own, or remove spec.version",
+        f"spec.version is {version}, but {found.uri} holds {found.revision}: {mend}",
     )
 
 

@@ -131,8 +131,11 @@ def session_name(workspace: str, model: str) -> str:
     return f"{whole[: _LONGEST_SESSION_NAME - 9]}-{digest}"
 
 
-def access_of_pods(opening: Opening, *, ref: OriginRef, role: str | None) -> Access:
-    """What the pods that fetch get of it."""
+def access_of_pods(
+    opening: Opening, *, ref: OriginRef, role: str | None = None, as_of: str | None = None
+) -> Access:
+    """What the pods that fetch get of it: with the role of the ServiceAccount, and the time as of
+    which a bucket with versions is read."""
     variables: dict[str, str] = {}
     identity = opening.identity
     if identity is not None:
@@ -145,6 +148,10 @@ def access_of_pods(opening: Opening, *, ref: OriginRef, role: str | None) -> Acc
     arguments: dict[str, str] = {}
     if isinstance(ref, S3Ref) and ref.addressing_style != "auto":
         arguments["--addressing-style"] = ref.addressing_style
+    if isinstance(ref, S3Ref) and ref.version_id is not None:
+        arguments["--version-id"] = ref.version_id
+    if as_of is not None:
+        arguments["--as-of"] = as_of
     return Access(
         authorities=opening.authorities,
         service_account=identity.service_account if identity is not None else "",

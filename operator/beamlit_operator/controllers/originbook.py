@@ -112,6 +112,8 @@ class Found:
     """The role that the origin's ServiceAccount takes on."""
     unserved: str | None = None
     """Why no preset serves the files, as far as that is known."""
+    as_of: str | None = None
+    """The time as of which a bucket with versions holds the revision."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -312,6 +314,7 @@ class OriginBook:
             else None,
             facts=facts,
             unserved=detected.because if isinstance(detected, Unserved) else None,
+            as_of=resolved.as_of,
         )
         # Spread, so that origins looked at together are not always looked at together.
         page.due = self._clock() + self._resync * (0.9 + 0.2 * self._chance())

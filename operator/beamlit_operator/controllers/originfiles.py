@@ -18,5 +18,7 @@ def files_of(question: Question, found: Found, *, allow_pickle: bool) -> ModelFi
         allow_pickle=allow_pickle,
         secret=question.secret,
         facts=found.facts,
-        access=access_of_pods(question.opening, ref=question.ref, role=found.role),
+        access=access_of_pods(
+            question.opening, ref=question.ref, role=found.role, as_of=found.as_of
+        ),
     )

@@ -28,6 +28,7 @@ from beamlit_operator.controllers.credentials import (
 )
 from beamlit_operator.origins import HubRef, OriginRef, S3Ref, WebFile, WebRef, parse_uri
 from beamlit_operator.origins.pickles import allowed_paths
+from beamlit_operator.origins.ref import is_time
 from beamlit_operator.workloads import (
     ModelFiles,
     SecretVariable,
@@ -91,15 +92,23 @@ def _hub_secret(part: HuggingFaceOrigin) -> SecretUse | None:
     return SecretUse(own.name, own.key) if own is not None else None
 
 
-_S3 = StoreKind(
-    part=lambda origin: origin.s3,
-    ref=S3Ref,
-    reference=lambda part, _revision, _hub: parse_uri(
+def _s3_reference(part: S3Origin, revision: str | None, _hub: str | None) -> OriginRef:
+    pinned = revision if revision is not None and part.versioned and is_time(revision) else None
+    return parse_uri(
         part.uri,
         endpoint=part.endpoint,
         region=part.region,
         addressing_style=part.addressing_style,
-    ),
+        versioned=part.versioned,
+        version_id=part.version_id,
+        as_of=pinned,
+    )
+
+
+_S3 = StoreKind(
+    part=lambda origin: origin.s3,
+    ref=S3Ref,
+    reference=_s3_reference,
     secret=_s3_secret,
     integration="s3",
     subject=lambda part: part.uri.removeprefix("s3://").partition("/")[0],

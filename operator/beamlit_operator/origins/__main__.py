@@ -110,6 +110,13 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         default="auto",
         help="where the bucket stands in requests: the path or the host name (s3://)",
     )
+    parser.add_argument("--version-id", help="one version of the one object that URI names (s3://)")
+    parser.add_argument(
+        "--as-of",
+        metavar="TIME",
+        help="the versions that were the latest then, as 2026-01-31T12:00:00Z (s3:// buckets that "
+        "keep versions)",
+    )
     parser.add_argument(
         "--allow-pattern",
         action="append",
@@ -163,6 +170,8 @@ def _ref(given: argparse.Namespace, environment: Mapping[str, str]) -> OriginRef
         endpoint=given.endpoint or environment.get(kind_of_uri(given.uri).endpoint_variable),
         region=given.region or environment.get("AWS_REGION"),
         addressing_style=given.addressing_style,
+        version_id=given.version_id,
+        as_of=given.as_of,
         allow_patterns=tuple(given.allow_pattern),
         ignore_patterns=tuple(given.ignore_pattern),
         sha256=given.sha256,

@@ -23,7 +23,7 @@ from beamlit_operator.origins.kinds import kind_of, look
 from beamlit_operator.origins.listing import ResolvedOrigin
 from beamlit_operator.origins.pickles import allowed_paths, is_pickle, needed_pickles, refusal
 from beamlit_operator.origins.progress import Progress
-from beamlit_operator.origins.ref import OriginRef
+from beamlit_operator.origins.ref import OriginRef, S3Ref
 from beamlit_operator.origins.staging import Staging, stage
 
 _IMMUTABLE = re.compile(r"[0-9a-f]{40}|sha256:[0-9a-f]{64}")
@@ -160,6 +160,13 @@ def _identity(ref: OriginRef, revision: str, *, allow_pickle: bool) -> str:
 
 
 def _changed(ref: OriginRef, revision: str, listing: ResolvedOrigin) -> OriginError:
+    if isinstance(ref, S3Ref) and ref.as_of is not None:
+        return OriginError(
+            OriginReason.CHANGED,
+            f"{ref.place} as of {ref.as_of} is {listing.revision} now, not {revision}: versions of "
+            "then were removed, such as by a lifecycle rule; let the operator resolve the Model "
+            "again, or keep versions for longer",
+        )
     return OriginError(
         OriginReason.CHANGED,
         f"{ref.place} is at {listing.revision} now, not at {revision}: it changed after it was"

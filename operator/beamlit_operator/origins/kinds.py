@@ -81,6 +81,9 @@ class Options(TypedDict, total=False):
     endpoint: str | None
     region: str | None
     addressing_style: str
+    versioned: bool
+    version_id: str | None
+    as_of: str | None
     allow_patterns: tuple[str, ...]
     ignore_patterns: tuple[str, ...]
     sha256: str | None
@@ -132,6 +135,9 @@ def _parse_s3(uri: str, options: Options) -> S3Ref:
         endpoint=options.get("endpoint") or None,
         region=options.get("region") or None,
         addressing_style=options.get("addressing_style") or "auto",
+        versioned=options.get("versioned", False),
+        version_id=options.get("version_id"),
+        as_of=options.get("as_of"),
     )
 
 

@@ -25,12 +25,14 @@ class OriginFile:
         digest: S3: the ETag without quotes. Hub: ``sha256:<hex>`` for large files,
             ``gitsha1:<hex>`` (the git blob id) for others. Web: ``sha256:<hex>``.
         source: its name in the store: the whole S3 key, the path in the repository, the url.
+        version: S3: the id of its version, where the bucket keeps them.
     """
 
     path: str
     size: int
     digest: str
     source: str
+    version: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +44,13 @@ class ResolvedOrigin:
             ``WebRef.revision``.
         files: sorted by path.
         bytes: sum of their sizes.
+        as_of: S3 with versions: the time as of which the prefix holds this revision, in RFC 3339.
     """
 
     revision: str
     files: tuple[OriginFile, ...]
     bytes: int
+    as_of: str | None = None
 
 
 def resolved(revision: str, files: Iterable[OriginFile], *, place: str) -> ResolvedOrigin:

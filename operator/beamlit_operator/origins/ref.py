@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
+from datetime import datetime
 from urllib.parse import urlsplit
 
 from beamlit_operator.origins.errors import invalid
@@ -25,6 +26,8 @@ _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9]")
 _REPO = re.compile(
     r"(?!.*(--|\.\.))([A-Za-z0-9][A-Za-z0-9._-]{0,95}/)?[A-Za-z0-9_][A-Za-z0-9._-]{0,95}"
 )
+# RFC 3339, section 5.6, without leap seconds.
+_TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,6})?([Zz]|[+-]\d\d:\d\d)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +41,9 @@ class S3Ref:
         region: ``None`` is us-east-1, from where AWS redirects.
         addressing_style: where the bucket stands in requests: ``path``, ``virtual`` (the host
             name), or ``auto``.
+        versioned: the bucket keeps versions, and what is there now is pinned by them.
+        version_id: one version of the one object that the prefix names.
+        as_of: the versions that were the latest at this time (RFC 3339).
     """
 
     bucket: str
@@ -45,12 +51,21 @@ class S3Ref:
     endpoint: str | None = None
     region: str | None = None
     addressing_style: str = "auto"
+    versioned: bool = False
+    version_id: str | None = None
+    as_of: str | None = None
 
     def __post_init__(self) -> None:
         if not _BUCKET.fullmatch(self.bucket):
             raise invalid(f"bucket name {self.bucket!r} is not possible: use s3://BUCKET/PREFIX")
         if self.addressing_style not in ("auto", "path", "virtual"):
             raise invalid(f"addressing style {self.addressing_style!r}: use auto, path or virtual")
+        if self.as_of is not None and not is_time(self.as_of):
+            raise invalid(f"{self.as_of!r} is no time: use RFC 3339, such as 2026-01-31T12:00:00Z")
+        if self.version_id is not None and not self.prefix:
+            raise invalid("versionId needs a uri that names one object: s3://BUCKET/KEY")
+        if self.version_id is not None and (self.versioned or self.as_of is not None):
+            raise invalid("versionId names one version of one object: no time can be named too")
         _check_endpoint(self.endpoint)
 
     @property
@@ -64,6 +79,11 @@ class S3Ref:
         return _place(self.uri, self.endpoint)
 
     @property
+    def keeps_versions(self) -> bool:
+        """Whether versions are asked for, and not what is there now."""
+        return self.versioned or self.as_of is not None or self.version_id is not None
+
+    @property
     def keeps_revisions(self) -> bool:
         """Whether the store can be asked for another revision than the one it has now."""
         return False
@@ -75,6 +95,17 @@ class S3Ref:
     def identity(self, revision: str) -> str:
         """What a directory holds that has all files of the revision."""
         return f"{self.uri} {revision}"
+
+
+def is_time(text: str) -> bool:
+    """Whether a text is a time of RFC 3339, with seconds and a zone."""
+    if not _TIME.fullmatch(text):
+        return False
+    try:
+        datetime.fromisoformat(text.upper().replace("Z", "+00:00"))
+    except ValueError:
+        return False
+    return True
 
 
 @dataclass(frozen=True, slots=True)

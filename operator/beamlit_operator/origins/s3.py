@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError, SSLError
@@ -25,8 +26,9 @@ from beamlit_operator.origins.listing import (
 )
 from beamlit_operator.origins.ref import S3Ref
 from beamlit_operator.origins.s3_client import MAX_CONNECTIONS, client
+from beamlit_operator.origins.s3_versions import one_version, versions_under
 
-__all__ = ["MAX_CONNECTIONS", "client", "judge", "look", "read"]
+__all__ = ["MAX_CONNECTIONS", "client", "judge", "look", "read", "version_of"]
 
 _CREDENTIAL_CODES = {
     "InvalidAccessKeyId",
@@ -54,6 +56,8 @@ def look(ref: S3Ref, credentials: Mapping[str, str]) -> ResolvedOrigin:
     s3 = client(ref, credentials)
     try:
         folder = f"{ref.prefix}/" if ref.prefix else ""
+        if ref.keeps_versions:
+            return _look_at_versions(s3, ref, folder)
         found = list(_objects(s3, ref, folder))
         if not found and ref.prefix:
             # Not a folder: perhaps one object. It sorts first among those with its name as prefix.
@@ -77,6 +81,36 @@ def look(ref: S3Ref, credentials: Mapping[str, str]) -> ResolvedOrigin:
     return resolved(objects_revision(found), files, place=ref.place)
 
 
+def _look_at_versions(s3: Any, ref: S3Ref, folder: str) -> ResolvedOrigin:
+    """The same where the bucket keeps versions."""
+    as_of: str | None = None
+    alone = ref.prefix[: ref.prefix.rfind("/") + 1]
+    if ref.version_id is not None:
+        found, folder = [one_version(s3, ref)], alone
+    else:
+        found, as_of = versions_under(s3, ref, folder)
+        if not found and ref.prefix:
+            found, as_of = versions_under(s3, ref, ref.prefix)
+            folder = alone
+    if not found:
+        when = f" as of {ref.as_of}" if ref.as_of else ""
+        raise OriginError(
+            OriginReason.NO_OBJECTS,
+            f"{ref.place} holds no object{when}: upload the model there or correct prefix and time",
+        )
+    files = [
+        OriginFile(each.key.removeprefix(folder), each.size, each.digest, each.key, each.id)
+        for each in found
+    ]
+    revision = objects_revision((each.key, each.size, each.digest) for each in found)
+    return replace(resolved(revision, files, place=ref.place), as_of=as_of)
+
+
+def version_of(file: OriginFile) -> dict[str, str]:
+    """What asks for the version that was listed, where there is one."""
+    return {"VersionId": file.version} if file.version else {}
+
+
 def read(
     ref: S3Ref, credentials: Mapping[str, str], file: OriginFile, start: int, length: int
 ) -> bytes:
@@ -86,6 +120,7 @@ def read(
         answer = s3.get_object(
             Bucket=ref.bucket,
             Key=file.source,
+            **version_of(file),
             IfMatch=f'"{file.digest}"',
             Range=f"bytes={start}-{start + length - 1}",
         )
@@ -159,7 +194,7 @@ def _judge_answer(error: ClientError, ref: S3Ref, credentials: Mapping[str, str]
     if status in (401, 403):
         return OriginError(
             OriginReason.ACCESS_DENIED,
-            f"{who.value} is not allowed to {_asked_for(error)} {ref.place}: {_advice(who)}",
+            f"{who.value} is not allowed to {_asked_for(error)} {ref.place}: {_advice(who, ref)}",
         )
     if code in _SLOW_CODES or status == 429:
         return OriginError(
@@ -167,7 +202,9 @@ def _judge_answer(error: ClientError, ref: S3Ref, credentials: Mapping[str, str]
             f"the store of {ref.place} asks to slow down: it is tried again later",
             retry_after_seconds=_seconds(meta.get("HTTPHeaders", {}).get("retry-after")),
         )
-    if status == 412 or code in ("NoSuchKey", "InvalidRange", "PreconditionFailed"):
+    if status == 412 or code in (
+        *("NoSuchKey", "NoSuchVersion", "InvalidRange", "PreconditionFailed"),
+    ):
         return OriginError(
             OriginReason.CHANGED, f"an object of {ref.place} was changed or removed meanwhile"
         )
@@ -187,12 +224,15 @@ _MEND_CREDENTIALS = {
 
 def _asked_for(error: ClientError) -> str:
     """What was refused, as a verb: who may list need not be allowed to read, and the other way."""
-    return "list" if error.operation_name.startswith("List") else "read"
+    known = {"ListObjectVersions": "list the versions in", "ListObjectsV2": "list"}
+    return known.get(error.operation_name, "read")
 
 
-def _advice(who: Who) -> str:
+def _advice(who: Who, ref: S3Ref) -> str:
     if who is Who.NOBODY:
         return "name a Secret with credentials"
+    if ref.keeps_versions:
+        return "allow it s3:ListBucketVersions and s3:GetObjectVersion"
     return "allow it to list and read"
 
 

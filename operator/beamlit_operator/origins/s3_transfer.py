@@ -145,6 +145,7 @@ class Transfer:
         answer = client.get_object(
             Bucket=self._ref.bucket,
             Key=item.file.source,
+            **s3.version_of(item.file),
             IfMatch=f'"{item.file.digest}"',
             Range=f"bytes={offset}-{end - 1}",
         )
