@@ -45,6 +45,7 @@ class HubServer:
 
     Attributes:
         requests: what was asked: ``"GET /path"``.
+        shown: by which host's name it was asked with which ``Authorization``.
         tokens: those the Hub knows.
         large_from_bytes: files from this size on are large files (LFS).
         storm: so many next requests are answered with ``storm_status``.
@@ -58,6 +59,7 @@ class HubServer:
         self.repos: dict[str, HubRepo] = {}
         self.requests: list[str] = []
         self.ranges: list[str] = []
+        self.shown: list[tuple[str, str]] = []
         self.tokens: set[str] = set()
         self.large_from_bytes = 100_000
         self.storm = 0
@@ -113,6 +115,7 @@ class HubServer:
     @web.middleware
     async def _gate(self, request: web.Request, handler: web.RequestHandler) -> web.StreamResponse:
         self.requests.append(f"{request.method} {request.path}")
+        self.shown.append((request.host, request.headers.get("Authorization", "")))
         if self.storm > 0:
             self.storm -= 1
             return web.Response(status=self.storm_status, headers=self.storm_headers)

@@ -70,6 +70,14 @@ class HuggingFaceOrigin(Part):
     """The repository, `org/name`."""
     revision: str = Field(default="main", min_length=1, max_length=255)
     """A branch, tag or commit; resolved to a commit."""
+    endpoint: str | None = Field(
+        default=None, max_length=512, pattern=r"^https?://[^\s/?#@]+(/[^\s?#]*)?$"
+    )
+    """A Hub or mirror of its own, `https://host[:port][/path]`; otherwise the operator's. The token
+    of a workspace integration is sent there only if its Secret has the key `endpoint` of that
+    value."""
+    ca_config_map_ref: CaConfigMapRef | None = None
+    """Certificates of authorities that are trusted for this origin, besides the public ones."""
     token_secret_ref: TokenSecretRef | None = None
     """The token for a private or gated repository; otherwise the workspace integration's."""
     allow_patterns: tuple[str, ...] = Field(default=(), max_length=64)

@@ -107,6 +107,11 @@ class Reason(StrEnum):
     BUCKET_NOT_FOUND = "BucketNotFound", "There is no bucket of this name at this endpoint."
     WRONG_REGION = "WrongRegion", "The bucket is in another region than `origin.s3.region`."
     NO_OBJECTS = "NoObjects", "The prefix or repository holds no file that the patterns allow."
+    INTEGRATION_NOT_ALLOWED = (
+        "IntegrationNotAllowed",
+        "The origin needs credentials, and the workspace's integration may not be used for it: its "
+        "annotation `beamlit.com/allowed` or its key `endpoint` says otherwise.",
+    )
     REPO_NOT_FOUND_OR_NO_ACCESS = (
         "RepoNotFoundOrNoAccess",
         "The Hub knows no such repository or hides it from this token; it does not say which.",

@@ -83,6 +83,8 @@ REMEDIES: Mapping[Reason, str] = MappingProxyType(
         Reason.BUCKET_NOT_FOUND: "Correct bucket or `endpoint`.",
         Reason.WRONG_REGION: "Set `origin.s3.region` to the region that the message names.",
         Reason.NO_OBJECTS: "Upload the files, or correct the prefix or the patterns.",
+        Reason.INTEGRATION_NOT_ALLOWED: "Extend the annotation `beamlit.com/allowed` of the "
+        "integration's Secret, or name a Secret of its own in the Model.",
         Reason.REPO_NOT_FOUND_OR_NO_ACCESS: "Correct the name, or give a token that may read it.",
         Reason.GATED: "Ask for access at the repository's page with the account of the token.",
         Reason.TOKEN_INVALID: "Put a valid token into the Secret.",

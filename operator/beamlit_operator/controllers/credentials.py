@@ -12,9 +12,9 @@ import base64
 import binascii
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from fnmatch import fnmatchcase
 
 from beamlit_operator.api import Reason, labels
+from beamlit_operator.controllers.scope import Choice, Integration, choose, integration
 from beamlit_operator.kube import (
     SECRETS,
     ApiError,
@@ -98,7 +98,7 @@ class Integrations:
     ) -> None:
         """``on_change`` gets the workspace and the kind of integration."""
         self._on_change = on_change
-        self._found: dict[tuple[str, str], dict[str, str]] = {}
+        self._found: dict[tuple[str, str], dict[str, Integration]] = {}
         self.reflectors = tuple(
             Reflector(
                 client,
@@ -110,17 +110,19 @@ class Integrations:
             for namespace in namespaces
         )
 
-    def find(self, workspace: str, integration: str, subject: str) -> str | None:
-        """The name of the Secret that may be used for ``subject``, a repository or bucket.
-
-        The first by name whose annotation `beamlit.com/allowed` has a pattern that matches, or
-        that has no such annotation.
-        """
-        for name, allowed in sorted(self._found.get((workspace, integration), {}).items()):
-            patterns = [part.strip() for part in allowed.split(",") if part.strip()]
-            if not patterns or any(fnmatchcase(subject, pattern) for pattern in patterns):
-                return name
-        return None
+    def find(
+        self,
+        workspace: str,
+        kind: str,
+        subject: str,
+        *,
+        endpoint: str | None = None,
+        usual: str | None = None,
+    ) -> Choice:
+        """The integration that may be used for ``subject``, a repository or bucket; see
+        :func:`.scope.choose`."""
+        known = self._found.get((workspace, kind), {}).values()
+        return choose(known, subject, endpoint=endpoint, usual=usual)
 
     def _changed(self, change: Change) -> None:
         for item in (change.old, change.new):
@@ -131,8 +133,7 @@ class Integrations:
             names = self._found.setdefault(place, {})
             names.pop(change.key.name, None)
             if item is change.new:
-                annotations = metadata.get("annotations") or {}
-                names[change.key.name] = annotations.get(labels.ALLOWED, "")
+                names[change.key.name] = integration(item)
             if not names:
                 del self._found[place]
             self._on_change(*place)

@@ -32,6 +32,7 @@ from beamlit_operator.controllers.stores import keys_of
 from beamlit_operator.kube import ApiError, KubeClient, ObjectKey
 from beamlit_operator.origins import (
     OriginError,
+    OriginReason,
     OriginRef,
     ResolvedOrigin,
     format_uri,
@@ -94,6 +95,8 @@ class Question:
     secret: SecretUse | None
     opening: Opening = field(default_factory=Opening)
     """What opens it beside the Secret."""
+    withheld: str = ""
+    """Why an integration that could be meant is not used, as a sentence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +161,21 @@ class Entry:
     """What the book says: the latest answer (None: not looked at yet)."""
 
     answer: Found | Failed | None
+
+
+# What credentials could change.
+_CLOSED = (
+    OriginReason.REPO_NOT_FOUND_OR_NO_ACCESS,
+    OriginReason.GATED,
+    OriginReason.ACCESS_DENIED,
+)
+
+
+def _failed(error: OriginError, question: Question) -> Failed:
+    if question.withheld and error.reason in _CLOSED:
+        message = f"{question.ref.place} was asked for without credentials, and is not open to all:"
+        return Failed(Reason.INTEGRATION_NOT_ALLOWED, f"{message} {question.withheld}", True)
+    return Failed(str(error.reason), error.message, error.stalled)
 
 
 class OriginBook:
@@ -296,7 +314,7 @@ class OriginBook:
             resolved = await self._look(question.ref, values)
         except OriginError as error:
             self._opener.distrust(question.workspace, question.opening)
-            page.answer = Failed(str(error.reason), error.message, error.stalled)
+            page.answer = _failed(error, question)
             page.store_due = self._clock() + error.retry_after_seconds
             page.due = min(page.store_due, self._clock() + FAILING_RECHECK)
             return

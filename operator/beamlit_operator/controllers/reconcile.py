@@ -293,8 +293,13 @@ class Reconciler:
             return error
         if ref is None:
             return None
-        secret = secret_for(origin, workspace=workspace, integrations=self._integrations)
-        return Question(workspace, ref, secret, opening)
+        opens = secret_for(
+            origin,
+            workspace=workspace,
+            integrations=self._integrations,
+            hub=self._options.hub_endpoint,
+        )
+        return Question(workspace, ref, opens.secret, opening, opens.withheld)
 
     def _snapshot(
         self, key: Key, held: Held[ModelDeployment], deployment: ModelDeployment

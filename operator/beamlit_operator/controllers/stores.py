@@ -28,7 +28,7 @@ from beamlit_operator.controllers.credentials import (
 )
 from beamlit_operator.origins import HubRef, OriginRef, S3Ref, WebFile, WebRef, parse_uri
 from beamlit_operator.origins.pickles import allowed_paths
-from beamlit_operator.origins.ref import is_time
+from beamlit_operator.origins.ref import DEFAULT_HUB_ENDPOINT, is_time
 from beamlit_operator.workloads import (
     ModelFiles,
     SecretVariable,
@@ -56,6 +56,8 @@ class StoreKind(Generic[_P, _R]):
         keys: what is read of the Secret.
         variables: how a pod gets it.
         files: how a pod reaches the files: the fields of `ModelFiles` that are the kind's own.
+        sent_to: where an integration's credentials themselves are sent: of the part, and the
+            operator's Hub; None where they only sign.
     """
 
     part: Callable[[Origin], _P | None]
@@ -67,6 +69,7 @@ class StoreKind(Generic[_P, _R]):
     keys: Keys
     variables: Callable[[SecretUse], tuple[SecretVariable, ...]]
     files: Callable[[_R], dict[str, Any]]
+    sent_to: Callable[[_P, str | None], str | None] = lambda _part, _hub: None
 
 
 def _s3_secret(part: S3Origin) -> SecretUse | None:
@@ -123,13 +126,14 @@ _HUB = StoreKind(
     reference=lambda part, revision, hub: HubRef(
         part.repo,
         revision or part.revision,
-        endpoint=hub,
+        endpoint=part.endpoint or hub,
         allow_patterns=part.allow_patterns,
         ignore_patterns=part.ignore_patterns,
     ),
     secret=_hub_secret,
     integration="huggingface",
     subject=lambda part: part.repo,
+    sent_to=lambda part, hub: part.endpoint or hub or DEFAULT_HUB_ENDPOINT,
     keys=HUB_KEYS,
     variables=lambda use: hub_credentials(use.name, use.token_key),
     files=lambda ref: {
@@ -203,14 +207,31 @@ def own_secret(origin: Origin) -> SecretUse | None:
     return own
 
 
-def secret_for(origin: Origin, *, workspace: str, integrations: Integrations) -> SecretUse | None:
+@dataclass(frozen=True, slots=True)
+class Opens:
+    """The Secret that opens an origin, and why an integration does not."""
+
+    secret: SecretUse | None
+    withheld: str = ""
+
+
+def secret_for(
+    origin: Origin, *, workspace: str, integrations: Integrations, hub: str | None = None
+) -> Opens:
     """The Secret that opens an origin: its own, else the integration's, else none (anonymous)."""
     found, integration = store_kind(origin), integration_of(origin)
     if found is None or integration is None:
-        return own_secret(origin)
+        return Opens(own_secret(origin))
     kind, part = found
-    name = integrations.find(workspace, integration, kind.subject(part))
-    return SecretUse(name, integration=True) if name else None
+    choice = integrations.find(
+        workspace,
+        integration,
+        kind.subject(part),
+        endpoint=kind.sent_to(part, hub),
+        usual=hub or DEFAULT_HUB_ENDPOINT,
+    )
+    secret = SecretUse(choice.name, integration=True) if choice.name else None
+    return Opens(secret, choice.withheld)
 
 
 def integration_of(origin: Origin) -> str | None:

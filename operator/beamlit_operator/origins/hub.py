@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from huggingface_hub import HfApi, get_session, hf_hub_download, hf_hub_url
+from huggingface_hub import HfApi, get_session, hf_hub_download, hf_hub_url, is_offline_mode
 from huggingface_hub.errors import (
     DisabledRepoError,
     GatedRepoError,
@@ -29,13 +29,12 @@ from huggingface_hub.utils import (  # type: ignore[attr-defined]  # exported la
 )
 
 from beamlit_operator.origins.errors import OriginError, OriginReason, one_line
+from beamlit_operator.origins.hub_session import ANSWER_TIMEOUT_SECONDS, asking
 from beamlit_operator.origins.kinds import MAX_READ_BYTES
 from beamlit_operator.origins.listing import OriginFile, ResolvedOrigin, resolved
 from beamlit_operator.origins.ref import DEFAULT_HUB_ENDPOINT, HubRef
 
 TOKEN = "token"  # noqa: S105 - the name of a field
-
-ANSWER_TIMEOUT_SECONDS = 15.0
 
 # Above this the Hub's own summary of a repository is not complete; the library says so too.
 _SUMMARY_FILES = 50_000
@@ -49,41 +48,11 @@ _RATE_LIMIT_RESET = re.compile(r"\bt=(\d+)")
 
 def look(ref: HubRef, credentials: Mapping[str, str]) -> ResolvedOrigin:
     """Resolves and lists ``ref``: see :func:`beamlit_operator.origins.resolve.resolve`."""
-    token = credentials.get(TOKEN) or False
-    api = HfApi(endpoint=_endpoint(ref), token=token)
+    _check_online(ref)
+    api = HfApi(endpoint=endpoint_of(ref), token=credentials.get(TOKEN) or False)
     try:
-        # Some of its calls have no timeout of their own; a Hub that stalls must not keep a thread.
-        get_session().timeout = ANSWER_TIMEOUT_SECONDS
-        info = api.model_info(
-            ref.repo,
-            revision=ref.revision,
-            files_metadata=True,
-            timeout=ANSWER_TIMEOUT_SECONDS,
-        )
-        if info.gated:
-            # A gated repository shows its listing to everybody, and its files to few.
-            api.auth_check(ref.repo)
-        siblings = info.siblings or []
-        if info.sha is None:
-            raise OriginError(
-                OriginReason.UNREACHABLE, f"{ref.place}: the Hub named no commit: check endpoint"
-            )
-        files = {
-            sibling.rfilename: (
-                sibling.size,
-                sibling.lfs.sha256 if sibling.lfs else None,
-                sibling.blob_id,
-            )
-            for sibling in siblings
-        }
-        complete = all(size is not None for size, _, _ in files.values())
-        if not complete or len(files) > _SUMMARY_FILES:
-            tree = api.list_repo_tree(ref.repo, recursive=True, revision=info.sha)
-            files = {
-                entry.path: (entry.size, entry.lfs.sha256 if entry.lfs else None, entry.blob_id)
-                for entry in tree
-                if isinstance(entry, RepoFile)
-            }
+        with asking(credentials):
+            commit, files = _listed(api, ref)
     except OriginError:
         raise
     except Exception as error:
@@ -96,12 +65,9 @@ def look(ref: HubRef, credentials: Mapping[str, str]) -> ResolvedOrigin:
         )
     )
     if not wanted:
-        limits = "" if not files else " that allowPatterns and ignorePatterns let through"
-        raise OriginError(
-            OriginReason.NO_OBJECTS, f"{ref.place} holds no file{limits}: check the repository"
-        )
+        raise _nothing(ref, sorted(files))
     return resolved(
-        info.sha,
+        commit,
         [
             OriginFile(
                 path, size or 0, f"sha256:{sha256}" if sha256 else f"gitsha1:{blob_id}", path
@@ -111,6 +77,74 @@ def look(ref: HubRef, credentials: Mapping[str, str]) -> ResolvedOrigin:
         ],
         place=ref.place,
     )
+
+
+_Listed = dict[str, tuple[int | None, str | None, str | None]]
+"""Size, SHA-256 and git's digest by path."""
+
+
+def _listed(api: HfApi, ref: HubRef) -> tuple[str, _Listed]:
+    """The commit that the revision means, and its files."""
+    info = api.model_info(
+        ref.repo,
+        revision=ref.revision,
+        files_metadata=True,
+        timeout=ANSWER_TIMEOUT_SECONDS,
+    )
+    if info.gated:
+        # A gated repository shows its listing to everybody, and its files to few.
+        api.auth_check(ref.repo)
+    if info.sha is None:
+        raise OriginError(
+            OriginReason.UNREACHABLE, f"{ref.place}: the Hub named no commit: check endpoint"
+        )
+    files: _Listed = {
+        sibling.rfilename: (
+            sibling.size,
+            sibling.lfs.sha256 if sibling.lfs else None,
+            sibling.blob_id,
+        )
+        for sibling in info.siblings or []
+    }
+    complete = all(size is not None for size, _, _ in files.values())
+    if not complete or len(files) > _SUMMARY_FILES:
+        tree = api.list_repo_tree(ref.repo, recursive=True, revision=info.sha)
+        files = {
+            entry.path: (entry.size, entry.lfs.sha256 if entry.lfs else None, entry.blob_id)
+            for entry in tree
+            if isinstance(entry, RepoFile)
+        }
+    return info.sha, files
+
+
+def _nothing(ref: HubRef, there: list[str]) -> OriginError:
+    """No file is left: what was asked for, and what is there instead."""
+    if not there:
+        text = f"{ref.place} holds no file: check the repository and the revision"
+    else:
+        named = [
+            f"{field} ({', '.join(patterns)})"
+            for field, patterns in (
+                ("allowPatterns", ref.allow_patterns),
+                ("ignorePatterns", ref.ignore_patterns),
+            )
+            if patterns
+        ]
+        text = (
+            f"{ref.place} holds {len(there)} files, and {' and '.join(named)} let none of them"
+            f" through: correct the patterns; the files are {', '.join(there[:5])}"
+            f"{', ...' if len(there) > 5 else ''}"
+        )
+    return OriginError(OriginReason.NO_OBJECTS, one_line(text))
+
+
+def _check_online(ref: HubRef) -> None:
+    if is_offline_mode():
+        raise OriginError(
+            OriginReason.INVALID_REFERENCE,
+            f"{ref.place} is not asked, because HF_HUB_OFFLINE is set: unset it, or name a commit"
+            " that the directory holds already",
+        )
 
 
 def download(ref: HubRef, credentials: Mapping[str, str], *, path: str, into: Path) -> Path:
@@ -124,18 +158,19 @@ def download(ref: HubRef, credentials: Mapping[str, str], *, path: str, into: Pa
     disable_progress_bars()
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     try:
-        return Path(
-            hf_hub_download(
-                ref.repo,
-                path,
-                revision=ref.revision,
-                endpoint=_endpoint(ref),
-                token=credentials.get(TOKEN) or False,
-                local_dir=into,
-                cache_dir=into / ".cache",
-                etag_timeout=ANSWER_TIMEOUT_SECONDS,
+        with asking(credentials):
+            return Path(
+                hf_hub_download(
+                    ref.repo,
+                    path,
+                    revision=ref.revision,
+                    endpoint=endpoint_of(ref),
+                    token=credentials.get(TOKEN) or False,
+                    local_dir=into,
+                    cache_dir=into / ".cache",
+                    etag_timeout=ANSWER_TIMEOUT_SECONDS,
+                )
             )
-        )
     except Exception as error:
         raise judge(error, ref, credentials) from None
 
@@ -146,13 +181,12 @@ def read(
     """See :func:`beamlit_operator.origins.kinds.read`. What the Hub redirects to (its storage for
     large files) is asked by the library, which sends the token to the Hub only."""
     token = credentials.get(TOKEN) or False
-    url = hf_hub_url(ref.repo, file.source, revision=ref.revision, endpoint=_endpoint(ref))
+    url = hf_hub_url(ref.repo, file.source, revision=ref.revision, endpoint=endpoint_of(ref))
     # Not compressed: a range is of the file's own bytes.
     own = {"Range": f"bytes={start}-{start + length - 1}", "Accept-Encoding": "identity"}
     try:
-        session = get_session()
-        session.timeout = ANSWER_TIMEOUT_SECONDS
-        with session.stream("GET", url, headers=build_hf_headers(token=token) | own) as answer:
+        headers = build_hf_headers(token=token) | own
+        with asking(credentials), get_session().stream("GET", url, headers=headers) as answer:
             if answer.is_error:
                 answer.read()  # what the library's judgement is made of
             hf_raise_for_status(answer)
@@ -262,6 +296,7 @@ def _retry_after(headers: Mapping[str, str]) -> float | None:
     return float(match.group(1)) if match else None
 
 
-def _endpoint(ref: HubRef) -> str:
+def endpoint_of(ref: HubRef) -> str:
+    """The Hub's address, without a slash at its end."""
     # Never None: the library would then take HF_ENDPOINT of this process.
     return (ref.endpoint or DEFAULT_HUB_ENDPOINT).rstrip("/")

@@ -57,11 +57,14 @@ class Workspace:
         spec: Json | None = None,
         *,
         labels: dict[str, str] | None = None,
+        annotations: dict[str, str] | None = None,
         **top: Any,
     ) -> Json:
         """Applies an object, as ``kubectl apply --server-side`` would."""
         api_version = "v1" if kind in ("Secret", "ConfigMap") else API
-        metadata = {"name": name, "namespace": self.name, "labels": labels or {}}
+        metadata: Json = {"name": name, "namespace": self.name, "labels": labels or {}}
+        if annotations:
+            metadata["annotations"] = annotations
         body: Json = {"apiVersion": api_version, "kind": kind, "metadata": metadata, **top}
         if spec is not None:
             body["spec"] = spec

@@ -49,11 +49,43 @@ async def test_a_workspace_integration_opens_what_names_no_secret(workspace, rep
     closed = await workspace.until(lambda md: name in ready(md)["message"])
     assert ready(closed)["status"] == "False"
     assert TOKEN not in str(closed)
+    integration = {
+        "stringData": {"token": TOKEN},
+        "labels": {"beamlit.com/integration": "huggingface"},
+    }
     await workspace.apply(
-        "Secret",
-        "integration",
-        stringData={"token": TOKEN},
-        labels={"beamlit.com/integration": "huggingface"},
+        "Secret", "integration", **integration, annotations={"beamlit.com/allowed": "else/*"}
     )
+    scoped = await workspace.until(lambda md: "(IntegrationNotAllowed)" in ready(md)["message"])
+    assert f"beamlit.com/allowed (else/*) does not cover {name}" in ready(scoped)["message"]
+    assert "Secret integration" in ready(scoped)["message"]
+    allowed = {"beamlit.com/allowed": f"else/*, {workspace.name}/*"}
+    await workspace.apply("Secret", "integration", **integration, annotations=allowed)
     await workspace.until_ready("Idle")
     assert (await workspace.call())[0] == 200
+
+
+async def test_a_mirror_that_a_model_names_gets_no_token_that_its_secret_did_not_send_there(
+    workspace, repo
+):
+    name, _ = repo
+    hub = workspace.stack.hub
+    mirror = hub.endpoint.replace("127.0.0.1", "localhost")
+    host = mirror.removeprefix("http://")
+    await workspace.apply("Environment", "production", {"policies": []})
+    integration = {
+        "stringData": {"token": TOKEN},
+        "labels": {"beamlit.com/integration": "huggingface"},
+    }
+    await workspace.apply("Secret", "integration", **integration)
+    origin = {"huggingFace": {"repo": name, "endpoint": mirror}}
+    await workspace.apply("Model", "tiny", {"origin": origin})
+    await workspace.deployment()
+    withheld = await workspace.until(lambda md: "(IntegrationNotAllowed)" in ready(md)["message"])
+    assert f"not sent to {mirror}" in ready(withheld)["message"]
+    assert {given for asked, given in hub.shown if asked == host} == {""}
+    integration["stringData"] = {"token": TOKEN, "endpoint": f"{mirror}/"}
+    await workspace.apply("Secret", "integration", **integration)
+    await workspace.until_ready("Idle")
+    assert (await workspace.call())[0] == 200
+    assert f"Bearer {TOKEN}" in {given for asked, given in hub.shown if asked == host}
