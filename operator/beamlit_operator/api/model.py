@@ -168,14 +168,35 @@ class HttpOrigin(Part):
     """Certificates of authorities that are trusted for this origin, besides the public ones."""
 
 
+class OciOrigin(Part):
+    """A model in a container registry: an artifact of ORAS, ModelPack, KitOps, Ollama or Docker, or
+    an image with a folder of files."""
+
+    reference: str = Field(
+        min_length=1,
+        max_length=512,
+        pattern=r"^[A-Za-z0-9.:_\[\]-]+(/[a-z0-9._-]+)*(:[A-Za-z0-9_][A-Za-z0-9_.-]*)?"
+        r"(@sha256:[0-9a-f]{64})?$",
+    )
+    """`registry/repository:tag` or `registry/repository@sha256:...`, as an image of a container;
+    what names no registry is at Docker Hub."""
+    pull_secret_ref: SecretRef | None = None
+    """A Secret of type `kubernetes.io/dockerconfigjson`, for what not everybody may pull."""
+    path: str = Field(default="models", max_length=255, pattern=rf"^/?({_SEGMENT}(/{_SEGMENT})*)?$")
+    """The folder of an image that holds the model. Artifacts are taken whole."""
+    ca_config_map_ref: CaConfigMapRef | None = None
+    """Certificates of authorities that are trusted for this origin, besides the public ones."""
+
+
 class Origin(Part):
     """Where the files of a model come from: exactly one of the fields."""
 
     model_config = ConfigDict(
         json_schema_extra=rules(
             rule(
-                "[has(self.huggingFace), has(self.s3), has(self.http)].filter(x, x).size() == 1",
-                "set exactly one of huggingFace, s3 and http",
+                "[has(self.huggingFace), has(self.s3), has(self.http), has(self.oci)]"
+                ".filter(x, x).size() == 1",
+                "set exactly one of huggingFace, s3, http and oci",
             )
         )
     )
@@ -186,6 +207,8 @@ class Origin(Part):
     """A prefix in an S3-compatible store."""
     http: HttpOrigin | None = None
     """Files on web servers, each with its digest."""
+    oci: OciOrigin | None = None
+    """A model in a container registry."""
 
 
 class ModelSpec(Part):

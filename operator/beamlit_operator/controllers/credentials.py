@@ -57,6 +57,7 @@ HTTP_KEYS = Keys(
     optional={name: name for name in ("token", "username", "password")},
     either=(("token",), ("username", "password")),
 )
+PULL_KEYS = Keys({".dockerconfigjson": ".dockerconfigjson"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@
 | `huggingFace` | `HubRef`  | `tokenSecretRef`          | `huggingface`, by repo    |
 | `s3`          | `S3Ref`   | `credentialsSecretRef`    | `s3`, by bucket           |
 | `http`        | `WebRef`  | `credentialsSecretRef`    | -                         |
+| `oci`         | `OciRef`  | `pullSecretRef`           | -                         |
 
 How a store is asked and fetched from is told in `origins.kinds`.
 """
@@ -16,17 +17,28 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from beamlit_operator.api.facts import ModelFacts
-from beamlit_operator.api.model import HttpOrigin, HuggingFaceOrigin, Origin, S3Origin
+from beamlit_operator.api.model import HttpOrigin, HuggingFaceOrigin, OciOrigin, Origin, S3Origin
 from beamlit_operator.controllers.credentials import (
     HTTP_KEYS,
     HUB_KEY,
     HUB_KEYS,
+    PULL_KEYS,
     S3_KEYS,
     Integrations,
     Keys,
     SecretUse,
 )
-from beamlit_operator.origins import HubRef, OriginRef, S3Ref, WebFile, WebRef, parse_uri
+from beamlit_operator.origins import (
+    HubRef,
+    OciRef,
+    OriginRef,
+    S3Ref,
+    WebFile,
+    WebRef,
+    parse_reference,
+    parse_uri,
+)
+from beamlit_operator.origins.ociref import DEFAULT_FOLDER
 from beamlit_operator.origins.pickles import allowed_paths
 from beamlit_operator.origins.ref import DEFAULT_HUB_ENDPOINT, is_time
 from beamlit_operator.workloads import (
@@ -34,6 +46,7 @@ from beamlit_operator.workloads import (
     SecretVariable,
     http_credentials,
     hub_credentials,
+    pull_credentials,
     s3_credentials,
 )
 from beamlit_operator.workloads.access import Access
@@ -159,7 +172,34 @@ _HTTP = StoreKind(
     files=lambda ref: {"uri": ref.files[0].url, "arguments": _http_arguments(ref)},
 )
 
-STORE_KINDS: tuple[StoreKind[Any, Any], ...] = (_HUB, _S3, _HTTP)
+
+def _oci_reference(part: OciOrigin, revision: str | None, _hub: str | None) -> OciRef:
+    ref = parse_reference(part.reference, folder=part.path)
+    return ref.at(revision) if revision else ref
+
+
+def _oci_secret(part: OciOrigin) -> SecretUse | None:
+    own = part.pull_secret_ref
+    return SecretUse(own.name) if own is not None else None
+
+
+_OCI = StoreKind(
+    part=lambda origin: origin.oci,
+    ref=OciRef,
+    reference=_oci_reference,
+    secret=_oci_secret,
+    integration=None,  # a Secret says itself which registries it is for
+    subject=lambda part: part.reference,
+    keys=PULL_KEYS,
+    variables=lambda use: pull_credentials(use.name),
+    files=lambda ref: {
+        # Without the tag: the revision says more.
+        "uri": f"oci://{ref.registry}/{ref.repository}",
+        "arguments": () if ref.folder == DEFAULT_FOLDER else (f"--path={ref.folder}",),
+    },
+)
+
+STORE_KINDS: tuple[StoreKind[Any, Any], ...] = (_HUB, _S3, _HTTP, _OCI)
 
 
 def store_kind(origin: Origin) -> tuple[StoreKind[Any, Any], Any] | None:

@@ -9,12 +9,14 @@ the one that is used.
 from beamlit_operator.origins.errors import OriginError, OriginReason
 from beamlit_operator.origins.kinds import parse_uri, read
 from beamlit_operator.origins.listing import OriginFile, ResolvedOrigin
+from beamlit_operator.origins.ociref import OciRef, parse_reference
 from beamlit_operator.origins.ref import HubRef, OriginRef, S3Ref, format_uri
 from beamlit_operator.origins.resolve import resolve
 from beamlit_operator.origins.webref import WebFile, WebRef
 
 __all__ = [
     "HubRef",
+    "OciRef",
     "OriginError",
     "OriginFile",
     "OriginReason",
@@ -24,6 +26,7 @@ __all__ = [
     "WebFile",
     "WebRef",
     "format_uri",
+    "parse_reference",
     "parse_uri",
     "read",
     "resolve",

@@ -5,6 +5,7 @@
 | s3   | ``s3://bucket/prefix``   | ``s3``     | ``s3_transfer``  | no              |
 | hub  | ``hf://org/name@branch`` | ``hub``    | ``hub_transfer`` | yes             |
 | web  | ``https://host/file``    | ``web``    | ``web_transfer`` | no              |
+| oci  | ``oci://host/name:tag``  | ``oci``    | ``oci_transfer`` | yes             |
 
 A store's library takes up to half a second to import, and a fetch runs in every cold start. So a
 row names its modules in functions, and only those of the store that is used are imported.
@@ -18,6 +19,7 @@ from typing import Any, Generic, Protocol, TypedDict, TypeVar, Unpack
 
 from beamlit_operator.origins.errors import invalid
 from beamlit_operator.origins.listing import OriginFile, ResolvedOrigin
+from beamlit_operator.origins.ociref import DEFAULT_FOLDER, OciRef, parse_reference
 from beamlit_operator.origins.progress import Progress
 from beamlit_operator.origins.ref import (
     DEFAULT_HUB_REVISION,
@@ -200,6 +202,23 @@ def _web_carrier() -> Carrier[WebRef]:
     return web_transfer.Transfer
 
 
+def _parse_oci(uri: str, options: Options) -> OciRef:
+    folder = options.get("path")
+    return parse_reference(uri, folder=DEFAULT_FOLDER if folder is None else folder)
+
+
+def _oci() -> Store[OciRef]:
+    from beamlit_operator.origins import oci
+
+    return oci
+
+
+def _oci_carrier() -> Carrier[OciRef]:
+    from beamlit_operator.origins import oci_transfer
+
+    return oci_transfer.Transfer
+
+
 KINDS: tuple[Kind[Any], ...] = (
     Kind(
         ref=S3Ref,
@@ -244,6 +263,15 @@ KINDS: tuple[Kind[Any], ...] = (
         variables={
             f"BEAMLIT_HTTP_{name.upper()}": name for name in ("token", "username", "password")
         },
+    ),
+    Kind(
+        ref=OciRef,
+        schemes=("oci",),
+        example="oci://REGISTRY/NAME:TAG",
+        parse=_parse_oci,
+        store=_oci,
+        carrier=_oci_carrier,
+        variables={"BEAMLIT_DOCKER_CONFIG": ".dockerconfigjson"},
     ),
 )
 

@@ -26,6 +26,8 @@ class OriginFile:
             ``gitsha1:<hex>`` (the git blob id) for others. Web: ``sha256:<hex>``.
         source: its name in the store: the whole S3 key, the path in the repository, the url.
         version: S3: the id of its version, where the bucket keeps them.
+        packed: it is a tar archive that holds files of the model, in the folder of this name; in
+            all of it, when empty. None: it is what it is.
     """
 
     path: str
@@ -33,6 +35,7 @@ class OriginFile:
     digest: str
     source: str
     version: str = ""
+    packed: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

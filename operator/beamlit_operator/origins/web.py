@@ -22,7 +22,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from socket import socket
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import SplitResult, urljoin, urlsplit
 from urllib.request import getproxies_environment, proxy_bypass
 
@@ -62,15 +62,30 @@ _METADATA = {ipaddress.ip_address("fd00:ec2::254"), ipaddress.ip_address("100.10
 _CONTENT_RANGE = re.compile(r"bytes (?:(\d+)-\d+|\*)/(\d+|\*)")
 
 
+class Asking(Protocol):
+    """Who sends requests for the content of files."""
+
+    def ask(
+        self, method: str, url: str, headers: Mapping[str, str]
+    ) -> contextlib.AbstractContextManager[Any]:
+        """The answer, its body not read."""
+
+    def refused(self, answer: Any, url: str) -> OriginError:
+        """What an answer other than 200 and 206 means for a person."""
+
+    def close(self) -> None:
+        """Closes the connections."""
+
+
 class Client:
     """Asks web servers with the credentials of one origin. Safe to share between threads."""
 
-    def __init__(self, ref: WebRef, credentials: Mapping[str, str]) -> None:
-        self._place = ref.place
+    def __init__(self, place: str, credentials: Mapping[str, str]) -> None:
+        """``place`` is the origin's name in messages."""
         self._secrets = [
             credentials[name] for name in (TOKEN, USERNAME, PASSWORD) if credentials.get(name)
         ]
-        self._authorization = _authorization(credentials, ref.place)
+        self._authorization = _authorization(credentials, place)
         self._proxies = getproxies_environment()
         # For redirects too: whoever vouches for a server, the digest decides about the content.
         own = trust.context(credentials)
@@ -218,7 +233,7 @@ class Client:
 
 def look(ref: WebRef, credentials: Mapping[str, str]) -> ResolvedOrigin:
     """Asks for the size of each file: see :func:`beamlit_operator.origins.resolve.resolve`."""
-    client = Client(ref, credentials)
+    client = Client(ref.place, credentials)
     try:
         sizes = _sizes(client, ref)
     finally:
@@ -234,28 +249,38 @@ def read(
     ref: WebRef, credentials: Mapping[str, str], file: OriginFile, start: int, length: int
 ) -> bytes:
     """See :func:`beamlit_operator.origins.kinds.read`."""
-    client, url = Client(ref, credentials), file.source
-    wanted = {"Range": f"bytes={start}-{start + length - 1}"}
+    client = Client(ref.place, credentials)
     try:
-        with client.ask("GET", url, wanted) as answer:
-            if answer.status not in (200, 206):
-                raise client.refused(answer, url)
-            check_size(answer, file)
-            # A server that knows no ranges sends the file from its beginning.
-            skip = 0 if answer.status == 206 else start
-            if skip + length > MAX_READ_BYTES:
-                raise OriginError(
-                    OriginReason.UNREACHABLE,
-                    f"{without_query(url)}: the server sends no parts of files",
-                )
-            part: bytes = answer.read(skip + length)[skip:]
-            if len(part) != length:
-                raise OriginError(
-                    OriginReason.CORRUPT, f"{without_query(url)} is shorter than the server says"
-                )
-            return part
+        return read_part(client, file, start, length)
     finally:
         client.close()
+
+
+def read_part(asking: Asking, file: OriginFile, start: int, length: int) -> bytes:
+    """A part of one file.
+
+    Raises:
+        OriginError: every failure.
+    """
+    url = file.source
+    wanted = {"Range": f"bytes={start}-{start + length - 1}"}
+    with asking.ask("GET", url, wanted) as answer:
+        if answer.status not in (200, 206):
+            raise asking.refused(answer, url)
+        check_size(answer, file)
+        # A server that knows no ranges sends the file from its beginning.
+        skip = 0 if answer.status == 206 else start
+        if skip + length > MAX_READ_BYTES:
+            raise OriginError(
+                OriginReason.UNREACHABLE,
+                f"{without_query(url)}: the server sends no parts of files",
+            )
+        part: bytes = answer.read(skip + length)[skip:]
+        if len(part) != length:
+            raise OriginError(
+                OriginReason.CORRUPT, f"{without_query(url)} is shorter than the server says"
+            )
+        return part
 
 
 def check_size(answer: Any, file: OriginFile) -> None:

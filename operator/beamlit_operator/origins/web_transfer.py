@@ -15,11 +15,12 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from beamlit_operator.origins import web
 from beamlit_operator.origins.arriving import CHUNK_BYTES, Arriving, part_name, write_at
@@ -28,6 +29,8 @@ from beamlit_operator.origins.listing import OriginFile
 from beamlit_operator.origins.progress import Progress
 from beamlit_operator.origins.staging import Staging
 from beamlit_operator.origins.webref import WebRef, without_query
+
+_R = TypeVar("_R")
 
 _ATTEMPTS = 6
 _LONGEST_WAIT_SECONDS = 60.0
@@ -55,12 +58,12 @@ class _Range:
     end: int
 
 
-class Transfer:
-    """Brings the files of one reference."""
+class Carried(ABC, Generic[_R]):
+    """Brings files that are had by GET and named by their SHA-256."""
 
     def __init__(
         self,
-        ref: WebRef,
+        ref: _R,
         credentials: Mapping[str, str],
         *,
         staging: Staging,
@@ -81,7 +84,7 @@ class Transfer:
             OriginError: the first failure; what is under way is ended first.
             OSError: the disk's failures.
         """
-        self._client = web.Client(self._ref, self._credentials)
+        self._client = self._connected()
         self._pool = ThreadPoolExecutor(web.MAX_CONNECTIONS, thread_name_prefix="web")
         try:
             for file in files:
@@ -105,6 +108,10 @@ class Transfer:
             self._stop.set()
             self._pool.shutdown(cancel_futures=True)
             self._client.close()
+
+    @abstractmethod
+    def _connected(self) -> web.Asking:
+        """Who asks."""
 
     def _submit(self, item: _File, start: int, end: int) -> None:
         with self._lock:
@@ -197,3 +204,10 @@ class Transfer:
             self._progress.add(len(chunk))
             if item.reached(before, wanted.offset) and wanted.offset < wanted.end:
                 item.digest_ahead()
+
+
+class Transfer(Carried[WebRef]):
+    """Brings the files of one reference."""
+
+    def _connected(self) -> web.Client:
+        return web.Client(self._ref.place, self._credentials)

@@ -6,6 +6,7 @@ from beamlit_operator.workloads.files import (
     SecretVariable,
     http_credentials,
     hub_credentials,
+    pull_credentials,
     s3_credentials,
 )
 from beamlit_operator.workloads.native import (
@@ -29,6 +30,7 @@ __all__ = [
     "endpoint_service",
     "http_credentials",
     "hub_credentials",
+    "pull_credentials",
     "refused",
     "s3_credentials",
     "suggest_runtime",

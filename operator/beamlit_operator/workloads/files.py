@@ -42,6 +42,11 @@ def http_credentials(secret: str) -> tuple[SecretVariable, ...]:
     )
 
 
+def pull_credentials(secret: str) -> tuple[SecretVariable, ...]:
+    """The variable for registries; the Secret is one to pull images with."""
+    return (SecretVariable("BEAMLIT_DOCKER_CONFIG", secret, ".dockerconfigjson"),)
+
+
 _VARIABLES = {
     "s3": {"AWS_ENDPOINT_URL": "endpoint", "AWS_REGION": "region"},
     "hf": {"HF_ENDPOINT": "endpoint"},
@@ -54,14 +59,16 @@ class ModelFiles:
     """An origin at one immutable revision, and how to reach it from a pod.
 
     Attributes:
-        uri: `s3://bucket/prefix`, `hf://org/name` or `https://host/file`; the scheme is the kind.
+        uri: `s3://bucket/prefix`, `hf://org/name`, `https://host/file` or `oci://host/name`; the
+            scheme is the kind.
         revision: the immutable revision: a commit, or `sha256:...`.
         paths: relative names of the files.
         bytes: their size together.
         endpoint: the store's address, when it is not the public one.
         region: the store's region (S3).
         allow_patterns, ignore_patterns: which files are fetched (Hub).
-        arguments: further ones of the fetch, which the kind of origin needs (web servers).
+        arguments: further ones of the fetch, which the kind of origin needs (web servers,
+            registries).
         allow_pickle: whether files are fetched that can run code when loaded.
         secrets: where the credentials are.
         access: how else the fetching container proves who it is, and whom it trusts.

@@ -1,0 +1,182 @@
+"""Models in a registry: looked at, read and fetched."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.support.registry import Registry, digest, docker_config
+from tests.support.webstore import WebStore
+
+from beamlit_operator.origins import OciRef, OriginError, parse_reference, resolve
+from beamlit_operator.origins.fetch import fetch
+from beamlit_operator.origins.kinds import look, read
+
+WEIGHTS = os.urandom(3 * 2**20)
+CONFIG = b'{"architectures": ["LlamaForCausalLM"]}'
+
+
+@pytest.fixture
+def registry() -> Iterator[Registry]:
+    with Registry() as server:
+        yield server
+
+
+def named(registry: Registry, name: str = "acme/llama:v1") -> OciRef:
+    return parse_reference(f"{registry.host}/{name}")
+
+
+def brought(ref: OciRef, into: Path, *, config: str = "", revision: str | None = None) -> list[str]:
+    """What was told while it was fetched."""
+    lines: list[str] = []
+    credentials = {".dockerconfigjson": config} if config else {}
+    fetch(ref, into, revision=revision, credentials=credentials, report=lines.append)
+    return lines
+
+
+def files_in(folder: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and ".beamlit" not in path.parts
+    }
+
+
+async def test_an_artifact_is_its_files_at_the_manifests_digest(
+    registry: Registry, tmp_path: Path
+) -> None:
+    made = registry.artifact(
+        "acme/llama", "v1", {"config.json": CONFIG, "weights/model.safetensors": WEIGHTS}
+    )
+    found = await resolve(named(registry), {})
+    assert found.revision == made
+    assert [(each.path, each.size) for each in found.files] == [
+        ("config.json", len(CONFIG)),
+        ("weights/model.safetensors", len(WEIGHTS)),
+    ]
+    part = read(named(registry).at(found.revision), {}, found.files[1], 10, 20)
+    assert part == WEIGHTS[10:30]
+    brought(named(registry), tmp_path, revision=found.revision)
+    assert files_in(tmp_path) == {"config.json": CONFIG, "weights/model.safetensors": WEIGHTS}
+
+
+async def test_a_tag_that_moves_is_another_revision_and_the_old_one_is_still_there(
+    registry: Registry, tmp_path: Path
+) -> None:
+    first = registry.artifact("acme/llama", "v1", {"config.json": b"{}"})
+    second = registry.artifact("acme/llama", "v1", {"config.json": CONFIG})
+    assert (await resolve(named(registry), {})).revision == second
+    brought(named(registry), tmp_path, revision=first)
+    assert files_in(tmp_path) == {"config.json": b"{}"}
+
+
+async def test_of_an_index_the_digest_counts_and_one_manifest_is_taken(
+    registry: Registry, tmp_path: Path
+) -> None:
+    manifest = registry.artifact("acme/llama", "amd", {"config.json": CONFIG})
+    platform = {"os": "linux", "architecture": "amd64"}
+    made = registry.push_index("acme/llama", "v1", [{"digest": manifest, "platform": platform}])
+    assert (await resolve(named(registry), {})).revision == made
+    brought(named(registry), tmp_path, revision=made)
+    assert files_in(tmp_path) == {"config.json": CONFIG}
+
+
+@pytest.mark.parametrize("scheme", ["Basic", "Bearer"])
+async def test_who_may_pull_is_asked_for_and_told_to_nobody_else(
+    registry: Registry, tmp_path: Path, scheme: str
+) -> None:
+    registry.scheme, registry.accounts = scheme, {"anna": "open-sesame"}
+    registry.artifact("acme/llama", "v1", {"config.json": CONFIG, "weights.gguf": WEIGHTS})
+    brought(named(registry), tmp_path, config=docker_config(registry.host, "anna", "open-sesame"))
+    assert files_in(tmp_path)["weights.gguf"] == WEIGHTS
+    if scheme == "Bearer":
+        # One for the look, one for the fetch: not one for each blob.
+        assert registry.tokens_for == ["anna", "anna"]
+    for config, reason in (
+        (docker_config(registry.host, "anna", "guessed"), "CredentialsInvalid"),
+        (docker_config("another.example.com", "anna", "open-sesame"), "AccessDenied"),
+        ("", "AccessDenied"),
+        ("{}", "CredentialsInvalid"),
+    ):
+        credentials = {".dockerconfigjson": config} if config else {}
+        with pytest.raises(OriginError) as problem:
+            await resolve(named(registry), credentials)
+        assert problem.value.reason == reason
+        assert "guessed" not in str(problem.value)
+        assert "open-sesame" not in str(problem.value)
+
+
+async def test_a_public_artifact_needs_a_token_but_no_account(registry: Registry) -> None:
+    registry.scheme = "Bearer"
+    registry.artifact("acme/llama", "v1", {"config.json": CONFIG})
+    assert (await resolve(named(registry), {})).files
+    assert registry.tokens_for == [None]
+
+
+async def test_a_token_that_ends_in_the_middle_is_renewed(
+    registry: Registry, tmp_path: Path
+) -> None:
+    registry.scheme = "Bearer"
+    registry.artifact("acme/llama", "v1", {"weights.gguf": os.urandom(40 * 2**20)})
+    registry.cut_at = [2**20]
+    found = look(named(registry), {})
+    registry.token = "another"
+    brought(named(registry), tmp_path, revision=found.revision)
+    assert digest((tmp_path / "weights.gguf").read_bytes()) == found.files[0].digest
+
+
+async def test_a_blob_on_another_host_gets_no_credentials(
+    registry: Registry, tmp_path: Path
+) -> None:
+    registry.scheme, registry.accounts = "Basic", {"anna": "open-sesame"}
+    registry.artifact("acme/llama", "v1", {"weights.gguf": WEIGHTS})
+    blob = next(path for path, content in registry.files.items() if content == WEIGHTS)
+    with WebStore(address="127.0.0.2", files={"there": WEIGHTS}) as network:
+        registry.redirects[blob] = network.url("there")
+        config = docker_config(registry.host, "anna", "open-sesame")
+        brought(named(registry), tmp_path, config=config)
+        assert files_in(tmp_path) == {"weights.gguf": WEIGHTS}
+        assert {each.authorization for each in network.asked} == {None}
+
+
+async def test_content_that_is_exchanged_is_refused(registry: Registry, tmp_path: Path) -> None:
+    made = registry.artifact("acme/llama", "v1", {"weights.gguf": WEIGHTS})
+    blob = next(path for path, content in registry.files.items() if content == WEIGHTS)
+    registry.files[blob] = WEIGHTS[:-1] + b"!"
+    with pytest.raises(OriginError) as problem:
+        brought(named(registry), tmp_path, revision=made)
+    assert problem.value.reason == "Corrupt"
+    assert files_in(tmp_path) == {}
+    media, content = registry.manifests[f"acme/llama@{made}"]
+    registry.manifests[f"acme/llama@{made}"] = (media, content + b" ")
+    with pytest.raises(OriginError, match="the manifest that arrived is not"):
+        await resolve(named(registry).at(made), {})
+
+
+async def test_what_is_not_there_or_no_registry_is_told(registry: Registry) -> None:
+    with pytest.raises(OriginError) as missing:
+        await resolve(named(registry, "acme/llama:v2"), {})
+    assert missing.value.reason == "NoObjects"
+    assert "does not exist" in missing.value.message
+    registry.keep("acme/llama", "v3", "text/html", "<html>")
+    with pytest.raises(OriginError, match="sends no manifest"):
+        await resolve(named(registry, "acme/llama:v3"), {})
+    registry.scheme, registry.realm = "Bearer", "ftp://realm/"
+    with pytest.raises(OriginError, match="names no usable realm"):
+        await resolve(named(registry), {})
+
+
+async def test_the_command_fetches_by_hand(
+    registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from beamlit_operator.origins.__main__ import main
+
+    registry.scheme, registry.accounts = "Basic", {"anna": "open-sesame"}
+    registry.artifact("acme/llama", "v1", {"config.json": CONFIG})
+    config = docker_config(registry.host, "anna", "open-sesame")
+    monkeypatch.setenv("BEAMLIT_DOCKER_CONFIG", config)
+    assert main([named(registry).uri, str(tmp_path)]) == 0
+    assert json.loads((tmp_path / "config.json").read_text())
