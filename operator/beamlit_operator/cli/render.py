@@ -13,7 +13,7 @@ from pathlib import Path
 
 import yaml
 
-from beamlit_operator.api import Model, ModelDeployment
+from beamlit_operator.api import Model, ModelDeployment, labels
 from beamlit_operator.cli import catalogues
 from beamlit_operator.cli.errors import BAD_INPUT, FAILED, CommandError
 from beamlit_operator.cli.manifests import (
@@ -24,11 +24,13 @@ from beamlit_operator.cli.manifests import (
     read_workspaces,
 )
 from beamlit_operator.controllers.credentials import SecretUse
+from beamlit_operator.controllers.opening import Opening, access_of_pods, opening_of
 from beamlit_operator.controllers.options import Options, default_image
 from beamlit_operator.controllers.stores import keys_of, model_files, own_secret, reference
 from beamlit_operator.origins import OriginError, OriginRef, resolve
 from beamlit_operator.origins.inspection import inspect
 from beamlit_operator.origins.pickles import needed_pickles, refusal
+from beamlit_operator.origins.trust import AUTHORITIES
 from beamlit_operator.policy import effective_policy
 from beamlit_operator.workloads import (
     ModelFiles,
@@ -135,10 +137,22 @@ async def _files(
                 status=BAD_INPUT,
             )
         secret = own_secret(origin)
-        credentials = _credentials(manifests, ref, secret)
+        opening = opening_of(
+            origin,
+            workspace=deployment.metadata.namespace,
+            model=model.metadata.name,
+            allow_node=True,
+        )
+        credentials = {
+            **_credentials(manifests, ref, secret),
+            **_authorities(manifests, opening),
+        }
         found = await resolve(ref, credentials)
     except OriginError as error:
-        raise CommandError(f"Model {model.metadata.name}: {error.message}") from error
+        message = f"Model {model.metadata.name}: {error.message}"
+        if origin.s3 is not None and (origin.s3.web_identity or origin.s3.node_credentials):
+            message += "; render is in no cluster, and asks as nobody where a Model has an identity"
+        raise CommandError(message) from error
     paths = tuple(file.path for file in found.files)
     if not model.spec.allow_pickle and (needed := needed_pickles(paths)):
         raise CommandError(f"Model {model.metadata.name}: {refusal(needed)}", status=BAD_INPUT)
@@ -151,6 +165,7 @@ async def _files(
         allow_pickle=model.spec.allow_pickle,
         secret=secret,
         facts=inspection.facts,
+        access=access_of_pods(opening, ref=ref, role=_role(manifests, opening), as_of=found.as_of),
     )
 
 
@@ -165,15 +180,35 @@ def _credentials(
     return {name: known[key] for key, name in both.items() if key in known}
 
 
-def _secret(manifests: list[Manifest], name: str) -> dict[str, str]:
-    """The contents of a Secret among the manifests; nothing if it is not there."""
+def _authorities(manifests: list[Manifest], opening: Opening) -> dict[str, str]:
+    """The certificates in the ConfigMap that the origin names, if it is among the manifests."""
+    if opening.authorities is None:
+        return {}
+    name, key = opening.authorities
+    text = (_named(manifests, "ConfigMap", name).get("data") or {}).get(key)
+    return {AUTHORITIES: str(text)} if text is not None else {}
+
+
+def _role(manifests: list[Manifest], opening: Opening) -> str | None:
+    """The role that the origin's ServiceAccount names, if it is among the manifests."""
+    if opening.identity is None:
+        return None
+    account = _named(manifests, "ServiceAccount", opening.identity.service_account)
+    return ((account.get("metadata") or {}).get("annotations") or {}).get(labels.ROLE_ARN)
+
+
+def _named(manifests: list[Manifest], kind: str, name: str) -> Json:
     for manifest in manifests:
         document: Json = manifest.document
-        metadata = document.get("metadata") or {}
-        if document.get("kind") == "Secret" and metadata.get("name") == name:
-            data = {
-                key: base64.b64decode(value).decode()
-                for key, value in (document.get("data") or {}).items()
-            }
-            return {**data, **(document.get("stringData") or {})}
+        if document.get("kind") == kind and (document.get("metadata") or {}).get("name") == name:
+            return document
     return {}
+
+
+def _secret(manifests: list[Manifest], name: str) -> dict[str, str]:
+    """The contents of a Secret among the manifests; nothing if it is not there."""
+    document = _named(manifests, "Secret", name)
+    data = {
+        key: base64.b64decode(value).decode() for key, value in (document.get("data") or {}).items()
+    }
+    return {**data, **(document.get("stringData") or {})}
