@@ -15,11 +15,12 @@ the whole machine went down, everything is fetched again: data that was not on t
 then, though the records say otherwise. That is cheaper than waiting for the disk at every start.
 
 A directory that is *shared* lasts longer than a machine, and others see it: a folder of a cache
-(:mod:`.cache`). There every file is on the disk before it counts as complete, and all of them
-before the marker says so; only parts of files are thrown away when another machine, or the same
-after a restart, goes on. Two more files are in it then::
+(:mod:`.cache`). There all files are on the disk before the marker says so, and large ones as soon
+as they are complete; what may not be there is thrown away when another machine, or the same after
+a restart, goes on. More files are in it then::
 
     DIRECTORY/.beamlit/used            its time of change says when a pod last started from here
+    DIRECTORY/.beamlit/work-<hash>/on-disk       complete files that are on the disk, a line each
     DIRECTORY/.beamlit/work-<hash>/wanted.json   how many bytes there will be, for those who wait
 """
 
@@ -35,6 +36,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from beamlit_operator.origins.durable import all_to_disk, to_disk
 from beamlit_operator.origins.errors import OriginError, OriginReason
 from beamlit_operator.origins.listing import RESERVED, OriginFile, ResolvedOrigin
 from beamlit_operator.origins.turns import turn
@@ -44,6 +46,9 @@ HOME = f"{RESERVED}/home"
 
 WANTED = "wanted.json"
 """In the work area of a shared directory: how many bytes there will be."""
+
+_LARGE = 4 * 2**20
+"""Bytes of a file for which to wait at once: it would be a pity to fetch it again."""
 
 # What a file system needs for itself, and small files' rounding up to blocks.
 _SPARE_BYTES = 16 * 2**20
@@ -64,6 +69,7 @@ class Staging:
         self.parts = self.work / "parts"
         self._files = self.work / "files"
         self._ready = self.work / "ready.json"
+        self._on_disk = self.work / "on-disk"
 
     def is_published(self) -> bool:
         """The directory holds this revision completely."""
@@ -113,16 +119,23 @@ class Staging:
         """What another machine, or this one before it was started again, may not have written."""
         if not self.shared:
             shutil.rmtree(work)
-        elif self.parts.exists():
-            shutil.rmtree(self.parts)
+            return
+        there = self._known_on_disk()
+        for path in [path for path in work.rglob("*") if path.is_file()]:
+            if path != self._on_disk and path not in there:
+                path.unlink()
 
     def complete(self, file: OriginFile, part: Path) -> None:
         """Takes over a verified file."""
         target = self._files / file.path
         target.parent.mkdir(parents=True, exist_ok=True)
-        if self.shared:
-            _to_disk(part)
+        lasting = self.shared and file.size >= _LARGE
+        if lasting:
+            to_disk(part)
         part.replace(target)
+        if lasting:
+            with self._on_disk.open("a") as record:
+                record.write(f"{json.dumps(file.path)}\n")
 
     def fetched(self, file: OriginFile) -> Path:
         """Where a complete file is until it is published."""
@@ -131,8 +144,9 @@ class Staging:
     def publish(self, wanted: ResolvedOrigin) -> None:
         """Moves all files into place and then says so, with the marker."""
         if self.shared:
-            for folder in {(self._files / file.path).parent for file in wanted.files}:
-                _to_disk(folder)
+            files = {self._files / file.path for file in wanted.files}
+            folders = {path.parent for path in files}
+            all_to_disk((files - self._known_on_disk()) | folders, below=self._files)
         _write(self._ready, {"files": {file.path: file.size for file in wanted.files}})
         self.finish()
 
@@ -161,8 +175,8 @@ class Staging:
                 shutil.rmtree(target)
             source.replace(target)
         if self.shared:
-            for folder in {(self.directory / path).parent for path in files} | {self.directory}:
-                _to_disk(folder)
+            folders = {(self.directory / path).parent for path in files} | {self.directory}
+            all_to_disk(folders, below=self.directory)
         marker: dict[str, object] = {
             "revision": self.revision,
             "boot": self._lasts_until,
@@ -170,10 +184,22 @@ class Staging:
         }
         _write(self._marker, marker)
         if self.shared:
-            _to_disk(self._own)
+            to_disk(self._own)
         shutil.rmtree(self.work, ignore_errors=True)
         shutil.rmtree(self.directory / HOME, ignore_errors=True)
         return True
+
+    def _known_on_disk(self) -> set[Path]:
+        """The complete files that are on the disk for sure."""
+        try:
+            lines = self._on_disk.read_text().split("\n")[:-1]  # the last is empty or torn
+        except FileNotFoundError:
+            return set()
+        found = set()
+        for line in lines:
+            with contextlib.suppress(ValueError):
+                found.add(self._files / str(json.loads(line)))
+        return found
 
     def _is_of_this_boot(self, record: Path) -> bool:
         try:
@@ -233,15 +259,6 @@ def _has(path: Path, size: int) -> bool:
         return path.is_file() and path.stat().st_size == size
     except OSError:
         return False
-
-
-def _to_disk(path: Path) -> None:
-    """Waits until a file, or the names in a folder, are on the disk (fsync(2))."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _boot() -> str:
