@@ -263,6 +263,23 @@ def render(
 
 
 @app.command()
+def runtimes(
+    files: Files = None,
+    output: Annotated[Literal["table", "json"], typer.Option("--output", "-o")] = "table",
+    kubeconfig: Kubeconfig = None,
+) -> None:
+    """Show the runtime presets, and where each row comes from.
+
+    With -f those of the manifests' ConfigMaps, without a cluster. Exit status: 1 if rows cannot be
+    used.
+    """
+    from beamlit_operator.cli.cluster import Target
+    from beamlit_operator.cli.runtimes import runtimes_command
+
+    complete(runtimes_command(Target(kubeconfig, None), files=tuple(files or ()), output=output))
+
+
+@app.command()
 def console(
     port: Annotated[
         int, typer.Option(min=0, max=65535, help="The page's port; 0: any free one.")

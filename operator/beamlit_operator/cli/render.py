@@ -23,6 +23,7 @@ from beamlit_operator.cli.manifests import (
     read_manifests,
     read_workspaces,
 )
+from beamlit_operator.cli.runtimes import from_manifests
 from beamlit_operator.controllers.credentials import SecretUse
 from beamlit_operator.controllers.opening import Opening, access_of_pods, opening_of
 from beamlit_operator.controllers.options import Options, default_image
@@ -55,8 +56,14 @@ async def render_command(
         if catalogue is None
         else catalogues.from_file(catalogue)
     )
+    runtimes = from_manifests(manifests)
+    for problem in runtimes.problems:
+        print(f"beamlit: {problem}", file=sys.stderr)
     settings = Settings(
-        image=default_image(), gateway_service=Options().gateway_service, catalogue=known
+        image=default_image(),
+        gateway_service=Options().gateway_service,
+        catalogue=known,
+        presets=runtimes.presets,
     )
     refusals = 0
     for where, workspace in sorted(workspaces.items()):

@@ -7,6 +7,7 @@ was read. `/metrics` is Prometheus' text format.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 from aiohttp import web
@@ -32,6 +33,8 @@ class Surroundings(NamedTuple):
     """Fields that only the cluster's definition of a kind has (``newer``) or lacks (``older``)."""
     certificate: float | None = None
     """When the webhook's certificate ends, in seconds since 1970."""
+    runtime_problems: Mapping[str, int] = MappingProxyType({})
+    """Rows of runtimes that cannot be used, by their ConfigMap."""
     clock: float | None = None
     """Seconds by which the clock here is ahead of the API server's."""
 
@@ -112,7 +115,7 @@ class _Around(Collector):
 
     def collect(self) -> Iterable[GaugeMetricFamily]:
         now = self._read()
-        families = silent, waiting, fields, certificate, clock = self._families()
+        families = silent, waiting, fields, certificate, clock, rows = self._families()
         for resource, seconds in sorted(now.silent.items()):
             silent.add_metric([resource], seconds)
         for labels, count in sorted(now.not_ready.items()):
@@ -123,6 +126,8 @@ class _Around(Collector):
             certificate.add_metric([], now.certificate)
         if now.clock is not None:
             clock.add_metric([], now.clock)
+        for name, count in sorted(now.runtime_problems.items()):
+            rows.add_metric([name], count)
         return families
 
     def _families(self) -> list[GaugeMetricFamily]:
@@ -151,6 +156,11 @@ class _Around(Collector):
             GaugeMetricFamily(
                 "beamlit_clock_ahead_seconds",
                 "Seconds by which this clock is ahead of the API server's.",
+            ),
+            GaugeMetricFamily(
+                "beamlit_runtime_rows_unusable",
+                "Rows of a ConfigMap with runtimes that cannot be used.",
+                labels=["config_map"],
             ),
         ]
 

@@ -45,6 +45,7 @@ from beamlit_operator.controllers.promql import Queries
 from beamlit_operator.controllers.queue import WorkQueue
 from beamlit_operator.controllers.reconcile import Reconciler
 from beamlit_operator.controllers.refusals import GatewayRefusals
+from beamlit_operator.controllers.runtimetable import RuntimeTable
 from beamlit_operator.controllers.scaling import Scaling
 from beamlit_operator.controllers.starts import Starts
 from beamlit_operator.controllers.surroundings import differs, fields_of, surroundings
@@ -64,6 +65,7 @@ from beamlit_operator.kube import (
 from beamlit_operator.origins import resolve
 from beamlit_operator.origins.inspection import inspect
 from beamlit_operator.policy import Catalogue, built_in
+from beamlit_operator.workloads.presets import Table
 
 if TYPE_CHECKING:
     from beamlit_operator.controllers.admission.guard import Guard
@@ -191,6 +193,12 @@ class Operator:
             namespace=options.operator_namespace,
             name=options.catalogue,
             on_change=self._catalogue_changed,
+            announcer=announcer,
+        )
+        self.runtimes = RuntimeTable(
+            client,
+            namespace=options.operator_namespace,
+            on_change=self._runtimes_changed,
             announcer=announcer,
         )
         self.children[PODS].when_gone(self.audit.pod_gone)
@@ -342,6 +350,7 @@ class Operator:
                 group.create_task(self.starts.run())
                 group.create_task(self.cataloguing.tell())
                 group.create_task(self.tidying.run())
+                group.create_task(self.runtimes.tell())
         finally:
             await self.audit.close()
             await self.book.close()
@@ -445,12 +454,20 @@ class Operator:
         """Countries contain other places, flavors show by other labels: all is judged anew."""
         self.nodes.use(catalogue)
         self._reconciler.use(catalogue)
-        if self.webhook is not None:
-            self.webhook.use(self._reconciler.settings)
         if self.guard is not None:
             self.guard.use(self._reconciler.settings)
+        self._settings_changed(Kind.MODEL_DEPLOYMENT, Kind.POLICY)
+
+    def _runtimes_changed(self, table: Table) -> None:
+        """Which deployments have a preset that is another one now, only their files may tell."""
+        self._reconciler.use_presets(table.presets)
+        self._settings_changed(Kind.MODEL_DEPLOYMENT)
+
+    def _settings_changed(self, *kinds: Kind) -> None:
+        if self.webhook is not None:
+            self.webhook.use(self._reconciler.settings)
         for key in self.indexes.all_keys():
-            if key.kind in (Kind.MODEL_DEPLOYMENT, Kind.POLICY):
+            if key.kind in kinds:
                 self.queue.add(key, later=True)
 
     def _definition_changed(self, kind: str) -> None:
@@ -566,6 +583,7 @@ class Operator:
             *(r for each in self.children.values() for r in each.reflectors),
             self.nodes.reflector,
             self.cataloguing.reflector,
+            self.runtimes.reflector,
             *self.integrations.reflectors,
             *self.claims.reflectors,
             *self.errands.reflectors,

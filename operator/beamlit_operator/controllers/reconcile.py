@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime
 
@@ -53,6 +53,7 @@ from beamlit_operator.origins.pickles import needed_pickles
 from beamlit_operator.policy import Catalogue, built_in
 from beamlit_operator.rollout import Evidence
 from beamlit_operator.workloads.native import Settings
+from beamlit_operator.workloads.presets import Preset
 
 log = logging.getLogger(__name__)
 
@@ -134,6 +135,10 @@ class Reconciler:
     def use(self, catalogue: Catalogue) -> None:
         """From now on decides by this catalogue."""
         self._settings = replace(self._settings, catalogue=catalogue)
+
+    def use_presets(self, presets: Mapping[str, Preset]) -> None:
+        """From now on runs models by these presets."""
+        self._settings = replace(self._settings, presets=presets)
 
     def exists(self, key: Key) -> bool:
         """Whether the object is there."""

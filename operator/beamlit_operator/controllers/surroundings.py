@@ -32,6 +32,7 @@ def surroundings(operator: Operator) -> Surroundings:
         unknown_fields=operator.definitions.differences(),
         certificate=ends.timestamp() if ends is not None else None,
         clock=client.clock_difference if isinstance(client, HttpClient) else None,
+        runtime_problems=operator.runtimes.left_out(),
     )
 
 
