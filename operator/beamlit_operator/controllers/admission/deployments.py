@@ -14,6 +14,7 @@
 | do its Model, Environment and policies exist?          | warned: GitOps applies in any order   |
 | is a policy overridden or narrowed, or of no effect?   | warned                                |
 | does it set what this version does not act on?         | warned                                |
+| is its runtime's type known in this cluster?           | warned: a ConfigMap may add it        |
 | is there a node that it fits on?                       | warned: one may be added              |
 
 Whoever edits something else is not refused for what was so before the edit: it is told as a warning
@@ -38,6 +39,7 @@ from beamlit_operator.workloads import names
 from beamlit_operator.workloads.devices import DeviceNotAllowedError, flavors_to_place
 from beamlit_operator.workloads.merge import merged
 from beamlit_operator.workloads.pods import SERVING
+from beamlit_operator.workloads.presets import presets
 from beamlit_operator.workloads.runtimes import RuntimeProblem, merged_runtime
 from beamlit_operator.workloads.template import template_problem
 from beamlit_operator.workloads.unsupported import unsupported
@@ -130,6 +132,7 @@ def warned(case: Case) -> Iterator[Finding]:
     yield from missing(case)
     yield from collisions(case)
     yield from without_effect(case)
+    yield from unknown_runtime(case)
     yield from no_node(case)
 
 
@@ -308,6 +311,23 @@ def without_effect(case: Case) -> Iterator[Finding]:
     for each in unsupported(case.deployment, engine=case.picture.settings.engine):
         if not each.field.startswith(_TEMPLATE):
             yield Finding(f"{each.message}; until then nothing is placed")
+
+
+def unknown_runtime(case: Case) -> Iterator[Finding]:
+    """Is its runtime a preset of this cluster? A ConfigMap with it may follow."""
+    own = case.deployment.spec.runtime
+    of_model = case.model.spec.runtime if case.model is not None else None
+    try:
+        runtime = merged_runtime(of_model, own)
+    except RuntimeProblem:
+        return  # said by `devices`
+    table = case.picture.settings.presets or presets()
+    if runtime.type is not None and runtime.type not in table:
+        where = f"Model {case.deployment.spec.model}: " if own is None or own.type is None else ""
+        yield Finding(
+            f"{where}spec.runtime.type {runtime.type!r} is not known here: nothing is placed until "
+            f"a ConfigMap adds it; known are {', '.join(sorted(table))}"
+        )
 
 
 def no_node(case: Case) -> Iterator[Finding]:
