@@ -168,6 +168,11 @@ WARNED: list[tuple[str, dict[str, Any], str]] = [
         "refType remotePolicy has no effect",
     ),
     ("no node", {}, "no node fits now"),
+    (
+        "an unknown runtime",
+        {"runtime": {"type": "own"}},
+        "spec.runtime.type 'own' is not known here: nothing is placed until a ConfigMap adds it",
+    ),
 ]
 
 
