@@ -220,6 +220,9 @@ class ModelSpec(Part):
     """Whether files may be fetched that can run code when loaded: pickle, joblib, PyTorch's
     own format. Without it they are left out where the origin has the weights in another form too,
     and refused where it has not."""
+    unpack: bool = False
+    """Whether archives at the origin (`*.tar`, `*.tar.gz`, `*.tgz`, `*.zip`) are unpacked where
+    they lie, and removed."""
     prefetch: bool = False
     """Whether the files are brought into the workspace's cache before anybody asks for them."""
     runtime: Runtime | None = None

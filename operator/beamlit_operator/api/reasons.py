@@ -128,6 +128,10 @@ class Reason(StrEnum):
     RATE_LIMITED = "RateLimited", "The origin asks to come back later; it is retried by itself."
     UNREACHABLE = "Unreachable", "The origin did not answer; it is retried by itself."
     CHANGED = "Changed", "The files changed while they were looked at; it is retried by itself."
+    BAD_ARCHIVE = (
+        "BadArchive",
+        "An archive cannot be unpacked: damaged, encrypted, or far larger than it looks.",
+    )
     CORRUPT = "Corrupt", "What arrived is not what was announced; it is retried by itself."
     LOCAL_DISK = "LocalDisk", "There is no room for the files, or they cannot be written."
 

@@ -95,6 +95,7 @@ REMEDIES: Mapping[Reason, str] = MappingProxyType(
         Reason.UNREACHABLE: "Check the endpoint, DNS, proxies and NetworkPolicies of the "
         "operator's namespace.",
         Reason.CHANGED: "Wait until the upload is done.",
+        Reason.BAD_ARCHIVE: "Pack the archive anew, without a password, and upload it.",
         Reason.CORRUPT: "Wait. If it comes back, upload the files again.",
         Reason.LOCAL_DISK: "Give the node more ephemeral storage, or the pod a larger volume.",
         Reason.NO_RESOURCE_REQUEST: "Request cpu or memory for every container, or scale by "

@@ -161,7 +161,7 @@ async def _files(
             message += "; render is in no cluster, and asks as nobody where a Model has an identity"
         raise CommandError(message) from error
     paths = tuple(file.path for file in found.files)
-    if not model.spec.allow_pickle and (needed := needed_pickles(paths)):
+    if not model.spec.allow_pickle and (needed := needed_pickles(paths, unpack=model.spec.unpack)):
         raise CommandError(f"Model {model.metadata.name}: {refusal(needed)}", status=BAD_INPUT)
     inspection = await inspect(ref, credentials, found)
     return model_files(
@@ -169,7 +169,7 @@ async def _files(
         revision=found.revision,
         paths=paths,
         size=found.bytes,
-        allow_pickle=model.spec.allow_pickle,
+        model=model.spec,
         secret=secret,
         facts=inspection.facts,
         access=access_of_pods(opening, ref=ref, role=_role(manifests, opening), as_of=found.as_of),

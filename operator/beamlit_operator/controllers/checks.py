@@ -133,7 +133,7 @@ def pickles(case: Case) -> Verdict | None:
     found, model = case.snapshot.found, case.snapshot.model
     if found is None or model is None or model.spec.allow_pickle:
         return None
-    needed = needed_pickles(found.paths)
+    needed = needed_pickles(found.paths, unpack=model.spec.unpack)
     if not needed:
         return None
     name = model.metadata.name

@@ -104,7 +104,8 @@ def _verdict(
     if isinstance(answer, Failed):
         state = State.STALLED if answer.stalled else State.WAITING
         return Verdict(state, answer.reason, answer.message)
-    needed = [] if model.parsed.spec.allow_pickle else needed_pickles(answer.paths)
+    spec = model.parsed.spec
+    needed = [] if spec.allow_pickle else needed_pickles(answer.paths, unpack=spec.unpack)
     if needed:
         return Verdict(State.STALLED, Reason.PICKLE_NOT_ALLOWED, refusal(needed))
     unserved = (

@@ -368,8 +368,7 @@ def model_files(snapshot: Snapshot) -> ModelFiles:
     assert snapshot.found is not None
     assert snapshot.model is not None
     assert isinstance(snapshot.question, Question)
-    trusted = snapshot.model.spec.allow_pickle
-    return files_of(snapshot.question, snapshot.found, allow_pickle=trusted)
+    return files_of(snapshot.question, snapshot.found, model=snapshot.model.spec)
 
 
 def with_version(deployment: Json, version: str) -> Json:

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+from beamlit_operator.api.model import ModelSpec
 from beamlit_operator.controllers import stores
 from beamlit_operator.controllers.opening import access_of_pods
 from beamlit_operator.controllers.originbook import Found, Question
 from beamlit_operator.workloads.files import ModelFiles
 
 
-def files_of(question: Question, found: Found, *, allow_pickle: bool) -> ModelFiles:
+def files_of(question: Question, found: Found, *, model: ModelSpec) -> ModelFiles:
     """The files of an origin: what was found, and how a pod gets at it."""
     return stores.model_files(
         question.ref,
         revision=found.revision,
         paths=found.paths,
         size=found.bytes,
-        allow_pickle=allow_pickle,
+        model=model,
         secret=question.secret,
         facts=found.facts,
         access=access_of_pods(

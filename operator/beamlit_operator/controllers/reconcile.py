@@ -260,15 +260,15 @@ class Reconciler:
             return NOTHING
         if self._ahead.has_failed(held):
             self._book.doubt(key)
-        trusted = held.parsed.spec.allow_pickle
+        spec = held.parsed.spec
         found = entry.answer if entry is not None else None
         files = None
         if (
             isinstance(question, Question)
             and isinstance(found, Found)
-            and (trusted or not needed_pickles(found.paths))
+            and (spec.allow_pickle or not needed_pickles(found.paths, unpack=spec.unpack))
         ):
-            files = files_of(question, found, allow_pickle=trusted)
+            files = files_of(question, found, model=spec)
         return self._ahead.look(key, held, files, self._settings)
 
     def _entry(

@@ -17,7 +17,14 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from beamlit_operator.api.facts import ModelFacts
-from beamlit_operator.api.model import HttpOrigin, HuggingFaceOrigin, OciOrigin, Origin, S3Origin
+from beamlit_operator.api.model import (
+    HttpOrigin,
+    HuggingFaceOrigin,
+    ModelSpec,
+    OciOrigin,
+    Origin,
+    S3Origin,
+)
 from beamlit_operator.controllers.credentials import (
     HTTP_KEYS,
     HUB_KEY,
@@ -302,7 +309,7 @@ def model_files(
     revision: str,
     paths: tuple[str, ...],
     size: int,
-    allow_pickle: bool,
+    model: ModelSpec,
     secret: SecretUse | None,
     facts: ModelFacts | None = None,
     access: Access | None = None,
@@ -311,9 +318,10 @@ def model_files(
     return ModelFiles(
         access=access or Access(),
         revision=revision,
-        paths=allowed_paths(paths, allow_pickle=allow_pickle),
+        paths=allowed_paths(paths, allow_pickle=model.allow_pickle),
         bytes=size,
-        allow_pickle=allow_pickle,
+        allow_pickle=model.allow_pickle,
+        unpack=model.unpack,
         secrets=variables_of(ref, secret),
         facts=facts,
         **_row(ref).files(ref),

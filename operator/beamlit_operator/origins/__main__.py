@@ -63,6 +63,7 @@ def _fetch(ref: OriginRef, given: argparse.Namespace, *, prog: str) -> int:
             directory,
             revision=given.revision,
             allow_pickle=given.allow_pickle,
+            unpack=given.unpack,
             shared=given.shared,
             credentials=kind_of(ref).credentials(os.environ),
             report=lambda line: _say(f"fetching {ref.place}: {line}"),
@@ -141,6 +142,11 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         default=[],
         metavar='"HEX URL [PATH]"',
         help="one more file of the model (https://; repeatable)",
+    )
+    parser.add_argument(
+        "--unpack",
+        action="store_true",
+        help="unpack *.tar, *.tar.gz, *.tgz and *.zip where they lie, and remove them",
     )
     parser.add_argument(
         "--allow-pickle",

@@ -23,6 +23,7 @@ look again. That table stands here and nowhere else.
 | Unreachable            | no      | 15 s             |
 | Changed                | no      | 5 s              |
 | Corrupt                | no      | 5 s              |
+| BadArchive             | yes     | 10 min           |
 | LocalDisk              | no      | 30 s             |
 
 A stalled origin is looked at again too: what is missing may appear in the store without any event
@@ -74,6 +75,8 @@ class OriginReason(StrEnum):
     """What the store holds is no longer the revision that was asked for."""
     CORRUPT = "Corrupt"
     """What arrived does not have the size or digest the store announced."""
+    BAD_ARCHIVE = "BadArchive"
+    """An archive cannot be unpacked: it is damaged, encrypted, or far larger than it looks."""
     LOCAL_DISK = "LocalDisk"
     """The directory to fetch into is full or cannot be written."""
 
@@ -94,6 +97,7 @@ _STALLED_RETRY_SECONDS = {
     _R.UNSAFE_PATH: 600.0,
     _R.TOO_MANY_FILES: 600.0,
     _R.PICKLE_NOT_ALLOWED: 600.0,
+    _R.BAD_ARCHIVE: 600.0,
 }
 _PASSING_RETRY_SECONDS = {
     _R.RATE_LIMITED: 60.0,

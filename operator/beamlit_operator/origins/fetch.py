@@ -13,15 +13,22 @@ Without a revision, the one the store has now is taken.
 from __future__ import annotations
 
 import re
+import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from beamlit_operator.origins.errors import OriginError, OriginReason
 from beamlit_operator.origins.kinds import kind_of, look
-from beamlit_operator.origins.listing import ResolvedOrigin
-from beamlit_operator.origins.pickles import allowed_paths, is_pickle, needed_pickles, refusal
+from beamlit_operator.origins.listing import ResolvedOrigin, is_archive, resolved
+from beamlit_operator.origins.pickles import (
+    allowed_paths,
+    is_pickle,
+    needed_pickles,
+    pickles,
+    refusal,
+)
 from beamlit_operator.origins.progress import Progress
 from beamlit_operator.origins.ref import OriginRef, S3Ref
 from beamlit_operator.origins.staging import Staging, stage
@@ -56,6 +63,7 @@ def fetch(
     credentials: Mapping[str, str],
     report: Callable[[str], None],
     allow_pickle: bool = False,
+    unpack: bool = False,
     shared: bool = False,
 ) -> Fetched:
     """Makes ``directory`` hold ``ref`` at ``revision``.
@@ -67,6 +75,7 @@ def fetch(
         credentials: as for ``resolve``.
         report: takes lines for people about the progress.
         allow_pickle: whether files that can run code when loaded are fetched (:mod:`.pickles`).
+        unpack: whether archives are unpacked where they lie (:mod:`.archives`).
         shared: ``directory`` is a folder of a cache (:mod:`.cache`).
 
     Raises:
@@ -81,20 +90,27 @@ def fetch(
         if revision and not ref.keeps_revisions:
             raise _changed(ref, revision, listing)
         revision = listing.revision
-    holds = _identity(ref, revision, allow_pickle=allow_pickle)
+    holds = _identity(ref, revision, allow_pickle=allow_pickle, unpack=unpack)
     with stage(directory, holds, shared=shared, report=report) as staging:
         if staging.is_published() or (staging.finish() and staging.is_published()):
             return Fetched(revision, 0, 0, time.monotonic() - started)
         listing = listing or _listing(ref, credentials)
         if listing.revision != revision:
             raise _changed(ref, revision, listing)
+        wanted = listing
         if not allow_pickle:
-            listing = _without_pickles(ref, listing)
-        _bring(ref.at(revision), listing, staging, credentials=credentials, report=report)
+            wanted = _without_pickles(ref, wanted, unpack=unpack)
+        size = wanted.bytes
+        _bring(ref.at(revision), wanted, staging, credentials=credentials, report=report)
+        if unpack:
+            wanted = _unpacked(ref, wanted, staging, report=report)
+            if not allow_pickle:
+                left_out = pickles(file.path for file in listing.files)
+                wanted = _without_pickles(ref, wanted, left_out=left_out)
         if not allow_pickle:
-            _look_into(ref, listing, staging)
-        staging.publish(listing)
-    return Fetched(revision, len(listing.files), listing.bytes, time.monotonic() - started)
+            _look_into(ref, wanted, staging)
+        staging.publish(wanted)
+    return Fetched(revision, len(wanted.files), size, time.monotonic() - started)
 
 
 def _bring(
@@ -113,14 +129,50 @@ def _bring(
         carrier(ref, credentials, staging=staging, progress=progress).run(missing)
 
 
-def _without_pickles(ref: OriginRef, listing: ResolvedOrigin) -> ResolvedOrigin:
+def _unpacked(
+    ref: OriginRef, listing: ResolvedOrigin, staging: Staging, *, report: Callable[[str], None]
+) -> ResolvedOrigin:
+    """The listing with what the archives hold instead of them. Killed meanwhile, it starts again:
+    the archives stay until all of them are unpacked."""
+    from beamlit_operator.origins.archives import Unpacker
+
+    archives = [file for file in listing.files if is_archive(file.path)]
+    others = [file for file in listing.files if not is_archive(file.path)]
+    folder = staging.work / "unpacked"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    unpacker = Unpacker(folder, taken=[file.path for file in others], place=ref.place)
+    for file in archives:
+        report(f"unpacking {file.path}")
+        unpacker.unpack(file.path, staging.fetched(file))
+    found = unpacker.files()
+    for file in archives:
+        staging.fetched(file).unlink()
+    for file in found:
+        staging.complete(file, folder / file.path)
+    return resolved(listing.revision, [*others, *found], place=ref.place)
+
+
+def _without_pickles(
+    ref: OriginRef,
+    listing: ResolvedOrigin,
+    *,
+    unpack: bool = False,
+    left_out: Sequence[str] = (),
+) -> ResolvedOrigin:
     """The listing without the files that are not allowed.
+
+    Args:
+        ref: the origin.
+        listing: what it holds.
+        unpack: whether archives in it are still to be unpacked.
+        left_out: pickles that are not in the listing any more.
 
     Raises:
         OriginError: ``PickleNotAllowed``, if the model cannot do without them.
     """
     paths = [file.path for file in listing.files]
-    needed = needed_pickles(paths)
+    needed = needed_pickles([*paths, *left_out], unpack=unpack)
     if needed:
         raise OriginError(OriginReason.PICKLE_NOT_ALLOWED, f"{ref.place}: {refusal(needed)}")
     kept = set(allowed_paths(paths, allow_pickle=False))
@@ -153,10 +205,10 @@ def _listing(ref: OriginRef, credentials: Mapping[str, str]) -> ResolvedOrigin:
             attempt += 1
 
 
-def _identity(ref: OriginRef, revision: str, *, allow_pickle: bool) -> str:
+def _identity(ref: OriginRef, revision: str, *, allow_pickle: bool, unpack: bool) -> str:
     """What the directory holds when the fetch is done, as one string."""
     left_out = "" if allow_pickle else " without pickles"
-    return f"{ref.identity(revision)}{left_out}"
+    return f"{ref.identity(revision)}{left_out}{' unpacked' if unpack else ''}"
 
 
 def _changed(ref: OriginRef, revision: str, listing: ResolvedOrigin) -> OriginError:

@@ -14,6 +14,8 @@ RESERVED = ".beamlit"
 
 MAX_FILES = 100_000
 
+_ARCHIVES = (".tar", ".tar.gz", ".tgz", ".zip")
+
 
 @dataclass(frozen=True, slots=True)
 class OriginFile:
@@ -67,6 +69,11 @@ def resolved(revision: str, files: Iterable[OriginFile], *, place: str) -> Resol
         raise too_many_files(place)
     check_paths((file.path for file in ordered), place=place)
     return ResolvedOrigin(revision, ordered, sum(file.size for file in ordered))
+
+
+def is_archive(path: str) -> bool:
+    """Whether a file is one that can be unpacked, by its name."""
+    return path.lower().endswith(_ARCHIVES)
 
 
 def too_many_files(place: str) -> OriginError:

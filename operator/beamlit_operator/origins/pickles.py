@@ -11,7 +11,8 @@ PyTorch's own format. Pure, but for :func:`is_pickle`, which looks into a file.
 | nothing        | some             | yes                     | everything but the pickles       |
 | nothing        | some             | no                      | refused: the pickles are needed  |
 
-Names can lie, so what was fetched without leave is looked into before it is published.
+Names can lie, so what was fetched without leave is looked into before it is published. What comes
+out of archives (`spec.unpack`) is held to the same table once it is unpacked.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from posixpath import basename
+
+from beamlit_operator.origins.listing import is_archive
 
 _PICKLES = (
     "*.pkl",
@@ -65,8 +68,11 @@ def pickles(paths: Iterable[str]) -> list[str]:
     return [path for path in paths if _matches(path, _PICKLES)]
 
 
-def needed_pickles(paths: Sequence[str]) -> list[str]:
-    """The pickles of a model that has no weights of another form; empty if it can do without."""
+def needed_pickles(paths: Sequence[str], *, unpack: bool = False) -> list[str]:
+    """The pickles of a model that has no weights of another form; empty if it can do without, or
+    if that cannot be known before its archives are unpacked."""
+    if unpack and any(map(is_archive, paths)):
+        return []
     if any(_matches(path, _WEIGHTS) for path in paths):
         return []
     return pickles(paths)

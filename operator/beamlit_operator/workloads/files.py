@@ -70,6 +70,7 @@ class ModelFiles:
         arguments: further ones of the fetch, which the kind of origin needs (web servers,
             registries).
         allow_pickle: whether files are fetched that can run code when loaded.
+        unpack: whether archives are unpacked.
         secrets: where the credentials are.
         access: how else the fetching container proves who it is, and whom it trusts.
         facts: what the files say about the model; None when they were not read.
@@ -85,6 +86,7 @@ class ModelFiles:
     ignore_patterns: tuple[str, ...] = ()
     arguments: tuple[str, ...] = ()
     allow_pickle: bool = False
+    unpack: bool = False
     secrets: tuple[SecretVariable, ...] = ()
     access: Access = field(default_factory=Access)
     facts: ModelFacts | None = None
@@ -98,6 +100,8 @@ class ModelFiles:
             arguments += ["--ignore-pattern", pattern]
         if self.allow_pickle:
             arguments.append("--allow-pickle")
+        if self.unpack:
+            arguments.append("--unpack")
         return arguments
 
     def plain_variables(self) -> Mapping[str, str]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from tests.support.fakekube import FakeKube
 
-from beamlit_operator.api.model import Origin
+from beamlit_operator.api.model import ModelSpec, Origin
 from beamlit_operator.controllers.credentials import (
     HTTP_KEYS,
     SecretProblemError,
@@ -54,7 +55,11 @@ def referred(**origin: Any) -> tuple[Origin, OriginRef]:
 def test_a_pod_fetches_what_the_operator_looked_at(origin: dict[str, Any], revision: str) -> None:
     spec, ref = referred(**origin)
     secret = own_secret(spec)
-    files = model_files(ref, revision=revision, paths=(), size=0, allow_pickle=False, secret=secret)
+    files = model_files(
+        ref, revision=revision, paths=(), size=0, model=ModelSpec(unpack=True), secret=secret
+    )
+    assert "--unpack" in files.fetch_arguments()
+    assert "--unpack" not in replace(files, unpack=False).fetch_arguments()
     command, *arguments = files.fetch_arguments()
     assert command == "fetch"
     fetched = reference_of(arguments, files.plain_variables())
