@@ -19,6 +19,7 @@ or a part: then the names alone count, as if the second column were empty.
 |                                              | another task, none           | vllm              |
 | config.pbtxt, *.onnx, *.plan, or TorchScript |                              | triton            |
 | model.pt                                     |                              |                   |
+| *.mar, at the top                            |                              | torchserve        |
 | *.joblib, *.pkl, *.pickle                    |                              | mlserver          |
 | *.bst, *.ubj, model.json                     | xgboost, lightgbm, nothing   | mlserver          |
 | model.txt                                    | lightgbm                     | mlserver          |
@@ -159,6 +160,12 @@ def _repository(paths: Sequence[str], facts: ModelFacts) -> _Answer:
     return Suggestion("triton", f"the origin holds {found}{named}")
 
 
+def _archive(paths: Sequence[str], facts: ModelFacts) -> _Answer:
+    # TorchServe looks for archives at the top of its store only.
+    found = _named([path for path in paths if "/" not in path], "*.mar")
+    return Suggestion("torchserve", f"the origin holds {found}") if found is not None else None
+
+
 def _tabular(paths: Sequence[str], facts: ModelFacts) -> _Answer:
     found = _named(paths, "*.joblib", "*.pkl", "*.pickle", "*.ubj", "*.bst", "model.json")
     if found is None and facts.format == "lightgbm":
@@ -178,6 +185,7 @@ _RULES = (
     _sentences,
     _transformer,
     _repository,
+    _archive,
     _tabular,
 )
 

@@ -31,6 +31,8 @@ from beamlit_operator.workloads.runtimes import (
         (["config.json", "pytorch_model-00001-of-00002.bin"], "vllm"),
         (["config.json", "modules.json", "model.safetensors", "1_Pooling/config.json"], "tei"),
         (["resnet/config.pbtxt", "resnet/1/model.onnx"], "triton"),
+        (["mnist.mar", "README.md"], "torchserve"),
+        (["archives/mnist.mar"], None),
         (["README.md"], None),
         ([], None),
     ],
