@@ -32,6 +32,7 @@ class IdentityStore:
         exchanged: the parameters of every exchange.
         refuse: status and code with which every exchange is refused; None: it is not.
         delay: seconds that every object (or range) takes.
+        keys: those of people that it knows; they need no token.
         callers: the key of every request for S3; empty for one that is not signed.
         expired: how many of them came with a key that had ended.
     """
@@ -41,6 +42,7 @@ class IdentityStore:
         self.exchanged: list[dict[str, str]] = []
         self.refuse: tuple[int, str] | None = None
         self.delay = 0.0
+        self.keys: set[str] = set()
         self.callers: list[str] = []
         self.expired = 0
         self.endpoint = ""
@@ -100,7 +102,11 @@ class IdentityStore:
         key = found[1] if found else ""
         self.callers.append(key)
         code = ""
-        if request.headers.get("X-Amz-Security-Token") != f"session-{key}" or key not in self._ends:
+        if key.startswith("AKIA"):
+            code = "" if key in self.keys else "InvalidAccessKeyId"
+        elif (
+            request.headers.get("X-Amz-Security-Token") != f"session-{key}" or key not in self._ends
+        ):
             code = "AccessDenied"
         elif time.monotonic() > self._ends[key]:
             self.expired += 1

@@ -73,8 +73,15 @@ def client(ref: S3Ref, credentials: Mapping[str, str]) -> Any:
             config=config,
             **keys,
         )
+    made.meta.events.register("before-call.s3.HeadBucket", _follow_no_further)
     _hold(made, trusted)
     return made
+
+
+def _follow_no_further(params: Mapping[str, Any], **_: Any) -> None:
+    """botocore asks for a bucket's region when it is redirected, by a request that it follows in
+    the same way: a store that redirects everything it would ask without end."""
+    params["context"].setdefault("s3_redirect", {})["redirected"] = True
 
 
 def _style(ref: S3Ref) -> str:
