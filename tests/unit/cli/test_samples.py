@@ -9,15 +9,27 @@ from beamlit_operator.api.rollout import Rollout
 from beamlit_operator.cli.manifests import read_manifests, read_workspace
 from beamlit_operator.cli.parts import STORE_PORT
 from beamlit_operator.cli.samples import BUCKET, greeter, train
+from beamlit_operator.controllers.stores import own_secret, reference
 
 SAMPLES = Path(__file__).parents[3] / "manifests" / "samples"
 
 
-@pytest.mark.parametrize("folder", ["quickstart", "second-model", "lifecycle"])
+@pytest.mark.parametrize("folder", ["quickstart", "second-model", "lifecycle", "origins"])
 def test_every_manifest_fits_its_schema_and_names_no_namespace(folder: str) -> None:
     manifests = read_manifests([SAMPLES / folder])
     read_workspace(manifests, "default")
     assert not [m.source for m in manifests if "namespace" in m.document["metadata"]]
+
+
+@pytest.mark.parametrize("file", sorted((SAMPLES / "origins").iterdir()), ids=lambda f: f.name)
+def test_every_sample_of_an_origin_is_one_that_the_operator_can_read(file: Path) -> None:
+    manifests = read_manifests([file])
+    secrets = {m.document["metadata"]["name"] for m in manifests if m.document["kind"] == "Secret"}
+    for model in read_workspace(manifests, "default").models.values():
+        assert model.spec.origin is not None
+        assert reference(model.spec.origin) is not None
+        used = own_secret(model.spec.origin)
+        assert used is None or used.name in secrets
 
 
 @pytest.mark.parametrize("folder", ["quickstart", "second-model"])
