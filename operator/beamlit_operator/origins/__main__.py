@@ -26,6 +26,7 @@ environment:
          BEAMLIT_NODE_CREDENTIALS=true (none: anonymous); AWS_ENDPOINT_URL, AWS_REGION
   hf://  HF_TOKEN (none: anonymous), HF_ENDPOINT
   https  BEAMLIT_HTTP_TOKEN, or BEAMLIT_HTTP_USERNAME and BEAMLIT_HTTP_PASSWORD (none: anonymous)
+  oci:// BEAMLIT_DOCKER_CONFIG: what a config.json of container engines says (none: anonymous)
   all    HTTPS_PROXY, HTTP_PROXY, NO_PROXY; BEAMLIT_CA_FILE: authorities trusted besides the public;
          BEAMLIT_ORIGIN_CA_FILE: the same, for this origin
 """

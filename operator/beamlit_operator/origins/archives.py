@@ -75,10 +75,12 @@ class Unpacker:
         into: an empty folder.
         taken: names of the model's files that are no archives.
         place: the origin, for messages.
+        only: of tar archives, the folder that counts: what else is in them is not even looked at.
     """
 
-    def __init__(self, into: Path, *, taken: Collection[str], place: str) -> None:
+    def __init__(self, into: Path, *, taken: Collection[str], place: str, only: str = "") -> None:
         self._into = into
+        self._only = f"{only}/" if only else ""
         self._place = place
         self._files: dict[str, int] = dict.fromkeys(taken, -1)
         self._folders = {folder for path in taken for folder in _folders(path)}
@@ -128,6 +130,8 @@ class Unpacker:
             ) as archive:
                 while (member := archive.next()) is not None:
                     archive.members.clear()  # type: ignore[attr-defined]  # or all stay in memory
+                    if not member.name.removeprefix("./").startswith(self._only):
+                        continue
                     name = self._name(member.name)
                     if member.isdir():
                         continue

@@ -98,15 +98,18 @@ def fetch(
         if listing.revision != revision:
             raise _changed(ref, revision, listing)
         wanted = listing
+        layered = any(file.packed is not None for file in wanted.files)
         if not allow_pickle:
-            wanted = _without_pickles(ref, wanted, unpack=unpack)
+            wanted = _without_pickles(ref, wanted, unpack=unpack or layered)
         size = wanted.bytes
         _bring(ref.at(revision), wanted, staging, credentials=credentials, report=report)
+        if layered:
+            wanted = _laid(ref, wanted, staging, report=report)
         if unpack:
             wanted = _unpacked(ref, wanted, staging, report=report)
-            if not allow_pickle:
-                left_out = pickles(file.path for file in listing.files)
-                wanted = _without_pickles(ref, wanted, left_out=left_out)
+        if (layered or unpack) and not allow_pickle:
+            left_out = pickles(file.path for file in listing.files)
+            wanted = _without_pickles(ref, wanted, left_out=left_out)
         if not allow_pickle:
             _look_into(ref, wanted, staging)
         staging.publish(wanted)
@@ -127,6 +130,30 @@ def _bring(
         progress.completed(len(listing.files) - len(missing))
         carrier = kind_of(ref).carrier()
         carrier(ref, credentials, staging=staging, progress=progress).run(missing)
+
+
+def _laid(
+    ref: OriginRef, listing: ResolvedOrigin, staging: Staging, *, report: Callable[[str], None]
+) -> ResolvedOrigin:
+    """The listing with what is there when its layers lie over each other instead of them."""
+    from beamlit_operator.origins.laying import lay
+
+    layers = [file for file in listing.files if file.packed is not None]
+    others = [file for file in listing.files if file.packed is None]
+    found = lay(
+        layers,
+        found=staging.fetched,
+        into=staging.work / "layers",
+        place=ref.place,
+        report=report,
+    )
+    # Looked at before anything is moved: no name may be there twice.
+    result = resolved(listing.revision, [*others, *(each.file for each in found)], place=ref.place)
+    for file in layers:
+        staging.fetched(file).unlink()
+    for each in found:
+        staging.complete(each.file, each.where)
+    return result
 
 
 def _unpacked(

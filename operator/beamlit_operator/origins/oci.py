@@ -164,11 +164,6 @@ def look(ref: OciRef, credentials: Mapping[str, str]) -> ResolvedOrigin:
     finally:
         registry.close()
     found = layers(document, folder=ref.folder, place=ref.place)
-    if any(layer.packed for layer in found):
-        raise OriginError(
-            OriginReason.INVALID_REFERENCE,
-            f"{ref.place} has its files in archives: push them as files, as ORAS and ModelPack do",
-        )
     # The same content twice is one file.
     unique = {(layer.path, layer.digest): layer for layer in found}
     return resolved(

@@ -191,7 +191,7 @@ def _layer(entry: Mapping[str, Any], number: int, *, folder: str, place: str) ->
 
 def _packed_path(number: int, digest: str, media: str) -> str:
     suffix = ".tar.gz" if "gzip" in media else ".tar"
-    return f"layer-{number:03}-{digest.removeprefix('sha256:')[:12]}{suffix}"
+    return f"layer-{number:05}-{digest.removeprefix('sha256:')[:12]}{suffix}"
 
 
 def _named(name: object, number: int, *, place: str) -> str:

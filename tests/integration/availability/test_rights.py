@@ -78,10 +78,8 @@ def accounts(release: Rendered) -> dict[str, bool]:
 
 
 async def everything(site: Site) -> None:
-    """Serve, tidy a cache, update, scale by cpu, move by a policy, refuse, stop, and clean up."""
+    """Serve, update, scale by cpu, move by a policy, refuse, stop, and clean up."""
     workspace = await scenarios.quickstart(site)
-    claim = {"accessModes": ["ReadWriteMany"], "resources": {"requests": {"storage": "1Gi"}}}
-    await site.apply(workspace, "PersistentVolumeClaim", "cache", claim)
     await site.apply(workspace, "Secret", "integration", stringData={"token": "t"}, type="Opaque")
     scaling = {"metric": "cpu", "minNumReplicas": 1}
     await site.deploy(workspace, version="2", serverlessConfig=scaling)

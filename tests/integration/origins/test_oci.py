@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.support.registry import Registry, digest, docker_config
+from tests.support.registry import IMAGE_LAYER, Registry, digest, docker_config, packed
 from tests.support.webstore import WebStore
 
 from beamlit_operator.origins import OciRef, OriginError, parse_reference, resolve
@@ -180,3 +181,64 @@ async def test_the_command_fetches_by_hand(
     monkeypatch.setenv("BEAMLIT_DOCKER_CONFIG", config)
     assert main([named(registry).uri, str(tmp_path)]) == 0
     assert json.loads((tmp_path / "config.json").read_text())
+
+
+async def test_an_image_is_its_models_folder_with_its_layers_over_each_other(
+    registry: Registry, tmp_path: Path
+) -> None:
+    below = packed({"etc/passwd": b"root", "models/config.json": b"{}", "models/old/x": b"x"})
+    above = packed({"models/config.json": CONFIG, "models/.wh.old": b"", "models/m.gguf": WEIGHTS})
+    layers = [registry.layer("acme/car", each, IMAGE_LAYER) for each in (below, above)]
+    registry.push("acme/car", "v1", layers)
+    lines = brought(named(registry, "acme/car:v1"), tmp_path)
+    assert files_in(tmp_path) == {"config.json": CONFIG, "m.gguf": WEIGHTS}
+    assert any("unpacking" in line for line in lines)
+    again = brought(named(registry, "acme/car:v1"), tmp_path)
+    assert not any("unpacking" in line for line in again)
+    with pytest.raises(OriginError, match="no file in folder 'weights'"):
+        brought(
+            parse_reference(f"{registry.host}/acme/car:v1", folder="weights"), tmp_path / "other"
+        )
+
+
+async def test_a_folder_that_was_packed_into_an_artifact_is_unpacked(
+    registry: Registry, tmp_path: Path
+) -> None:
+    weights = registry.layer(
+        "acme/kit",
+        packed({"weights/m.gguf": WEIGHTS}),
+        "application/vnd.cncf.model.weight.v1.tar+gzip",
+    )
+    config = registry.layer(
+        "acme/kit",
+        CONFIG,
+        "application/vnd.cncf.model.weight.config.v1.raw",
+        {"org.cncf.model.filepath": "config.json"},
+    )
+    registry.push("acme/kit", "v1", [weights, config])
+    brought(named(registry, "acme/kit:v1"), tmp_path)
+    assert files_in(tmp_path) == {"config.json": CONFIG, "weights/m.gguf": WEIGHTS}
+
+
+@pytest.mark.parametrize("inside", ["models/model.pkl", "models/harmless.bin"])
+async def test_a_pickle_in_a_layer_is_found(
+    registry: Registry, tmp_path: Path, inside: str
+) -> None:
+    content = packed({inside: pickle.dumps({"weights": [1.0]})})
+    registry.push("acme/car", "v1", [registry.layer("acme/car", content, IMAGE_LAYER)])
+    with pytest.raises(OriginError) as problem:
+        brought(named(registry, "acme/car:v1"), tmp_path)
+    assert problem.value.reason == "PickleNotAllowed"
+    assert files_in(tmp_path) == {}
+
+
+async def test_a_layer_that_leads_out_of_its_folder_writes_nothing(
+    registry: Registry, tmp_path: Path
+) -> None:
+    content = packed({"models/../../outside": b"!"})
+    registry.push("acme/car", "v1", [registry.layer("acme/car", content, IMAGE_LAYER)])
+    with pytest.raises(OriginError) as problem:
+        brought(named(registry, "acme/car:v1"), tmp_path / "models")
+    assert problem.value.reason == "UnsafePath"
+    assert {path.name for path in tmp_path.iterdir()} == {"models"}
+    assert files_in(tmp_path) == {}

@@ -17,7 +17,7 @@ DIGEST = "sha256:" + "ab" * 32
 OTHER = "sha256:" + "cd" * 32
 FILEPATH = "org.cncf.model.filepath"
 TITLE = "org.opencontainers.image.title"
-PACKED = "layer-000-abababababab"
+PACKED = "layer-00000-abababababab"
 
 
 def entry(media: str, annotations: dict[str, str] | None = None) -> dict[str, Any]:
