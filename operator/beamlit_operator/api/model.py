@@ -188,15 +188,29 @@ class OciOrigin(Part):
     """Certificates of authorities that are trusted for this origin, besides the public ones."""
 
 
+class ClaimOrigin(Part):
+    """A folder of a PersistentVolumeClaim in the same namespace."""
+
+    claim_name: ObjectName
+    """The PersistentVolumeClaim. Pods mount it, read-only; nothing is copied."""
+    path: str | None = Field(
+        default=None, min_length=1, max_length=255, pattern=rf"^{_SEGMENT}(/{_SEGMENT})*$"
+    )
+    """The folder in it, relative, without `..`; by default the whole claim."""
+    revision: str | None = Field(default=None, min_length=1, max_length=255)
+    """Any text. The operator cannot see the files: change it when they are others, and a new
+    revision is rolled out."""
+
+
 class Origin(Part):
     """Where the files of a model come from: exactly one of the fields."""
 
     model_config = ConfigDict(
         json_schema_extra=rules(
             rule(
-                "[has(self.huggingFace), has(self.s3), has(self.http), has(self.oci)]"
-                ".filter(x, x).size() == 1",
-                "set exactly one of huggingFace, s3, http and oci",
+                "[has(self.huggingFace), has(self.s3), has(self.http), has(self.pvc), "
+                "has(self.oci)].filter(x, x).size() == 1",
+                "set exactly one of huggingFace, s3, http, pvc and oci",
             )
         )
     )
@@ -209,6 +223,8 @@ class Origin(Part):
     """Files on web servers, each with its digest."""
     oci: OciOrigin | None = None
     """A model in a container registry."""
+    pvc: ClaimOrigin | None = None
+    """A folder of a PersistentVolumeClaim."""
 
 
 class ModelSpec(Part):

@@ -67,6 +67,15 @@ class Reason(StrEnum):
         "The ServiceAccount of `webIdentity` is missing or names no role, or the operator may not "
         "ask for its token.",
     )
+    CLAIM_NOT_FOUND = (
+        "ClaimNotFound",
+        "The PersistentVolumeClaim that holds the model's files does not exist.",
+    )
+    CLAIM_NOT_USABLE = (
+        "ClaimNotUsable",
+        "The PersistentVolumeClaim that holds the model's files is not bound, lost its volume, is "
+        "being deleted, or is a block device.",
+    )
     ORIGIN_NOT_READY = "OriginNotReady", "The Model's origin could not be used; see the Model."
     FLAVOR_NOT_ALLOWED = "FlavorNotAllowed", "A requested flavor is outside what policies allow."
     NO_PLACEMENT = "NoPlacement", "No node is within what policies and flavors allow."
@@ -106,7 +115,10 @@ class Reason(StrEnum):
     ACCESS_DENIED = "AccessDenied", "The credentials may not read the origin."
     BUCKET_NOT_FOUND = "BucketNotFound", "There is no bucket of this name at this endpoint."
     WRONG_REGION = "WrongRegion", "The bucket is in another region than `origin.s3.region`."
-    NO_OBJECTS = "NoObjects", "The prefix or repository holds no file that the patterns allow."
+    NO_OBJECTS = (
+        "NoObjects",
+        "The prefix, repository or folder holds no file that the patterns allow.",
+    )
     INTEGRATION_NOT_ALLOWED = (
         "IntegrationNotAllowed",
         "The origin needs credentials, and the workspace's integration may not be used for it: its "

@@ -57,6 +57,10 @@ REMEDIES: Mapping[Reason, str] = MappingProxyType(
         "is found by itself within seconds.",
         Reason.SERVICE_ACCOUNT_NOT_USABLE: "Create or annotate the ServiceAccount as the message "
         "says, or give the operator the right that it names. It is tried again within seconds.",
+        Reason.CLAIM_NOT_FOUND: "Create the PersistentVolumeClaim that the message names and fill "
+        "it. It is found by itself within seconds.",
+        Reason.CLAIM_NOT_USABLE: "`kubectl describe persistentvolumeclaim NAME` says what it waits "
+        "for, or who still uses it. It is tried again within seconds.",
         Reason.ORIGIN_NOT_READY: "`beamlit status MODEL`: the Model's own condition says what is "
         "wrong with its origin.",
         Reason.FLAVOR_NOT_ALLOWED: "Ask for a flavor that the policies allow, which "

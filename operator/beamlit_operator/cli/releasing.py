@@ -171,12 +171,13 @@ def _what_runs(source: Json, model: Model) -> tuple[str, str, tuple[str, ...]]:
             f"end it with `beamlit rollout promote --full`, `abort` or `undo`, then release"
         )
     version = serving[0].version
-    s3 = model.spec.origin is not None and model.spec.origin.s3 is not None
+    origin = model.spec.origin
+    holds_one = origin is not None and (origin.s3 is not None or origin.pvc is not None)
     found = model.status.origin
-    if s3 and found is not None and found.revision != version:
+    if holds_one and found is not None and found.revision != version:
         raise ReleaseRefusedError(
             f"{found.uri} does not hold version {version} any more, which {name} serves, but "
-            f"{found.revision}: nobody could fetch it. Put each version under a prefix of its own"
+            f"{found.revision}: nobody could have it. Put each version at a place of its own"
         )
     warnings: tuple[str, ...] = ()
     if ready is not None and ready.status != "True":

@@ -122,11 +122,12 @@ def _moved(deployment: ModelDeployment, entry: HistoryEntry) -> bool:
 
 
 def _require_files(version: str | None, model: Model | None) -> None:
-    """Refuses a version whose files an S3 prefix holds no longer."""
+    """Refuses a version whose files an S3 prefix or a claim holds no longer."""
     if model is None or version is None or model.status.origin is None:
         return
     origin = model.spec.origin
-    if origin is None or origin.s3 is None or model.status.origin.revision == version:
+    holds_one = origin is not None and (origin.s3 is not None or origin.pvc is not None)
+    if not holds_one or model.status.origin.revision == version:
         return
     raise UndoRefusedError(
         f"{model.status.origin.uri} does not hold version {version} any more, but "

@@ -100,6 +100,8 @@ _OF_THE_WORKSPACE = (
     Reason.SECRET_NOT_FOUND,
     Reason.CONFIG_MAP_NOT_FOUND,
     Reason.SERVICE_ACCOUNT_NOT_USABLE,
+    Reason.CLAIM_NOT_FOUND,
+    Reason.CLAIM_NOT_USABLE,
 )
 """What is missing beside the Model, and not at the store."""
 

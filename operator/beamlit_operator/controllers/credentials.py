@@ -87,6 +87,14 @@ class SecretProblemError(Exception):
     reason: Reason = Reason.SECRET_NOT_FOUND
 
 
+class OpeningProblemError(SecretProblemError):
+    """Something else that opens the origin is not there; the message says what, and what to do."""
+
+    def __init__(self, reason: Reason, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
 class Integrations:
     """The workspace integrations of all workspaces."""
 

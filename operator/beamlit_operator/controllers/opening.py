@@ -10,6 +10,8 @@ Read from the workspace at each look, and again every few seconds while somethin
 | neither it nor the Model names a role            | ServiceAccountNotUsable   |
 | it does not agree to the Model's `stsEndpoint`   | ServiceAccountNotUsable   |
 | the operator may not read it or ask for a token  | ServiceAccountNotUsable   |
+| the claim with the files is not there            | ClaimNotFound             |
+| it is there, and pods could not mount it         | ClaimNotUsable            |
 
 A Model's author chooses where the token goes; so a place other than AWS must be one that the
 ServiceAccount names too, which its owner wrote. What the certificates are worth, and whether the
@@ -25,8 +27,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from beamlit_operator.api import Reason, labels
-from beamlit_operator.api.model import CaConfigMapRef, Origin, WebIdentity
-from beamlit_operator.controllers.credentials import SecretProblemError
+from beamlit_operator.api.model import CaConfigMapRef, ClaimOrigin, Origin, WebIdentity
+from beamlit_operator.controllers.claims import usable_claim
+from beamlit_operator.controllers.credentials import OpeningProblemError
 from beamlit_operator.controllers.stores import store_kind
 from beamlit_operator.kube import (
     CONFIG_MAPS,
@@ -36,6 +39,7 @@ from beamlit_operator.kube import (
     KubeClient,
 )
 from beamlit_operator.origins import OriginError, OriginReason, OriginRef, S3Ref
+from beamlit_operator.origins.claim import UID
 from beamlit_operator.origins.trust import AUTHORITIES
 from beamlit_operator.workloads.access import Access
 
@@ -68,6 +72,8 @@ class Opening:
     identity: Identity | None = None
     node: bool = False
     """Whether the identity of the node or the pod counts."""
+    claim: str = ""
+    """A PersistentVolumeClaim of the workspace that holds the files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,14 +86,6 @@ class Opened:
 
     def __repr__(self) -> str:
         return f"Opened(version={self.version!r})"
-
-
-class OpeningProblemError(SecretProblemError):
-    """Something that opens the origin is not there; the message says what, and what to do."""
-
-    def __init__(self, reason: Reason, message: str) -> None:
-        super().__init__(message)
-        self.reason = reason
 
 
 def opening_of(origin: Origin, *, workspace: str, model: str, allow_node: bool) -> Opening:
@@ -119,6 +117,7 @@ def opening_of(origin: Origin, *, workspace: str, model: str, allow_node: bool) 
         if web is not None
         else None,
         node=node,
+        claim=part.claim_name if isinstance(part, ClaimOrigin) else "",
     )
 
 
@@ -197,6 +196,9 @@ class Opener:
             )
             if opening.identity.sts_endpoint:
                 values["AWS_ENDPOINT_URL_STS"] = opening.identity.sts_endpoint
+        if opening.claim:
+            values[UID], version = await usable_claim(self._client, workspace, opening.claim)
+            versions.append(version)
         return Opened(values, ",".join(versions), role)
 
     def distrust(self, workspace: str, opening: Opening) -> None:

@@ -6,6 +6,7 @@
 | `s3`          | `S3Ref`   | `credentialsSecretRef`    | `s3`, by bucket           |
 | `http`        | `WebRef`  | `credentialsSecretRef`    | -                         |
 | `oci`         | `OciRef`  | `pullSecretRef`           | -                         |
+| `pvc`         | `ClaimRef`| -                         | -                         |
 
 How a store is asked and fetched from is told in `origins.kinds`.
 """
@@ -18,6 +19,7 @@ from typing import Any, Generic, TypeVar
 
 from beamlit_operator.api.facts import ModelFacts
 from beamlit_operator.api.model import (
+    ClaimOrigin,
     HttpOrigin,
     HuggingFaceOrigin,
     ModelSpec,
@@ -36,6 +38,7 @@ from beamlit_operator.controllers.credentials import (
     SecretUse,
 )
 from beamlit_operator.origins import (
+    ClaimRef,
     HubRef,
     OciRef,
     OriginRef,
@@ -45,6 +48,7 @@ from beamlit_operator.origins import (
     parse_reference,
     parse_uri,
 )
+from beamlit_operator.origins.claimref import is_digest
 from beamlit_operator.origins.ociref import DEFAULT_FOLDER
 from beamlit_operator.origins.pickles import allowed_paths
 from beamlit_operator.origins.ref import DEFAULT_HUB_ENDPOINT, is_time
@@ -108,6 +112,13 @@ def _http_arguments(ref: WebRef) -> tuple[str, ...]:
     arguments = [f"--sha256={first.sha256}", f"--path={first.path}"]
     arguments += [f"--also={file.sha256} {file.url} {file.path}" for file in others]
     return tuple(arguments)
+
+
+def _claim_reference(part: ClaimOrigin, version: str | None, _hub: str | None) -> ClaimRef:
+    """A version is another text for the files, or the digest that they must have."""
+    pinned = is_digest(version)
+    text = part.revision if pinned else version or part.revision
+    return ClaimRef(part.claim_name, part.path or "", text or "", pinned=pinned)
 
 
 def _hub_secret(part: HuggingFaceOrigin) -> SecretUse | None:
@@ -206,7 +217,19 @@ _OCI = StoreKind(
     },
 )
 
-STORE_KINDS: tuple[StoreKind[Any, Any], ...] = (_HUB, _S3, _HTTP, _OCI)
+_PVC = StoreKind(
+    part=lambda origin: origin.pvc,
+    ref=ClaimRef,
+    reference=_claim_reference,
+    secret=lambda _part: None,
+    integration=None,
+    subject=lambda part: part.claim_name,
+    keys=Keys({}),
+    variables=lambda _use: (),
+    files=lambda ref: {"uri": ref.uri, "claim": ref.claim, "folder": ref.path},
+)
+
+STORE_KINDS: tuple[StoreKind[Any, Any], ...] = (_HUB, _S3, _HTTP, _OCI, _PVC)
 
 
 def store_kind(origin: Origin) -> tuple[StoreKind[Any, Any], Any] | None:

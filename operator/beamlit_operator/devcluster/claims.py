@@ -11,9 +11,9 @@ from typing import Final
 
 from beamlit_operator.devcluster.quantities import parse
 from beamlit_operator.devcluster.selectors import matches, node_matches
-from beamlit_operator.kube import Json, Resource
+from beamlit_operator.kube import PERSISTENT_VOLUME_CLAIMS, Json, Resource
 
-CLAIMS: Final = Resource("", "v1", "persistentvolumeclaims", "PersistentVolumeClaim")
+CLAIMS: Final = PERSISTENT_VOLUME_CLAIMS
 VOLUMES: Final = Resource("", "v1", "persistentvolumes", "PersistentVolume", namespaced=False)
 CLASSES: Final = Resource(
     "storage.k8s.io", "v1", "storageclasses", "StorageClass", namespaced=False

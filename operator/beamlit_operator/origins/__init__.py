@@ -6,6 +6,7 @@ Importing this package is cheap: the stores' libraries are imported only when on
 the one that is used.
 """
 
+from beamlit_operator.origins.claimref import ClaimRef
 from beamlit_operator.origins.errors import OriginError, OriginReason
 from beamlit_operator.origins.kinds import parse_uri, read
 from beamlit_operator.origins.listing import OriginFile, ResolvedOrigin
@@ -15,6 +16,7 @@ from beamlit_operator.origins.resolve import resolve
 from beamlit_operator.origins.webref import WebFile, WebRef
 
 __all__ = [
+    "ClaimRef",
     "HubRef",
     "OciRef",
     "OriginError",

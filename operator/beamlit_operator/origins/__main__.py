@@ -12,6 +12,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from beamlit_operator.origins.claimref import ClaimRef
 from beamlit_operator.origins.errors import OriginError
 from beamlit_operator.origins.fetch import Fetched, fetch
 from beamlit_operator.origins.kinds import kind_of, kind_of_uri, parse_uri
@@ -49,7 +50,21 @@ def main(arguments: Sequence[str] | None = None, *, prog: str = "beamlit fetch")
 
         if warning := trust_own_authorities(os.environ):
             _say(f"{prog}: {warning}")
+    if isinstance(ref, ClaimRef):
+        return _check(ref, given, prog=prog)
     return _fetch(ref, given, prog=prog)
+
+
+def _check(ref: ClaimRef, given: argparse.Namespace, *, prog: str) -> int:
+    from beamlit_operator.origins.claim import check
+
+    try:
+        found = check(ref, given.directory, allow_pickle=given.allow_pickle)
+    except OriginError as problem:
+        _say(f"{prog}: {problem.reason}: {problem.message}")
+        return 1
+    _say(f"{ref.place} has {found.files} files, {found.bytes} bytes: nothing to fetch")
+    return 0
 
 
 def _fetch(ref: OriginRef, given: argparse.Namespace, *, prog: str) -> int:

@@ -6,6 +6,7 @@
 | hub  | ``hf://org/name@branch`` | ``hub``    | ``hub_transfer`` | yes             |
 | web  | ``https://host/file``    | ``web``    | ``web_transfer`` | no              |
 | oci  | ``oci://host/name:tag``  | ``oci``    | ``oci_transfer`` | yes             |
+| pvc  | ``pvc://claim/folder``   | ``claim``  | none: mounted    | by their text   |
 
 A store's library takes up to half a second to import, and a fetch runs in every cold start. So a
 row names its modules in functions, and only those of the store that is used are imported.
@@ -17,6 +18,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypedDict, TypeVar, Unpack
 
+from beamlit_operator.origins.claimref import ClaimRef
 from beamlit_operator.origins.errors import invalid
 from beamlit_operator.origins.listing import OriginFile, ResolvedOrigin
 from beamlit_operator.origins.ociref import DEFAULT_FOLDER, OciRef, parse_reference
@@ -219,6 +221,21 @@ def _oci_carrier() -> Carrier[OciRef]:
     return oci_transfer.Transfer
 
 
+def _parse_claim(uri: str, options: Options) -> ClaimRef:
+    claim, _, path = uri.removeprefix("pvc://").partition("/")
+    return ClaimRef(claim, path.strip("/"))
+
+
+def _claim() -> Store[ClaimRef]:
+    from beamlit_operator.origins import claim
+
+    return claim
+
+
+def _claim_carrier() -> Carrier[ClaimRef]:
+    raise invalid("a claim's files are mounted and checked where they are, and not fetched")
+
+
 KINDS: tuple[Kind[Any], ...] = (
     Kind(
         ref=S3Ref,
@@ -272,6 +289,14 @@ KINDS: tuple[Kind[Any], ...] = (
         store=_oci,
         carrier=_oci_carrier,
         variables={"BEAMLIT_DOCKER_CONFIG": ".dockerconfigjson"},
+    ),
+    Kind(
+        ref=ClaimRef,
+        schemes=("pvc",),
+        example="pvc://CLAIM/FOLDER",
+        parse=_parse_claim,
+        store=_claim,
+        carrier=_claim_carrier,
     ),
 )
 

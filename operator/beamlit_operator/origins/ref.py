@@ -2,9 +2,9 @@
 
 ``s3://bucket/prefix`` names everything under a prefix (or one object) of an S3-compatible store;
 ``hf://org/name@revision`` a repository of a Hugging Face Hub; files on web servers are in
-:mod:`.webref`, registries in :mod:`.ociref`. Each kind is a class with the same five words:
-``uri``, ``place``, ``keeps_revisions``, ``at`` and ``identity``; who reads and fetches it stands in
-:mod:`.kinds`. Pure.
+:mod:`.webref`, registries in :mod:`.ociref`, folders of claims in :mod:`.claimref`. Each kind is a
+class with the same five words: ``uri``, ``place``, ``keeps_revisions``, ``at`` and ``identity``;
+who reads and fetches it stands in :mod:`.kinds`. Pure.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from urllib.parse import urlsplit
 
+from beamlit_operator.origins.claimref import ClaimRef
 from beamlit_operator.origins.errors import invalid
 from beamlit_operator.origins.ociref import OciRef
 from beamlit_operator.origins.webref import WebRef
@@ -165,7 +166,7 @@ class HubRef:
         return f"{self.at(revision).uri} {patterns}"
 
 
-OriginRef = S3Ref | HubRef | WebRef | OciRef
+OriginRef = S3Ref | HubRef | WebRef | OciRef | ClaimRef
 
 
 def format_uri(ref: OriginRef) -> str:

@@ -9,6 +9,9 @@ from beamlit_operator.workloads.access import Access
 MODELS = "/mnt/models"
 """Where a pod finds the model's files."""
 
+CLAIM = "/mnt/claim"
+"""Where the container that checks the files of a claim finds the whole of it."""
+
 
 @dataclass(frozen=True)
 class SecretVariable:
@@ -67,6 +70,8 @@ class ModelFiles:
         endpoint: the store's address, when it is not the public one.
         region: the store's region (S3).
         allow_patterns, ignore_patterns: which files are fetched (Hub).
+        claim, folder: the PersistentVolumeClaim of the workspace that holds the files, and where in
+            it; empty for files that are fetched.
         arguments: further ones of the fetch, which the kind of origin needs (web servers,
             registries).
         allow_pickle: whether files are fetched that can run code when loaded.
@@ -84,6 +89,8 @@ class ModelFiles:
     region: str | None = None
     allow_patterns: tuple[str, ...] = ()
     ignore_patterns: tuple[str, ...] = ()
+    claim: str = ""
+    folder: str = ""
     arguments: tuple[str, ...] = ()
     allow_pickle: bool = False
     unpack: bool = False
@@ -93,7 +100,8 @@ class ModelFiles:
 
     def fetch_arguments(self) -> list[str]:
         """The arguments of this project's command that bring exactly these files into a pod."""
-        arguments = ["fetch", self.uri, MODELS, "--revision", self.revision, *self.arguments]
+        place = f"{CLAIM}/{self.folder}".rstrip("/") if self.claim else MODELS
+        arguments = ["fetch", self.uri, place, "--revision", self.revision, *self.arguments]
         for pattern in self.allow_patterns:
             arguments += ["--allow-pattern", pattern]
         for pattern in self.ignore_patterns:

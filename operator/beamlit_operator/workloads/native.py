@@ -24,6 +24,7 @@ from beamlit_operator.workloads.access import (
 )
 from beamlit_operator.workloads.autoscaler import scaling_problem
 from beamlit_operator.workloads.cache import Cache, with_cache
+from beamlit_operator.workloads.claimed import unseen_problem
 from beamlit_operator.workloads.devices import DeviceNotAllowedError, flavors_to_place
 from beamlit_operator.workloads.draft import draft
 from beamlit_operator.workloads.files import ModelFiles
@@ -118,6 +119,8 @@ def workload(
         return refusal
     try:
         runtime = merged_runtime(model.spec.runtime, deployment.spec.runtime)
+        if (unseen := unseen_problem(files, runtime, settings.presets)) is not None:
+            return Refusal(Reason.INVALID_SPEC, unseen)
         serving = server(
             runtime,
             model=deployment.spec.model,

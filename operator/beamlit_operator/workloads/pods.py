@@ -7,7 +7,8 @@ anything of it (native.py).
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from beamlit_operator.workloads.files import MODELS, ModelFiles, SecretVariable
+from beamlit_operator.workloads.claimed import filled_from, served_from, volume_of
+from beamlit_operator.workloads.files import ModelFiles, SecretVariable
 from beamlit_operator.workloads.runtimes import Server
 
 Json = dict[str, Any]
@@ -42,8 +43,8 @@ def pod_spec(serving: Server, files: ModelFiles, *, image: str) -> Json:
         files: what it serves.
         image: this project's image, which fetches them.
     """
-    volumes: list[Json] = [{"name": "models", "emptyDir": {}}, {"name": "tmp", "emptyDir": {}}]
-    mounts: list[Json] = [{"name": "models", "mountPath": MODELS, "readOnly": True}, _TMP]
+    volumes: list[Json] = [volume_of(files), {"name": "tmp", "emptyDir": {}}]
+    mounts: list[Json] = [served_from(files), _TMP]
     if serving.memory_volume:
         volumes.append({"name": "shared-memory", "emptyDir": {"medium": "Memory"}})
         mounts.append({"name": "shared-memory", "mountPath": "/dev/shm"})  # noqa: S108
@@ -78,7 +79,7 @@ def fetching_container(files: ModelFiles, *, image: str) -> Json:
         "resources": {"requests": {"cpu": "100m", "memory": "128Mi"}},
         "securityContext": restricted(),
         "terminationMessagePolicy": LAST_WORDS,
-        "volumeMounts": [{"name": "models", "mountPath": MODELS}, _TMP],
+        "volumeMounts": [filled_from(files), _TMP],
     }
 
 

@@ -138,6 +138,21 @@ async def test_a_field_without_effect_yet_is_refused_by_name(workspace):
                 ([{**FILE, "path": "b"}] * 2, ("two files have the same path",)),
             )
         ],
+        *[
+            ("Model", {"origin": {"pvc": part}}, words)
+            for part, words in (
+                ({}, ("spec.origin.pvc.claimName",)),
+                ({"claimName": "Not_A_Name"}, ("spec.origin.pvc.claimName",)),
+                ({"claimName": "c", "path": "../up"}, ("spec.origin.pvc.path",)),
+                ({"claimName": "c", "path": "/a"}, ("spec.origin.pvc.path",)),
+                ({"claimName": "c", "path": "a//b"}, ("spec.origin.pvc.path",)),
+            )
+        ],
+        (
+            "Model",
+            {"origin": {"pvc": {"claimName": "c"}, "s3": {"uri": "s3://abc/d"}}},
+            ("spec.origin", "exactly one of"),
+        ),
         ("ModelDeployment", {}, ("spec.model",)),
         (
             "ModelDeployment",

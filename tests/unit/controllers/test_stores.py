@@ -17,7 +17,7 @@ from beamlit_operator.controllers.credentials import (
 )
 from beamlit_operator.controllers.stores import model_files, own_secret, reference
 from beamlit_operator.kube import SECRETS, ObjectKey
-from beamlit_operator.origins import OriginError, OriginRef
+from beamlit_operator.origins import ClaimRef, OriginError, OriginRef
 from beamlit_operator.origins.__main__ import reference_of
 from beamlit_operator.origins.kinds import kind_of
 
@@ -50,6 +50,7 @@ def referred(**origin: Any) -> tuple[Origin, OriginRef]:
         ({"http": HTTP}, "sha256:" + "0" * 64),
         ({"s3": S3}, "sha256:" + "0" * 64),
         ({"huggingFace": HUB}, "0" * 40),
+        ({"pvc": {"claimName": "weights", "path": "a b/c"}}, "sha256:" + "0" * 64),
     ],
 )
 def test_a_pod_fetches_what_the_operator_looked_at(origin: dict[str, Any], revision: str) -> None:
@@ -71,6 +72,22 @@ def test_a_pod_fetches_what_the_operator_looked_at(origin: dict[str, Any], revis
 
 def test_an_origin_of_a_kind_that_is_not_known_is_none() -> None:
     assert reference(Origin.model_validate({"ftp": {"host": "x"}})) is None
+
+
+def test_a_version_of_a_claims_files_is_a_text_or_the_digest_they_must_have() -> None:
+    origin = Origin.model_validate({"pvc": {"claimName": "weights", "revision": "1"}})
+    own, other, pinned = (
+        reference(origin, revision=version) for version in (None, "2", "sha256:" + "a" * 64)
+    )
+    assert isinstance(own, ClaimRef)
+    assert isinstance(other, ClaimRef)
+    assert isinstance(pinned, ClaimRef)
+    assert own.digest("uid") != other.digest("uid")
+    assert own.digest("uid") == pinned.digest("uid")
+    assert own.digest("uid") != own.digest("another")
+    assert (own.keeps_revisions, other.keeps_revisions, pinned.keeps_revisions) == (
+        *(True, True, False),
+    )
 
 
 def test_files_of_one_place_are_refused() -> None:

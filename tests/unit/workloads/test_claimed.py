@@ -1,0 +1,82 @@
+"""A pod whose model's files are in a claim: what it mounts, and what must be said of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from beamlit_operator.api.runtime import Runtime
+from beamlit_operator.workloads.cache import Cache, with_cache
+from beamlit_operator.workloads.claimed import unseen_problem
+from beamlit_operator.workloads.errands import folder_of
+from beamlit_operator.workloads.files import ModelFiles
+from beamlit_operator.workloads.pods import pod_spec
+from beamlit_operator.workloads.runtimes import server
+
+REVISION = "sha256:" + "ab" * 32
+FILES = ModelFiles("pvc://weights/llama/8b", REVISION, claim="weights", folder="llama/8b")
+WHOLE = ModelFiles("pvc://weights", REVISION, claim="weights", allow_pickle=True)
+
+
+def pod(files: ModelFiles) -> Any:
+    runtime = Runtime.model_validate({"type": "mlserver"})
+    serving = server(runtime, model="m", environment="e", paths=files.paths, gpus=0)
+    return pod_spec(serving, files, image="ours:1")
+
+
+def models_of(container: Any) -> list[Any]:
+    return [mount for mount in container["volumeMounts"] if mount["name"] == "models"]
+
+
+def test_the_claim_is_read_only_and_the_folder_is_where_models_always_are() -> None:
+    spec = pod(FILES)
+    claim = {"claimName": "weights", "readOnly": True}
+    assert {"name": "models", "persistentVolumeClaim": claim} in spec["volumes"]
+    (mount,) = models_of(spec["containers"][0])
+    assert mount == {
+        "name": "models",
+        "mountPath": "/mnt/models",
+        "readOnly": True,
+        "subPath": "llama/8b",
+    }
+    (fetching,) = spec["initContainers"]
+    assert models_of(fetching) == [{"name": "models", "mountPath": "/mnt/claim", "readOnly": True}]
+    assert fetching["args"] == [
+        *("fetch", "pvc://weights/llama/8b", "/mnt/claim/llama/8b", "--revision", REVISION)
+    ]
+
+
+def test_what_is_in_a_claim_goes_into_no_cache() -> None:
+    spec = pod(FILES)
+    assert folder_of(FILES, image="ours:1") is None
+    assert with_cache(spec, cache=Cache("cache", usable=True)) == spec
+
+
+def test_a_whole_claim_is_mounted_without_a_sub_path() -> None:
+    spec = pod(WHOLE)
+    (mount,) = models_of(spec["containers"][0])
+    assert "subPath" not in mount
+    assert spec["initContainers"][0]["args"] == [
+        *("fetch", "pvc://weights", "/mnt/claim", "--revision", REVISION, "--allow-pickle")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("files", "runtime", "words"),
+    [
+        (FILES, {}, "does not see the files of claim weights"),
+        (FILES, {"type": "llamacpp"}, "name it in spec.runtime.args"),
+        (FILES, {"type": "llamacpp", "args": ["--model", "/mnt/models/a.gguf"]}, None),
+        (FILES, {"type": "vllm"}, None),
+        (FILES, {"type": "not-known"}, None),
+        (FILES, {"image": "mine:1"}, None),
+        (ModelFiles("s3://a/b", REVISION), {}, None),
+    ],
+)
+def test_what_nobody_but_a_pod_sees_must_be_said(
+    files: ModelFiles, runtime: dict[str, Any], words: str | None
+) -> None:
+    problem = unseen_problem(files, Runtime.model_validate(runtime), None)
+    assert (problem is None) == (words is None)
+    assert (words or "") in (problem or "")
