@@ -40,6 +40,7 @@ ACCEPTED: Mapping[tuple[str, str], str] = {
     ("ModelDeployment v1alpha1: spec.rollout", "a rule was added or changed"): _CANARY,
     ("Model v1alpha1: spec.origin.s3", "a rule was added or changed"): _NEW_FIELDS,
     ("Model v1alpha1: spec.origin", "a rule was added or changed"): _KINDS,
+    ("Model v1alpha1: spec", "a rule was added or changed"): _NEW_FIELDS,
 }
 """Changes that are made all the same, by the beginnings of their sentences' two halves: why nobody
 is hurt. To be emptied with the release that they were made after."""

@@ -228,6 +228,19 @@ class Origin(Part):
 
 
 class ModelSpec(Part):
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            *(
+                rule(
+                    f"!(has(self.origin) && has(self.origin.pvc) && has(self.{name}) && "
+                    f"self.{name})",
+                    f"{name} has no meaning with origin.pvc, of which nothing is copied: remove it",
+                )
+                for name in ("unpack", "prefetch")
+            )
+        )
+    )
+
     display_name: DisplayName | None = None
     """A name for people."""
     origin: Origin | None = None

@@ -53,12 +53,18 @@ def unseen_problem(
 
     | the runtime names                           | problem                       |
     |---------------------------------------------|-------------------------------|
+    | (whatever), and the Model says unpack       | nothing is copied             |
     | neither type nor image                      | one must be named             |
     | a type that is told a file's name, no args  | the arguments must be given   |
     | else                                        | none                          |
     """
     if not files.claim:
         return None
+    if files.unpack:
+        return (
+            f"spec.unpack of the Model has no meaning for files of claim {files.claim}, of which "
+            f"nothing is copied: unpack them in the claim, and remove it"
+        )
     table = presets() if known is None else known
     if runtime.type is None and runtime.image is None:
         return (

@@ -6,15 +6,23 @@ import time
 from pathlib import Path
 
 import pytest
-from tests.support.stack import SERVER
+import yaml
+from tests.support.stack import ROOT, SERVER
 
-from beamlit_operator.kube import MODELS, PERSISTENT_VOLUME_CLAIMS, PODS, Resource
+from beamlit_operator.kube import (
+    MODELS,
+    PERSISTENT_VOLUME_CLAIMS,
+    PODS,
+    Resource,
+    resource_of,
+)
 
 from .conftest import ready
 
 pytestmark = pytest.mark.xdist_group("system")
 
 VOLUMES = Resource("", "v1", "persistentvolumes", "PersistentVolume", namespaced=False)
+SAMPLE = ROOT / "manifests" / "samples" / "origins" / "pvc.yaml"
 COPY = "import shutil, sys; print(shutil.copytree(sys.argv[1], '/data/' + sys.argv[2]))"
 
 
@@ -121,6 +129,14 @@ async def test_a_model_in_a_claim_is_served_once_it_is_there_filled_and_no_progr
     await workspace.delete("ModelDeployment", "tiny")
     await until(lambda: is_there(workspace), False)
     await until(lambda: asyncio.to_thread(folder.exists), False)
+
+
+async def test_the_sample_is_ready_to_start(workspace):
+    for item in yaml.safe_load_all(SAMPLE.read_text()):
+        resource = resource_of(item["apiVersion"], item["kind"])
+        item["metadata"]["namespace"] = workspace.name
+        await workspace.client.apply(resource, item, field_manager="test")
+    await workspace.until_ready("Idle", "iris-in-a-claim")
 
 
 async def test_a_runtime_must_be_named_for_files_that_nobody_sees(workspace):

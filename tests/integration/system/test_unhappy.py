@@ -148,6 +148,14 @@ async def test_a_field_without_effect_yet_is_refused_by_name(workspace):
                 ({"claimName": "c", "path": "a//b"}, ("spec.origin.pvc.path",)),
             )
         ],
+        *[
+            (
+                "Model",
+                {"origin": {"pvc": {"claimName": "c"}}, name: True},
+                (f"{name} has no meaning with origin.pvc",),
+            )
+            for name in ("unpack", "prefetch")
+        ],
         (
             "Model",
             {"origin": {"pvc": {"claimName": "c"}, "s3": {"uri": "s3://abc/d"}}},

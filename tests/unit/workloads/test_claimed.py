@@ -16,6 +16,7 @@ from beamlit_operator.workloads.runtimes import server
 
 REVISION = "sha256:" + "ab" * 32
 FILES = ModelFiles("pvc://weights/llama/8b", REVISION, claim="weights", folder="llama/8b")
+UNPACKED = ModelFiles("pvc://weights", REVISION, claim="weights", unpack=True)
 WHOLE = ModelFiles("pvc://weights", REVISION, claim="weights", allow_pickle=True)
 
 
@@ -65,6 +66,7 @@ def test_a_whole_claim_is_mounted_without_a_sub_path() -> None:
 @pytest.mark.parametrize(
     ("files", "runtime", "words"),
     [
+        (UNPACKED, {"type": "vllm"}, "unpack them in the claim"),
         (FILES, {}, "does not see the files of claim weights"),
         (FILES, {"type": "llamacpp"}, "name it in spec.runtime.args"),
         (FILES, {"type": "llamacpp", "args": ["--model", "/mnt/models/a.gguf"]}, None),
