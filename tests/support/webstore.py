@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 import threading
 from dataclasses import dataclass, field
 
@@ -35,6 +36,7 @@ class WebStore:
         cut_at: the next bodies break off after so many bytes, one entry each.
         stall_at: the next bodies stop after so many bytes and the connection stays open.
         redirects: paths, and where they lead instead.
+        context: of TLS, with the server's certificate.
     """
 
     files: dict[str, bytes] = field(default_factory=dict)
@@ -49,6 +51,7 @@ class WebStore:
     stall_at: list[int] = field(default_factory=list)
     redirects: dict[str, str] = field(default_factory=dict)
     address: str = "127.0.0.1"
+    context: ssl.SSLContext | None = None
     endpoint: str = ""
 
     def __post_init__(self) -> None:
@@ -80,11 +83,11 @@ class WebStore:
     async def _start(self) -> None:
         app = web.Application()
         app.router.add_route("*", "/{path:.*}", self._answer)
-        self._runner = web.AppRunner(app, shutdown_timeout=0.2)
+        self._runner = web.AppRunner(app, shutdown_timeout=0.01)
         await self._runner.setup()
-        await web.TCPSite(self._runner, self.address, 0).start()
+        await web.TCPSite(self._runner, self.address, 0, ssl_context=self.context).start()
         host, port = self._runner.addresses[0][:2]
-        self.endpoint = f"http://{host}:{port}"
+        self.endpoint = f"{'https' if self.context else 'http'}://{host}:{port}"
 
     async def _stop(self) -> None:
         self._ended.set()

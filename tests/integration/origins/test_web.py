@@ -5,13 +5,16 @@ from __future__ import annotations
 import hashlib
 import random
 import socket
+import ssl
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.support.webstore import WebStore
 
+from beamlit_operator.controllers.admission.certificates import new_authority, new_certificate
 from beamlit_operator.origins import (
     OriginError,
     OriginReason,
@@ -19,6 +22,7 @@ from beamlit_operator.origins import (
     WebRef,
     arriving,
     read,
+    trust,
     web,
     web_transfer,
 )
@@ -33,6 +37,7 @@ TOKEN = {"token": "token-example"}
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(arriving, "PART_BYTES", 200_000)
     monkeypatch.setattr(arriving, "BLOCK_BYTES", 50_000)
+    monkeypatch.setattr(web, "_LOOK_ATTEMPTS", 1)
 
 
 @pytest.fixture
@@ -99,6 +104,13 @@ class TestAnswers:
         store.sized = store.ranges = False
         with pytest.raises(OriginError, match="Content-Length"):
             look(ref(store), {})
+
+    def test_what_fails_for_a_moment_is_asked_again(
+        self, store: WebStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(web, "_LOOK_ATTEMPTS", 2)
+        store.head, store.refuse = False, [500]
+        assert look(ref(store), {}).bytes == len(CONTENT) + 2
 
     def test_many_files_are_asked_for_at_once(self, store: WebStore) -> None:
         store.files |= {f"many/{n}": bytes(n + 1) for n in range(50)}
@@ -311,13 +323,12 @@ class TestTransfer:
         self, store: WebStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(web_transfer, "_ATTEMPTS", 1)
-        store.files["m/weights.gguf"] = CONTENT
-        store.cut_at = [2, 60_000]  # the second cuts the first part, after a block
-        failure(ref(store), tmp_path)
-        store.cut_at.clear()
+        weights = WebRef(ref(store).files[:1])
+        store.cut_at = [60_000]  # after the first block of the first part
+        failure(weights, tmp_path)
         store.asked.clear()
-        fetched(ref(store), tmp_path)
-        assert holds(tmp_path)
+        fetched(weights, tmp_path)
+        assert (tmp_path / "w/model.gguf").read_bytes() == CONTENT
         assert "bytes=0-199999" not in {each.range for each in store.gets}
 
     def test_an_interrupted_fetch_starts_again_where_there_are_no_ranges(
@@ -337,3 +348,52 @@ class TestTransfer:
         with WebStore(files=store.files) as other:
             assert fetched(ref(other), tmp_path, revision=ref(store).revision).files == 0
             assert not other.asked
+
+
+class TestWayOut:
+    @pytest.fixture
+    def secure(self, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[WebStore, str]]:
+        """A server behind TLS, and the certificate of who signed its own."""
+        now = datetime.now(UTC)
+        signer = new_authority(now)
+        pair = new_certificate(signer, names=["127.0.0.1"], now=now)
+        chain = tmp_path_factory.mktemp("tls") / "chain"
+        chain.write_bytes(pair.certificate + pair.key)
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(chain)
+        with WebStore(files={"m/weights.gguf": CONTENT, "m/config.json": b"{}"}) as plain:
+            store = WebStore(files=plain.files, context=context)
+            with store:
+                store.redirects["down"] = plain.url("m/config.json")
+                yield store, signer.certificate.decode()
+            assert {each.authorization for each in plain.asked} <= {None}
+
+    def test_authorities_of_ones_own_are_trusted_for_this_origin_only(
+        self, secure: tuple[WebStore, str], tmp_path: Path
+    ) -> None:
+        store, signer = secure
+        fetched(ref(store), tmp_path, credentials=TOKEN | {trust.AUTHORITIES: signer})
+        assert holds(tmp_path)
+        with pytest.raises(OriginError, match=r"is not trusted .* caConfigMapRef"):
+            look(ref(store), {})
+
+    def test_a_redirect_from_https_to_http_brings_no_credentials(
+        self, secure: tuple[WebStore, str], tmp_path: Path
+    ) -> None:
+        store, signer = secure
+        down = WebRef((WebFile(store.url("down"), digest(b"{}"), "config.json"),))
+        fetched(down, tmp_path, credentials=TOKEN | {trust.AUTHORITIES: signer})
+        assert {each.authorization for each in store.asked} == {"Bearer token-example"}
+
+    def test_servers_outside_are_reached_through_the_proxy_and_others_without(
+        self, store: WebStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("no_proxy", ".svc,127.0.0.1")
+        monkeypatch.setenv("http_proxy", store.endpoint)
+        # Nobody has that name: only what stands for the proxy can answer.
+        url = "http://files.invalid/m/config.json"
+        fetched(WebRef((WebFile(url, digest(b"{}")),)), tmp_path / "outside")
+        # Nobody listens at that proxy: only who does not ask it gets an answer.
+        monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+        fetched(ref(store), tmp_path / "inside")
+        assert holds(tmp_path / "inside")

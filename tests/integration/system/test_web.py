@@ -1,7 +1,9 @@
-"""A model from a web server, from its digest to its answer."""
+"""Models from web servers and in archives, from a digest to an answer."""
 
 import asyncio
 import hashlib
+import io
+import tarfile
 import time
 
 import pytest
@@ -54,3 +56,18 @@ async def test_files_of_a_web_server_are_served_once_their_digests_are_right(wor
         assert time.monotonic() < deadline, answer
         await asyncio.sleep(0.5)
     assert TOKEN not in str(after) + workspace.stack.logs()
+
+
+async def test_a_model_in_an_archive_is_served(workspace, store):
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as archive:
+        archive.add(SERVER, arcname="./server.py")
+    store.authorization = ""
+    store.files["model.tar.gz"] = packed.getvalue()
+    digest = hashlib.sha256(packed.getvalue()).hexdigest()
+    files = [{"url": store.url("model.tar.gz"), "sha256": digest}]
+    await workspace.apply("Environment", "production", {"policies": []})
+    await workspace.apply("Model", "tiny", {"origin": {"http": {"files": files}}, "unpack": True})
+    await workspace.deployment()
+    await workspace.until_ready("Idle")
+    assert (await workspace.call())[0] == 200
