@@ -113,7 +113,9 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "uri", help="s3://BUCKET/PREFIX, hf://ORGANISATION/NAME[@REVISION] or https://HOST/FILE"
+        "uri",
+        help="s3://BUCKET/PREFIX, hf://ORGANISATION/NAME[@REVISION], https://HOST/FILE or"
+        " oci://REGISTRY/NAME:TAG",
     )
     parser.add_argument("directory", type=Path, help="where the files go")
     parser.add_argument(

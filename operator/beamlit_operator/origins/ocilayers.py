@@ -32,6 +32,7 @@ from posixpath import basename
 from typing import Any
 
 from beamlit_operator.origins.errors import OriginError, OriginReason
+from beamlit_operator.origins.listing import is_archive
 
 INDEX_TYPES = (
     "application/vnd.oci.image.index.v1+json",
@@ -48,6 +49,8 @@ _TITLE = "org.opencontainers.image.title"
 _UNPACK = "io.deis.oras.content.unpack"
 # The second is of ModelPack's first drafts.
 _FILEPATHS = ("org.cncf.model.filepath", "org.cnai.model.filepath")
+
+_FOLDER_TYPE = "application/vnd.oci.image.layer.v1.tar+gzip"
 
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _MODELPACK = re.compile(
@@ -181,7 +184,9 @@ def _layer(entry: Mapping[str, Any], number: int, *, folder: str, place: str) ->
     if _ASIDE.fullmatch(media):
         return None
     if _TITLE in notes:
-        if notes.get(_UNPACK) == "true":
+        # ORAS' Python library marks a folder by the media type alone.
+        folder_alone = media == _FOLDER_TYPE and not is_archive(str(notes[_TITLE]))
+        if notes.get(_UNPACK) == "true" or folder_alone:
             return packed
         return Layer(_named(notes[_TITLE], number, place=place), size, digest)
     if _IMAGE.fullmatch(media):

@@ -40,6 +40,17 @@ def found(*entries: dict[str, Any]) -> list[tuple[str, bool, str]]:
             (f"{PACKED}.tar.gz", True, ""),
         ),
         (
+            "application/vnd.oci.image.layer.v1.tar+gzip",
+            {TITLE: "folder"},
+            (f"{PACKED}.tar.gz", True, ""),
+        ),
+        (
+            "application/vnd.oci.image.layer.v1.tar+gzip",
+            {TITLE: "model.tar.gz"},
+            ("model.tar.gz", False, ""),
+        ),
+        ("application/vnd.oci.image.layer.v1.tar", {TITLE: "a.bin"}, ("a.bin", False, "")),
+        (
             "application/vnd.cncf.model.weight.v1.raw",
             {FILEPATH: "model-1.safetensors"},
             ("model-1.safetensors", False, ""),
