@@ -313,7 +313,8 @@ class OriginBook:
         try:
             resolved = await self._look(question.ref, values)
         except OriginError as error:
-            self._opener.distrust(question.workspace, question.opening)
+            if error.reason in (OriginReason.CREDENTIALS_INVALID, OriginReason.ACCESS_DENIED):
+                self._opener.distrust(question.workspace, question.opening)
             page.answer = _failed(error, question)
             page.store_due = self._clock() + error.retry_after_seconds
             page.due = min(page.store_due, self._clock() + FAILING_RECHECK)

@@ -375,6 +375,37 @@ async def test_the_way_out_is_told_to_operator_gateway_and_fetchers(
     assert (outgoing.authorities, outgoing.key) == ("our-ca", "bundle.pem")
 
 
+async def test_the_right_to_ask_for_tokens_is_given_only_where_it_was_asked_for(
+    installer: Installer,
+) -> None:
+    name = "beamlit-operator-web-identity"
+    asked = {"webIdentity": {"enabled": True}, "allowNodeCredentials": True}
+    everywhere = await installer.install({"origins": asked})
+    for workspace in ("token-a", "token-b"):
+        metadata = {"name": workspace}
+        body = {"apiVersion": "v1", "kind": "Namespace", "metadata": metadata}
+        await installer.client.create(NAMESPACES, body)
+    named = {"operator": {"namespaces": ["token-a", "token-b"]}, "origins": asked}
+    somewhere = await installer.install(named)
+    for workspace in ("token-a", "token-b"):
+        await installer.client.delete(NAMESPACES, workspace)
+
+    rights = everywhere.one("ClusterRole", name)["rules"]
+    assert {
+        (right, verb) for each in rights for right in each["resources"] for verb in each["verbs"]
+    } == {
+        ("serviceaccounts", "get"),
+        ("serviceaccounts/token", "create"),
+    }
+    assert everywhere.one("ClusterRoleBinding", name)["subjects"][0]["namespace"] == SYSTEM
+    assert name not in somewhere.names("ClusterRoleBinding")
+    bindings = [each for each in somewhere.all("RoleBinding") if each["metadata"]["name"] == name]
+    assert [each["metadata"]["namespace"] for each in bindings] == ["token-a", "token-b"]
+    assert {each["roleRef"]["kind"] for each in bindings} == {"ClusterRole"}
+    operator = everywhere.container("beamlit-operator", "operator")
+    assert parse(arguments(operator), {}).allow_node_credentials
+
+
 async def test_gateways_that_are_scaled_have_no_number_in_the_release(
     installer: Installer,
 ) -> None:
