@@ -44,6 +44,10 @@ ROLLOUT_PAUSE = "beamlit.com/rollout-pause"
 ROLLOUT_ABORT = "beamlit.com/rollout-abort"
 """`REVISION`: all traffic back to the stable revision."""
 
+SKIP_MEMORY_CHECK = "beamlit.com/skip-memory-check"
+"""Annotation on a ModelDeployment: `true` where its server needs less memory of GPUs than its files
+say."""
+
 # On a ModelDeployment (annotations): where its version was released from, when and by whom.
 RELEASED_FROM = "beamlit.com/released-from"
 RELEASED_REVISION = "beamlit.com/released-revision"

@@ -78,6 +78,11 @@ class Reason(StrEnum):
     )
     ORIGIN_NOT_READY = "OriginNotReady", "The Model's origin could not be used; see the Model."
     FLAVOR_NOT_ALLOWED = "FlavorNotAllowed", "A requested flavor is outside what policies allow."
+    FLAVOR_TOO_SMALL = (
+        "FlavorTooSmall",
+        "No requested flavor has the GPU memory that the model needs; the message says which would "
+        "do.",
+    )
     NO_PLACEMENT = "NoPlacement", "No node is within what policies and flavors allow."
     PLACEMENT_OUTDATED = (
         "PlacementOutdated",

@@ -65,6 +65,9 @@ REMEDIES: Mapping[Reason, str] = MappingProxyType(
         "wrong with its origin.",
         Reason.FLAVOR_NOT_ALLOWED: "Ask for a flavor that the policies allow, which "
         "`beamlit policy explain` lists, or have the policies changed.",
+        Reason.FLAVOR_TOO_SMALL: "Ask for what the message offers: another flavor in "
+        "`spec.flavors`, or more GPUs in `spec.runtime.resources.limits`. Where the server keeps "
+        'weights elsewhere, set the annotation `beamlit.com/skip-memory-check: "true"`.',
         Reason.NO_PLACEMENT: "Add a node within what the message lists, label one "
         "(`beamlit.com/location`, `beamlit.com/flavor`), or have the policies changed. "
         "Where nodes scale by themselves, wait: a pending pod asks for one.",

@@ -19,6 +19,7 @@ from datetime import datetime
 from typing import Literal
 
 from beamlit_operator.api import Model, ModelDeployment, Reason
+from beamlit_operator.api.facts import ModelFacts
 from beamlit_operator.api.model import ModelStatus
 from beamlit_operator.controllers.objects import Held
 from beamlit_operator.controllers.originbook import Entry, Failed, Found, Question
@@ -28,6 +29,7 @@ from beamlit_operator.controllers.verdict import State, Verdict, changed, condit
 from beamlit_operator.kube import Json
 from beamlit_operator.origins import OriginError, format_uri
 from beamlit_operator.origins.pickles import needed_pickles, refusal
+from beamlit_operator.workloads.gpumemory import gpu_memory_bytes
 
 MAX_ROWS = 256
 """Rows the status may have."""
@@ -139,8 +141,10 @@ def _findings(
         if answer.suggestion is not None:
             type_, because = answer.suggestion
             found["suggestedRuntime"] = {"type": type_, "because": because[:512]}
-        if answer.facts is not None:
+        if answer.facts is not None and answer.facts != ModelFacts():
             found["facts"] = answer.facts.to_wire()
+            if (size := gpu_memory_bytes(answer.facts)) is not None:
+                found["gpuMemoryBytes"] = size
         return found
     if old.origin is None or old.origin.uri != format_uri(question.ref):
         return {}
@@ -149,6 +153,8 @@ def _findings(
         kept["suggestedRuntime"] = old.suggested_runtime.to_wire()
     if old.facts is not None:
         kept["facts"] = old.facts.to_wire()
+    if old.gpu_memory_bytes is not None:
+        kept["gpuMemoryBytes"] = old.gpu_memory_bytes
     return kept
 
 

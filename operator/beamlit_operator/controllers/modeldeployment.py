@@ -29,11 +29,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from beamlit_operator.api import Reason, labels
+from beamlit_operator.api.policy import Flavor
 from beamlit_operator.controllers import bounds, checks, report, resourcescaling, rolling
 from beamlit_operator.controllers.diagnosis import why_refused
 from beamlit_operator.controllers.objects import Held
@@ -246,7 +247,7 @@ def _placed(
     telling = rolling.telling(
         rollout, deployment, desired=built.revision, versions=versions, now=now
     )
-    told = _told(snapshot, policy, telling, current=built.revision, rollout=rollout)
+    told = _told(snapshot, policy, telling, built=built, rollout=rollout)
     expected = report.Revision(
         built.revision, built.version, first, 0, app_protocol=built.app_protocol
     )
@@ -271,13 +272,13 @@ def _told(
     policy: EffectivePolicy,
     telling: Telling,
     *,
-    current: str | None = None,
+    built: Workload | None = None,
     rollout: RolloutPlan | None = None,
 ) -> _Outcome:
     """What the pods of the revisions that get the requests, and of the current one, say."""
     by_name = {r.name: r for r in report.revisions(snapshot)}
     servers = [by_name[name] for name in telling.weights if name in by_name]
-    serving = telling.serving or current or ""
+    serving = telling.serving or (built.revision if built is not None else "")
     active = any(each.ready > 0 for each in servers)
     wanted = sum(each.replicas for each in servers)
     if not servers and rollout is not None:
@@ -290,7 +291,8 @@ def _told(
     if active:
         verdict = Verdict(State.GOOD, Reason.SERVING, "the endpoint answers")
         return _Outcome(verdict, "Active", telling)
-    unplaced = _no_placement(snapshot, policy)
+    flavors = built.flavors if built is not None else snapshot.deployment.spec.flavors
+    unplaced = _no_placement(snapshot, policy, flavors)
     if unplaced is not None:
         return _Outcome(Verdict(State.WAITING, Reason.NO_PLACEMENT, unplaced), "Failed", telling)
     if wanted == 0:
@@ -378,11 +380,12 @@ def with_version(deployment: Json, version: str) -> Json:
     return {**deployment, "metadata": {**metadata, "annotations": annotations}}
 
 
-def _no_placement(snapshot: Snapshot, policy: EffectivePolicy) -> str | None:
+def _no_placement(
+    snapshot: Snapshot, policy: EffectivePolicy, flavors: Sequence[Flavor]
+) -> str | None:
     """Why no known node fits, if so."""
-    requested = snapshot.deployment.spec.flavors
     catalogue = snapshot.settings.catalogue
-    return why_no_node(policy, snapshot.node_kinds, requested=requested, catalogue=catalogue)
+    return why_no_node(policy, snapshot.node_kinds, requested=flavors, catalogue=catalogue)
 
 
 def _up_to_date(pods: Iterable[Json], built: Workload) -> Iterator[Json]:

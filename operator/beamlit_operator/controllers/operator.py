@@ -38,7 +38,7 @@ from beamlit_operator.controllers.keys import Key, Kind, Workspace
 from beamlit_operator.controllers.leader import Elector
 from beamlit_operator.controllers.observe import Metrics, application
 from beamlit_operator.controllers.options import Options
-from beamlit_operator.controllers.originbook import OriginBook, Resolve
+from beamlit_operator.controllers.originbook import Inspect, OriginBook, Resolve
 from beamlit_operator.controllers.outcomes import Outcomes
 from beamlit_operator.controllers.plan import Announcement, Plan
 from beamlit_operator.controllers.promql import Queries
@@ -111,8 +111,10 @@ class Operator:
         drive_events: Drive = drive,
         own_signals: Callable[[], None] | None = None,
         look: Resolve = resolve,
+        inspect: Inspect | None = inspect,
     ) -> None:
-        """``own_signals`` installs the process's signal handlers; ``look`` looks at an origin."""
+        """``own_signals`` installs the process's signal handlers; ``look`` looks at an origin, and
+        ``inspect`` reads what its files say, None for never."""
         self.options = options
         self._elector = Elector(
             client, namespace=options.operator_namespace, identity=options.identity
@@ -167,8 +169,7 @@ class Operator:
             on_answer=self.queue.add,
             resync=options.origin_resync,
             look=look,
-            # Whoever looks at pretended stores has no files to read.
-            inspect=inspect if look is resolve else None,
+            inspect=inspect,
         )
         self.claims = Claims(
             client, options.cache_claim, namespaces=self._scopes, on_change=self._claim_changed

@@ -61,6 +61,8 @@ class GpuFlavor:
     resource: str
     variant_of: str | None = None
     """The flavor that contains this one, such as `a100` for `a100-80gb`."""
+    memory: tuple[int, ...] = ()
+    """Bytes of memory of one device; several where the name stands for several, none if unknown."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -239,6 +241,16 @@ class Catalogue:
     def variants(self, gpu: str) -> tuple[str, ...]:
         """A GPU type and its variants, of which having any means having the type."""
         return (gpu, *self._variants.get(gpu, ()))
+
+    def gpu_memory(self, gpu: str) -> tuple[int, int] | None:
+        """The least and the most memory that one device of a type may have, in bytes."""
+        found = [
+            size
+            for name in self.variants(gpu)
+            if name in self.gpus
+            for size in self.gpus[name].memory
+        ]
+        return (min(found), max(found)) if found else None
 
     @property
     def node_labels(self) -> frozenset[str]:

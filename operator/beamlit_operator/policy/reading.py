@@ -7,7 +7,7 @@ Two documents, each of which may be left out:
                    as nodes' labels have it, several ways with commas between.
     flavors.yaml   devices: {DEVICE: {resource, suffixes}}
                    cpu: {FLAVOR: {arch, aliases}}
-                   gpu: {FLAVOR: {device, labels, aliases, variantOf}}
+                   gpu: {FLAVOR: {device, labels, aliases, variantOf, memory}}
 
 A bad entry is told and left out, the rest is used. Entries are added to what is there already:
 
@@ -17,7 +17,8 @@ A bad entry is told and left out, the rest is used. Entries are added to what is
 |                             | in the same country       | added: more spellings, another cloud  |
 |                             | in another country        | the new one counts alone; told        |
 | flavor                      | not                       | added                                 |
-|                             | of the same device        | labels and aliases are added          |
+|                             | of the same device        | labels and aliases are added, memory  |
+|                             |                           | is replaced                           |
 |                             | of another device         | refused                               |
 | label value or alias        | another flavor's          | refused                               |
 """
@@ -205,7 +206,7 @@ class Reading:
     def _add_gpu(self, name: str, row: object) -> None:
         if not _NAME.fullmatch(name):
             raise BadEntryError("the name cannot be the value of a node's label")
-        fields = _fields(row, ("device", "labels", "aliases", "variantOf"))
+        fields = _fields(row, ("device", "labels", "aliases", "variantOf", "memory"))
         known = self.gpus.get(name)
         device = self._device(fields.get("device"), known)
         parent = fields.get("variantOf", known.variant_of if known else None)
@@ -228,6 +229,7 @@ class Reading:
             {label: tuple(dict.fromkeys(values)) for label, values in labels.items()},
             device.resource,
             above.name if above is not None else None,
+            _memory(fields["memory"]) if "memory" in fields else known.memory if known else (),
         )
         self.aliases.update(aliases)
 
@@ -289,6 +291,22 @@ class Reading:
             self.problems.append(f"{where}: must be text with one entry a line (`{where[-7:]}: |`)")
             return []
         return [line.strip() for line in block.splitlines() if line.strip()]
+
+
+_MEMORY = re.compile(r"([1-9][0-9]{0,5})(Mi|Gi)")
+
+
+def _memory(value: object) -> tuple[int, ...]:
+    """Bytes, of one quantity or of a list of them."""
+    found = []
+    for each in value if isinstance(value, list) else [value]:
+        match = _MEMORY.fullmatch(str(each))
+        if match is None:
+            raise BadEntryError("memory must be a quantity such as 24Gi, or a list of them")
+        found.append(int(match[1]) * (2**30 if match[2] == "Gi" else 2**20))
+    if not found:
+        raise BadEntryError("memory must not be an empty list")
+    return tuple(found)
 
 
 def _fields(row: object, only: tuple[str, ...]) -> Mapping[str, Any]:

@@ -12,10 +12,11 @@ from typing import Any
 
 from beamlit_operator.api import Model, ModelDeployment, Reason
 from beamlit_operator.api import labels as marks
+from beamlit_operator.api.policy import Flavor
 from beamlit_operator.api.runtime import AppProtocol, Runtime
 from beamlit_operator.policy import Catalogue, EffectivePolicy, built_in, written
 from beamlit_operator.policy.placement import place
-from beamlit_operator.workloads import names, placing
+from beamlit_operator.workloads import gpumemory, names, placing
 from beamlit_operator.workloads.access import (
     access_annotations,
     access_problem,
@@ -26,7 +27,7 @@ from beamlit_operator.workloads.autoscaler import scaling_problem
 from beamlit_operator.workloads.cache import Cache, with_cache
 from beamlit_operator.workloads.claimed import unseen_problem
 from beamlit_operator.workloads.devices import DeviceNotAllowedError, flavors_to_place
-from beamlit_operator.workloads.draft import draft
+from beamlit_operator.workloads.draft import Draft, draft
 from beamlit_operator.workloads.files import ModelFiles
 from beamlit_operator.workloads.loading import (
     progress_deadline,
@@ -88,6 +89,8 @@ class Workload:
     """The revision's Deployment, without `spec.replicas`."""
     service: Json
     """The revision's headless Service."""
+    flavors: tuple[Flavor, ...] = ()
+    """The flavors it asks for, without those that cannot hold the model."""
 
     @property
     def objects(self) -> tuple[Json, ...]:
@@ -121,14 +124,18 @@ def workload(
         runtime = merged_runtime(model.spec.runtime, deployment.spec.runtime)
         if (unseen := unseen_problem(files, runtime, settings.presets)) is not None:
             return Refusal(Reason.INVALID_SPEC, unseen)
+        gpus = _gpus(deployment, runtime)
         serving = server(
             runtime,
             model=deployment.spec.model,
             environment=deployment.spec.environment,
             paths=files.paths,
-            gpus=_gpus(deployment, runtime),
+            gpus=gpus,
             known=settings.presets,
             facts=files.facts,
+            gpu_bytes=gpumemory.surely_bytes(
+                files.facts, deployment.spec.flavors, gpus=gpus, catalogue=settings.catalogue
+            ),
         )
     except RuntimeProblem as problem:
         return Refusal(Reason.INVALID_SPEC, str(problem))
@@ -150,16 +157,18 @@ def workload(
     except DeviceNotAllowedError as problem:
         return Refusal(Reason.FLAVOR_NOT_ALLOWED, str(problem))
     found = (live or {}).get(revision)
-    placed_for = placing.policy_to_place(
+    fitting = _fitting(drafted, policy, requested, settings.catalogue)
+    if fitting.problem is not None and found is None:
+        return Refusal(Reason.FLAVOR_TOO_SMALL, fitting.problem)
+    placed_on = fitting.flavors or requested
+    placed_for, pod = placing.settled_on(
         policy,
-        pod=pod,
+        pod=drafted.pod,
         live=found,
         container=SERVING,
-        requested=requested,
+        choices=(placed_on, requested) if placed_on != requested else (requested,),
         catalogue=settings.catalogue,
     )
-    placement = place(placed_for, requested=requested, catalogue=settings.catalogue)
-    pod = placing.settled(placing.placed(pod, placement, container=SERVING), found)
     pod = _with_running_fetcher(pod, found, settings.image)
     pod = with_way_out(pod, FETCHING, outgoing=_way_out(found, settings))
     # Before what names a time or a role: equal files are one folder, whoever brings them.
@@ -196,6 +205,7 @@ def workload(
         runtime=serving.type,
         port=serving.port,
         app_protocol=serving.app_protocol,
+        flavors=placed_on if placed_on != requested else tuple(deployment.spec.flavors),
         deployment={
             "apiVersion": "apps/v1",
             "kind": "Deployment",
@@ -288,6 +298,24 @@ def refused(
     if placement.problem is not None:
         return Refusal(Reason.INVALID_SPEC, placement.problem)
     return None
+
+
+def _fitting(
+    drafted: Draft, policy: EffectivePolicy, requested: tuple[Flavor, ...], catalogue: Catalogue
+) -> gpumemory.Fit:
+    """Which of the flavors that policies leave hold the model."""
+    container: Json = next(
+        (each for each in drafted.pod["containers"] if each.get("name") == SERVING), {}
+    )
+    return gpumemory.fitting(
+        drafted.files.facts,
+        runtime=drafted.serving.type,
+        container=container,
+        annotations=drafted.deployment.metadata.annotations,
+        requested=requested,
+        allowed=policy.flavor.allowed,
+        catalogue=catalogue,
+    )
 
 
 def _gpus(deployment: ModelDeployment, runtime: Runtime) -> int:

@@ -175,6 +175,54 @@ def policy_to_place(
     return before if same else policy
 
 
+def settled_on(
+    policy: EffectivePolicy,
+    *,
+    pod: Mapping[str, Any],
+    live: Mapping[str, Any] | None,
+    container: str,
+    choices: Sequence[tuple[Flavor, ...]],
+    catalogue: Catalogue,
+) -> tuple[EffectivePolicy, Json]:
+    """The sets a template is made for, and the pod placed for them.
+
+    Args:
+        policy: what is allowed now.
+        pod: the pod spec before placement.
+        live: the revision's Deployment as it is in the cluster, if there is one.
+        container: the name of the serving container.
+        choices: the flavors to place it on. While it has replicas, those by which the template is
+            what it is; else the first.
+        catalogue: what continents and countries contain.
+    """
+
+    def made(flavors: Sequence[Flavor]) -> tuple[EffectivePolicy, Json]:
+        sets = policy_to_place(
+            policy,
+            pod=pod,
+            live=live,
+            container=container,
+            requested=flavors,
+            catalogue=catalogue,
+        )
+        placement = place(sets, requested=flavors, catalogue=catalogue)
+        return sets, settled(placed(pod, placement, container=container), live)
+
+    best = made(choices[0])
+    if live is not None and has_replicas(live) and not _is_there(best[1], live):
+        for flavors in choices[1:]:
+            other = made(flavors)
+            if _is_there(other[1], live):
+                return other
+    return best
+
+
+def _is_there(pod: Mapping[str, Any], live: Mapping[str, Any]) -> bool:
+    """Whether a Deployment's pods are kept to the same nodes."""
+    found = live["spec"]["template"]["spec"].get("affinity") or None
+    return (pod.get("affinity") or None) == found
+
+
 _PLACING: Iterable[str] = ("affinity", "tolerations")
 
 _REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"

@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 from beamlit_operator.api.crd import KINDS, crd
+from beamlit_operator.api.facts import ModelFacts
 from beamlit_operator.controllers import originbook
 from beamlit_operator.controllers.operator import Operator
 from beamlit_operator.controllers.options import Options
@@ -37,6 +38,7 @@ from beamlit_operator.kube import (
     resource_of,
 )
 from beamlit_operator.origins import OriginError, OriginReason, ResolvedOrigin
+from beamlit_operator.origins.inspection import Inspection
 from beamlit_operator.origins.listing import OriginFile
 from beamlit_operator.origins.ref import OriginRef, S3Ref
 
@@ -50,6 +52,16 @@ class Store:
 
     buckets: dict[str, str] = field(default_factory=lambda: {"models": "sha256:aaa"})
     looks: int = 0
+    paths: tuple[str, ...] = ("model.ubj",)
+    facts: ModelFacts | None = None
+    """What the files say."""
+    inspections: int = 0
+
+    async def inspect(
+        self, ref: OriginRef, credentials: Mapping[str, str], listing: ResolvedOrigin
+    ) -> Inspection:
+        self.inspections += 1
+        return Inspection(self.facts or ModelFacts())
 
     async def look(self, ref: OriginRef, credentials: Mapping[str, str]) -> ResolvedOrigin:
         self.looks += 1
@@ -58,8 +70,8 @@ class Store:
             raise OriginError(
                 OriginReason.BUCKET_NOT_FOUND, f"no bucket {ref.bucket}", retry_after_seconds=1.0
             )
-        file = OriginFile("model.ubj", 10, "etag", "model.ubj")
-        return ResolvedOrigin(self.buckets[ref.bucket], (file,), 10)
+        files = tuple(OriginFile(path, 10, "etag", path) for path in self.paths)
+        return ResolvedOrigin(self.buckets[ref.bucket], files, 10 * len(files))
 
 
 @dataclass
@@ -132,7 +144,7 @@ class Lab:
             **more,
         )
         client = await connect(self.kubeconfig)
-        operator = Operator(client, options, look=self.store.look)
+        operator = Operator(client, options, look=self.store.look, inspect=self.store.inspect)
         self.operator = operator
         self.running = asyncio.create_task(self._run(operator, client))
         await self.until(lambda: not operator.missing, "the operator is ready")

@@ -230,7 +230,11 @@ async def test_a_certificate_that_nears_its_end_is_told_and_renewed(
     # Made as of 70 days ago: 20 days are left of the 90, less than the third that calls for a new
     # one as soon as the clock is right.
     operator = Operator(
-        client, options, look=lab.store.look, clock=lambda: datetime.now(UTC) + shift[0]
+        client,
+        options,
+        look=lab.store.look,
+        inspect=None,
+        clock=lambda: datetime.now(UTC) + shift[0],
     )
     async with client:
         running = asyncio.create_task(operator.run())

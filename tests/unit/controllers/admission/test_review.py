@@ -176,6 +176,24 @@ WARNED: list[tuple[str, dict[str, Any], str]] = [
 ]
 
 
+def test_gpus_that_cannot_hold_the_model_are_warned_about() -> None:
+    facts = {"format": "safetensors", "task": "generate", "weightBytes": 141 * 2**30}
+    status = {"facts": facts, "suggestedRuntime": {"type": "vllm", "because": "x"}}
+    workspace = Workspace().environment().put(Kind.MODEL, "iris", {}, status=status)
+    t4 = {"flavors": [{"type": "gpu", "name": "t4"}]}
+    decision = workspace.create(**t4)
+    assert decision.allowed
+    assert any("1 x gpu:t4 has 16.0 GiB" in warning for warning in decision.warnings)
+    for spec in (
+        {"flavors": [{"type": "gpu", "name": "b200"}]},
+        {**t4, "runtime": {"type": "llamacpp"}},
+        {**t4, "runtime": {"image": "my/server:1"}},
+        {**t4, "runtime": {"type": "vllm", "args": ["--cpu-offload-gb=100"]}},
+    ):
+        warnings = workspace.create(**spec).warnings
+        assert not any("GiB" in warning for warning in warnings), spec
+
+
 @pytest.mark.parametrize(("what", "spec", "words"), WARNED, ids=[case[0] for case in WARNED])
 def test_what_has_no_effect_is_allowed_and_told(
     what: str, spec: dict[str, Any], words: str
