@@ -120,11 +120,13 @@ class Tidying:
                 continue
 
     def _plan(self, workspace: str, after: float) -> None:
-        if not self._limit:
+        if not self._limit or not self._claims.uid(workspace):
             return
         at = self._monotonic() + after
-        self._due[workspace] = min(at, self._due.get(workspace, at))
-        self._changed.set()
+        # A storm of revisions wakes nobody but once.
+        if at < self._due.get(workspace, float("inf")):
+            self._due[workspace] = at
+            self._changed.set()
 
     async def _turn(self) -> float | None:
         """Does what is due; returns the seconds until something is, None if nothing will be."""

@@ -15,6 +15,7 @@ from tests.integration.origins.flaky import FlakyStore
 from beamlit_operator.kube import (
     DEPLOYMENTS,
     MODELS,
+    NAMESPACES,
     PERSISTENT_VOLUME_CLAIMS,
     PODS,
     Json,
@@ -113,6 +114,11 @@ async def test_files_come_once_for_all_and_a_start_needs_no_store(workspace, sto
 
 async def test_a_model_is_there_before_anybody_asks_and_goes_when_nobody_will(workspace, store):
     await with_cache(workspace)
+    # The cache's own pods are within the strictest of Kubernetes' standards.
+    standard = {"pod-security.kubernetes.io/enforce": "restricted"}
+    await workspace.client.merge_patch(
+        NAMESPACES, workspace.name, {"metadata": {"labels": standard}}
+    )
     workspace.stack.s3().put_object(Bucket="models", Key="other/weights", Body=b"x" * 100_000)
     await workspace.model(store=store.endpoint)
     await workspace.model("other", uri="s3://models/other", store=store.endpoint)
