@@ -20,10 +20,12 @@ from __future__ import annotations
 import asyncio
 import functools
 import hashlib
+import ssl
 import threading
 from dataclasses import dataclass, field
 
 from aiohttp import web
+from tests.support.xet import XetStore
 
 
 @dataclass
@@ -51,11 +53,15 @@ class HubServer:
         storm: so many next requests are answered with ``storm_status``.
         corrupt: paths whose content arrives with a wrong first byte.
         cut: paths whose next transfer breaks off half-way.
+        stall: paths whose next transfer stops half-way, and keeps the connection.
+        refusals: what the content network answers to the next requests: status and headers.
+        without_ranges: files come whole, whatever is asked for.
         without_sizes: the summary of a repository names its files only.
+        xet: if there is one, where large files are stored besides.
         content_network: URL of what serves large files; another host than the Hub's.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, xet: XetStore | None = None, tls: ssl.SSLContext | None = None) -> None:
         self.repos: dict[str, HubRepo] = {}
         self.requests: list[str] = []
         self.ranges: list[str] = []
@@ -68,6 +74,12 @@ class HubServer:
         self.without_sizes = False
         self.corrupt: set[str] = set()
         self.cut: set[str] = set()
+        self.stall: set[str] = set()
+        self.refusals: list[tuple[int, dict[str, str]]] = []
+        self.without_ranges = False
+        self.xet = xet
+        self._tls = tls
+        self.xet_tokens_elsewhere = False
         self.endpoint = ""
         self.content_network = ""
         self._loop = asyncio.new_event_loop()
@@ -101,16 +113,20 @@ class HubServer:
         app.router.add_get("/api/models/{repo:.+}/revision/{revision:.+}", self._info)
         app.router.add_get("/api/models/{repo:.+}/tree/{revision:.+}", self._tree)
         app.router.add_get("/api/models/{repo:.+}/auth-check", self._auth_check)
+        app.router.add_get("/api/models/{repo:.+}/xet-read-token/{revision}", self._xet_token)
+        if self.xet is not None:
+            self.xet.routes(app)
         app.router.add_get("/large/{repo:.+}/-/{sha}/{path:.+}", self._large)
         app.router.add_get("/{repo:.+}/resolve/{revision}/{path:.+}", self._resolve)
         self._runner = web.AppRunner(app, shutdown_timeout=0.2)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", 0)
+        site = web.TCPSite(self._runner, "127.0.0.1", 0, ssl_context=self._tls)
         await site.start()
         host, port = self._runner.addresses[0][:2]
-        self.endpoint = f"http://{host}:{port}"
+        scheme = "https" if self._tls else "http"
+        self.endpoint = f"{scheme}://{host}:{port}"
         # Another name, since the library follows redirects to the same host at once.
-        self.content_network = f"http://localhost:{port}"
+        self.content_network = f"{scheme}://localhost:{port}"
 
     @web.middleware
     async def _gate(self, request: web.Request, handler: web.RequestHandler) -> web.StreamResponse:
@@ -120,7 +136,11 @@ class HubServer:
             self.storm -= 1
             return web.Response(status=self.storm_status, headers=self.storm_headers)
         token = self._token(request)
-        if token is not None and token not in self.tokens and not request.path.startswith("/large"):
+        if (
+            token is not None
+            and token not in self.tokens
+            and not request.path.startswith(("/large", "/xet"))
+        ):
             return web.Response(
                 status=401, headers={"X-Error-Message": "Invalid username or password."}
             )
@@ -167,11 +187,23 @@ class HubServer:
         if self._is_large(content):
             headers["X-Linked-Size"] = str(len(content))
             headers["X-Linked-Etag"] = f'"{_sha256(content)}"'
+            if self.xet is not None:
+                host = self.content_network if self.xet_tokens_elsewhere else self.endpoint
+                headers["X-Xet-Hash"] = self.xet.add(content)
+                headers["X-Xet-Refresh-Route"] = f"{host}/api/models/{name}/xet-read-token/{sha}"
             headers["Location"] = f"{self.content_network}/large/{name}/-/{sha}/{path}"
             return web.Response(status=302, headers=headers)
         return await self._content(request, path, content, headers)
 
+    async def _xet_token(self, request: web.Request) -> web.StreamResponse:
+        self._check_gate(request, self._find(request)[0])
+        assert self.xet is not None
+        return web.json_response(self.xet.ticket(self.endpoint))
+
     async def _large(self, request: web.Request) -> web.StreamResponse:
+        if self.refusals:
+            status, refusal = self.refusals.pop(0)
+            return web.Response(status=status, headers=refusal)
         match = request.match_info
         content = self.repos[match["repo"]].commits[match["sha"]][match["path"]]
         etag = f'"{_sha256(content)}"'
@@ -180,24 +212,31 @@ class HubServer:
     async def _content(
         self, request: web.Request, path: str, content: bytes, headers: dict[str, str]
     ) -> web.StreamResponse:
-        start, status = 0, 200
+        start, end, status = 0, len(content), 200
         asked = request.headers.get("Range")
-        if asked:
+        if asked and not self.without_ranges:
             self.ranges.append(asked)
-            start, status = int(asked.removeprefix("bytes=").split("-")[0]), 206
-            headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
-        body = content[start:]
+            first, last = asked.removeprefix("bytes=").split("-")
+            start, status = int(first), 206
+            end = min(int(last) + 1 if last else len(content), len(content))
+            headers["Content-Range"] = f"bytes {start}-{end - 1}/{len(content)}"
+        body = content[start:end]
         if path in self.corrupt:
             body = b"\xff" + body[1:]
-        if request.method == "HEAD" or path not in self.cut:
+        broken = self.cut | self.stall
+        if request.method == "HEAD" or path not in broken:
             return web.Response(
                 status=status, body=body, headers=headers, content_type="application/octet-stream"
             )
+        stalls = path in self.stall
         self.cut.discard(path)
+        self.stall.discard(path)
         response = web.StreamResponse(status=status, headers=headers)
         response.content_length = len(body)
         await response.prepare(request)
         await response.write(body[: len(body) // 2])
+        if stalls:
+            await asyncio.sleep(60)  # until the caller gives up
         assert request.transport is not None
         request.transport.close()
         return response

@@ -138,6 +138,8 @@ class Arriving:
         self._content = _Content(self.path, self._hasher())
         self._done.clear()
         self._left = len(range(0, max(self.file.size, 1), self._block))
+        self._claimed = False
+        self.pending = self.whole()
 
     def complete(self, staging: Staging) -> None:
         staging.complete(self.file, self.path)

@@ -7,10 +7,19 @@ errors mean and that it is given the token explicitly, never one it finds on the
 from __future__ import annotations
 
 import re
+import socket
+import ssl
 from collections.abc import Mapping
-from pathlib import Path
+from dataclasses import dataclass
+from urllib.parse import urljoin, urlsplit
 
-from huggingface_hub import HfApi, get_session, hf_hub_download, hf_hub_url, is_offline_mode
+from huggingface_hub import (
+    HfApi,
+    get_hf_file_metadata,
+    get_session,
+    hf_hub_url,
+    is_offline_mode,
+)
 from huggingface_hub.errors import (
     DisabledRepoError,
     GatedRepoError,
@@ -22,14 +31,13 @@ from huggingface_hub.errors import (
 from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.utils import (  # type: ignore[attr-defined]  # exported lazily
     build_hf_headers,
-    disable_progress_bars,
     filter_repo_objects,
     hf_raise_for_status,
-    logging,
 )
 
 from beamlit_operator.origins.errors import OriginError, OriginReason, one_line
 from beamlit_operator.origins.hub_session import ANSWER_TIMEOUT_SECONDS, asking
+from beamlit_operator.origins.hub_xet import XetFile
 from beamlit_operator.origins.kinds import MAX_READ_BYTES
 from beamlit_operator.origins.listing import OriginFile, ResolvedOrigin, resolved
 from beamlit_operator.origins.ref import DEFAULT_HUB_ENDPOINT, HubRef
@@ -147,32 +155,57 @@ def _check_online(ref: HubRef) -> None:
         )
 
 
-def download(ref: HubRef, credentials: Mapping[str, str], *, path: str, into: Path) -> Path:
-    """Brings one file at the reference's commit and returns where it is (below ``into``). Resumes
-    what an earlier call left.
+@dataclass(frozen=True, slots=True)
+class Located:
+    """Where the content of a file is.
+
+    Attributes:
+        url: for plain HTTP; it may be signed, and good for a while only.
+        is_hub: the Hub's own host, which may be told the token.
+        xet: the file in Xet's storage, if it is there.
+    """
+
+    url: str
+    is_hub: bool
+    xet: XetFile | None = None
+
+
+def url_of(ref: HubRef, file: OriginFile) -> str:
+    """A file's address at the Hub."""
+    return hf_hub_url(ref.repo, file.source, revision=ref.revision, endpoint=endpoint_of(ref))
+
+
+def locate(ref: HubRef, credentials: Mapping[str, str], file: OriginFile) -> Located:
+    """Asks the Hub where a large file's content is.
 
     Raises:
         OriginError: every failure.
     """
-    # Its own bars and warnings: the latter name whole URLs, signatures included.
-    disable_progress_bars()
-    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    _check_online(ref)
     try:
         with asking(credentials):
-            return Path(
-                hf_hub_download(
-                    ref.repo,
-                    path,
-                    revision=ref.revision,
-                    endpoint=endpoint_of(ref),
-                    token=credentials.get(TOKEN) or False,
-                    local_dir=into,
-                    cache_dir=into / ".cache",
-                    etag_timeout=ANSWER_TIMEOUT_SECONDS,
-                )
+            found = get_hf_file_metadata(
+                url_of(ref, file),
+                token=credentials.get(TOKEN) or False,
+                timeout=ANSWER_TIMEOUT_SECONDS,
+                endpoint=endpoint_of(ref),
             )
+    except OriginError:
+        raise
     except Exception as error:
         raise judge(error, ref, credentials) from None
+    xet = None
+    data = found.xet_file_data
+    if data is not None and is_same_place(data.refresh_route, endpoint_of(ref)):
+        xet = XetFile(data.file_hash, file.size, data.refresh_route)
+    url = urljoin(url_of(ref, file), found.location)
+    return Located(url, is_same_place(url, endpoint_of(ref)), xet)
+
+
+def is_same_place(url: str, other: str) -> bool:
+    """Whether two urls are of one scheme, host and port."""
+    one, two = urlsplit(url), urlsplit(other)
+    return (one.scheme, one.netloc.lower()) == (two.scheme, two.netloc.lower())
 
 
 def read(
@@ -181,7 +214,7 @@ def read(
     """See :func:`beamlit_operator.origins.kinds.read`. What the Hub redirects to (its storage for
     large files) is asked by the library, which sends the token to the Hub only."""
     token = credentials.get(TOKEN) or False
-    url = hf_hub_url(ref.repo, file.source, revision=ref.revision, endpoint=endpoint_of(ref))
+    url = url_of(ref, file)
     # Not compressed: a range is of the file's own bytes.
     own = {"Range": f"bytes={start}-{start + length - 1}", "Accept-Encoding": "identity"}
     try:
@@ -226,11 +259,7 @@ def judge(error: Exception, ref: HubRef, credentials: Mapping[str, str]) -> Orig
         if isinstance(cause, HfHubHTTPError):
             return _judge_answer(cause, ref, token)
         if isinstance(cause, _TRANSPORT_ERROR | ConnectionError | TimeoutError):
-            return OriginError(
-                OriginReason.UNREACHABLE,
-                f"{ref.place} cannot be reached ({type(cause).__name__}): check endpoint and "
-                "network",
-            )
+            return OriginError(OriginReason.UNREACHABLE, _unreachable(cause, ref))
         cause = cause.__cause__
     if isinstance(error, OSError) and error.errno is None:
         # Not the disk's: the library's own, for answers that lack a header or end early.
@@ -244,6 +273,21 @@ def judge(error: Exception, ref: HubRef, credentials: Mapping[str, str]) -> Orig
             f"{ref.place}: the endpoint does not answer like a Hub: check endpoint",
         )
     raise error
+
+
+def _unreachable(error: BaseException, ref: HubRef) -> str:
+    host = urlsplit(endpoint_of(ref)).hostname
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ssl.SSLError):
+            return (
+                f"{ref.place}: the certificate of {host} is not trusted or TLS failed: check the"
+                " endpoint, or name its authority's certificate in caConfigMapRef"
+            )
+        if isinstance(cause, socket.gaierror):
+            return f"{ref.place}: no address is known for {host}: check the endpoint and the DNS"
+        cause = cause.__cause__ or cause.__context__
+    return f"{ref.place} cannot be reached ({type(error).__name__}): check endpoint and network"
 
 
 def _judge_answer(error: HfHubHTTPError, ref: HubRef, token: str | None) -> OriginError:
@@ -279,7 +323,7 @@ def _judge_answer(error: HfHubHTTPError, ref: HubRef, token: str | None) -> Orig
         return OriginError(
             OriginReason.RATE_LIMITED,
             f"the Hub's rate limit is reached for {ref.place}: it is tried again later",
-            retry_after_seconds=_retry_after(error.response.headers),
+            retry_after_seconds=retry_after(error.response.headers),
         )
     text = one_line(error.server_message or "", [token or ""])
     return OriginError(
@@ -287,7 +331,7 @@ def _judge_answer(error: HfHubHTTPError, ref: HubRef, token: str | None) -> Orig
     )
 
 
-def _retry_after(headers: Mapping[str, str]) -> float | None:
+def retry_after(headers: Mapping[str, str]) -> float | None:
     """The Hub's own delay: Retry-After, or the IETF draft's ``RateLimit: "api";r=0;t=55``."""
     value = headers.get("retry-after", "")
     if value.isdigit():

@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from pathlib import Path
 from types import TracebackType
 
 from beamlit_operator.origins.progress_server import PORT_VARIABLE, served
@@ -38,7 +37,6 @@ class Progress:
         self._files_done = 0
         self._port = int(os.environ.get(PORT_VARIABLE) or 0) if port is None else port
         self._lock = threading.Lock()
-        self._watched: Path | None = None
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="progress", daemon=True)
 
@@ -51,10 +49,6 @@ class Progress:
         """So many more files are there and verified."""
         with self._lock:
             self._files_done += files
-
-    def watch(self, folder: Path) -> None:
-        """Counts ``*.incomplete`` files below ``folder`` too: what the Hub's library is writing."""
-        self._watched = folder
 
     def __enter__(self) -> Progress:
         self._thread.start()
@@ -97,14 +91,7 @@ class Progress:
         }
 
     def _measure(self) -> int:
-        under_way = 0
-        if self._watched is not None:
-            for path in self._watched.rglob("*.incomplete"):
-                try:
-                    under_way += path.stat().st_size
-                except FileNotFoundError:
-                    continue
-        return min(self._bytes + under_way, self._total)
+        return min(self._bytes, self._total)
 
 
 def mebibytes(count: float) -> str:

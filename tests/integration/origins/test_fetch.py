@@ -247,10 +247,8 @@ class TestHub:
         self,
         hub_environment: HubServer,
         tmp_path: Path,
-        monkeypatch: pytest.MonkeyPatch,
         capsys: pytest.CaptureFixture[str],
     ) -> None:
-        monkeypatch.setattr("beamlit_operator.origins.hub_transfer._ATTEMPTS", 1)
         hub_environment.add("org/model", self.FILES)
         hub_environment.corrupt.add("weights/model.safetensors")
         assert main(["hf://org/model", str(tmp_path / "m")]) == 1
