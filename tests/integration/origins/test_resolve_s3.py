@@ -6,6 +6,7 @@ import socket
 from typing import Any
 
 import pytest
+from aiohttp import web
 
 from beamlit_operator.origins import OriginError, OriginReason, S3Ref, resolve
 
@@ -147,3 +148,40 @@ async def test_no_credentials_means_anonymous_whatever_the_process_has(
     assert seen == [None]
     assert error.reason is OriginReason.ACCESS_DENIED
     assert "name a Secret" in error.message
+
+
+@pytest.mark.parametrize(
+    ("style", "host", "path"),
+    [
+        ("auto", "store.invalid", "/models"),
+        ("path", "store.invalid", "/models"),
+        ("virtual", "models.store.invalid", "/"),
+    ],
+)
+async def test_a_bucket_stands_where_the_store_wants_it(
+    style: str, host: str, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[str, str]] = []
+
+    async def answer(request: web.Request) -> web.Response:
+        seen.append((request.host, request.path))
+        return web.Response(status=403, text="<Error><Code>AccessDenied</Code></Error>")
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", answer)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    # Nobody has that name: what stands for the proxy answers instead.
+    proxy = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    for name in ("HTTP_PROXY", "http_proxy"):
+        monkeypatch.setenv(name, proxy)
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    try:
+        ref = S3Ref("models", "m", endpoint="http://store.invalid", addressing_style=style)
+        error = await failure(ref)
+    finally:
+        await runner.cleanup()
+    assert error.reason is OriginReason.ACCESS_DENIED
+    assert seen == [(host, path)]
