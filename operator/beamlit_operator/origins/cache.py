@@ -175,7 +175,8 @@ def _marker(own: int) -> dict[str, object] | None:
             content = json.loads(file.read(_MAX_MARKER))
         except (OSError, ValueError, RecursionError):
             return None
-    return content if isinstance(content, dict) and "files" in content else None
+    known = isinstance(content, dict) and isinstance(content.get("files"), dict)
+    return content if known else None
 
 
 def _used(folder: int, own: int | None) -> float:

@@ -32,6 +32,7 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -78,7 +79,8 @@ class Staging:
             return False
         if marker.get("boot") != self._lasts_until:
             return False
-        return all(_has(self.directory / path, size) for path, size in marker["files"].items())
+        root = str(self.directory)
+        return all(_has(f"{root}/{path}", size) for path, size in marker["files"].items())
 
     def prepare(self, wanted: ResolvedOrigin) -> list[OriginFile]:
         """Makes room, and returns the files that are not complete yet.
@@ -254,11 +256,13 @@ def stage(
         ) from error
 
 
-def _has(path: Path, size: int) -> bool:
+def _has(path: Path | str, size: int) -> bool:
     try:
-        return path.is_file() and path.stat().st_size == size
-    except OSError:
+        # One question for each file: a cache may be on another machine.
+        found = os.stat(path)
+    except (OSError, ValueError):
         return False
+    return stat.S_ISREG(found.st_mode) and found.st_size == size
 
 
 def _boot() -> str:
@@ -272,9 +276,11 @@ def _boot() -> str:
 def _read(path: Path) -> dict[str, Any] | None:
     try:
         content = json.loads(path.read_text())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
-    return content if isinstance(content, dict) and "files" in content else None
+    # On a volume that others write it may be anything.
+    known = isinstance(content, dict) and isinstance(content.get("files"), dict)
+    return content if known else None
 
 
 def _write(path: Path, content: dict[str, object]) -> None:

@@ -266,6 +266,17 @@ def test_a_volume_that_cannot_be_written_serves_what_it_holds_and_nothing_else(
     assert f"LocalDisk: {folder} cannot be written by user {os.getuid()}" in said
 
 
+@pytest.mark.parametrize("marker", ["[" * 100_000, '{"files": []}', "null", '{"revision": 1}'])
+def test_a_record_that_is_none_is_no_model(
+    store: FlakyStore, revision: str, tmp_path: Path, marker: str
+) -> None:
+    folder = tmp_path / IDENTITY
+    (folder / ".beamlit").mkdir(parents=True)
+    (folder / ".beamlit" / "published.json").write_text(marker)
+    assert main(arguments(folder, revision)) == 0
+    assert visible(folder) == FILES
+
+
 def test_a_link_in_place_of_a_folder_is_refused(
     store: FlakyStore, revision: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
