@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from beamlit_operator.origins.claimref import ClaimRef
@@ -19,6 +19,7 @@ from beamlit_operator.origins.kinds import kind_of, kind_of_uri, parse_uri
 from beamlit_operator.origins.progress import mebibytes
 from beamlit_operator.origins.ref import HubRef, OriginRef
 from beamlit_operator.origins.staging import HOME
+from beamlit_operator.origins.terminal import Bar, somebody_looks
 
 _ENVIRONMENT = """\
 environment:
@@ -82,7 +83,7 @@ def _fetch(ref: OriginRef, given: argparse.Namespace, *, prog: str) -> int:
             unpack=given.unpack,
             shared=given.shared,
             credentials=kind_of(ref).credentials(os.environ),
-            report=lambda line: _say(f"fetching {ref.place}: {line}"),
+            report=_reporter(ref),
         )
     except OriginError as problem:
         _say(f"{prog}: {problem.reason}: {problem.message}")
@@ -93,6 +94,12 @@ def _fetch(ref: OriginRef, given: argparse.Namespace, *, prog: str) -> int:
         os._exit(130)
     _say(_summary(ref, directory, fetched))
     return 0
+
+
+def _reporter(ref: OriginRef) -> Callable[[str], None]:
+    if somebody_looks(os.environ):
+        return Bar(ref.place)
+    return lambda line: _say(f"fetching {ref.place}: {line}")
 
 
 def _summary(ref: OriginRef, directory: Path, fetched: Fetched) -> str:

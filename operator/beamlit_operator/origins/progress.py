@@ -1,4 +1,5 @@
-"""Tells how far a fetch is: a line a second in the log, and whoever asks over HTTP."""
+"""Tells how far a fetch is: on a terminal by a bar; else by a line a second in the log, and to
+whoever asks over HTTP."""
 
 from __future__ import annotations
 
@@ -10,6 +11,7 @@ from contextlib import ExitStack
 from types import TracebackType
 
 from beamlit_operator.origins.progress_server import PORT_VARIABLE, served
+from beamlit_operator.origins.terminal import INTERVAL_SECONDS, Bar
 
 _INTERVAL_SECONDS = 1.0
 
@@ -64,6 +66,9 @@ class Progress:
         self._thread.join()
 
     def _run(self) -> None:
+        if isinstance(self._report, Bar):
+            self._draw(self._report)
+            return
         last_bytes, last_seconds = self._measure(), time.monotonic()
         with ExitStack() as stack:
             if not self._ended.wait(_INTERVAL_SECONDS) and self._port:
@@ -79,6 +84,13 @@ class Progress:
                     )
                     last_bytes, last_seconds = now_bytes, now_seconds
                 self._ended.wait(_INTERVAL_SECONDS)
+
+    def _draw(self, bar: Bar) -> None:
+        bar.moved(self._document())
+        while not self._ended.wait(INTERVAL_SECONDS):
+            bar.moved(self._document())
+        bar.moved(self._document())
+        bar.end()
 
     def _document(self) -> dict[str, int]:
         with self._lock:

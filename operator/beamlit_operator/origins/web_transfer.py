@@ -106,9 +106,18 @@ class RangedTransfer(ABC, Generic[_R]):
                 self._ended.get().result()
                 with self._lock:
                     self._under_way -= 1
-        finally:
-            self._stop.set()
-            self._pool.shutdown(cancel_futures=True)
+        except KeyboardInterrupt:
+            self._end(wait=False)  # a store may be slow to answer
+            raise
+        except BaseException:
+            self._end(wait=True)
+            raise
+        self._end(wait=True)
+
+    def _end(self, *, wait: bool) -> None:
+        self._stop.set()
+        self._pool.shutdown(wait=wait, cancel_futures=True)
+        if wait:
             self._close()
 
     def _arriving(self, file: OriginFile, path: Path) -> RangedFile:
