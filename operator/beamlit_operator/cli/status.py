@@ -10,6 +10,7 @@ from rich.text import Text
 
 from beamlit_operator.api import Condition, Model, ModelDeployment
 from beamlit_operator.api.conditions import READY, STALLED, find
+from beamlit_operator.api.facts import ModelFacts
 from beamlit_operator.api.modeldeployment import EffectiveAspect
 from beamlit_operator.cli.cluster import Target, connection
 from beamlit_operator.cli.errors import FAILED, CommandError
@@ -108,9 +109,30 @@ def _print_model(console: Console, model: Model, deployments: list[ModelDeployme
         )
     if suggested := model.status.suggested_runtime:
         console.print(Text(f"runtime   {suggested.type}: {suggested.because}"))
+    if model.status.facts is not None and (line := facts_line(model.status.facts)):
+        console.print(Text(f"model     {line}"))
+    if (needed := model.status.gpu_memory_bytes) is not None:
+        console.print(Text(f"needs     {needed / 2**30:.1f} GiB of GPU memory at least"))
     console.print(conditions_table(model.status.conditions))
     if deployments:
         table_console().print(deployments_table(deployments))
+
+
+def facts_line(facts: ModelFacts) -> str:
+    """What a model's files say, the most telling first."""
+    told = [
+        facts.architecture or facts.library,
+        facts.task,
+        f"{facts.parameters / 10**9:.2f} billion parameters" if facts.parameters else None,
+        f"{facts.weight_bytes / 2**30:.2f} GiB of {facts.format or 'weights'}"
+        if facts.weight_bytes
+        else facts.format,
+        facts.dtype,
+        facts.quantization,
+        f"{facts.context_length} tokens" if facts.context_length else None,
+        f"not all is known: {facts.incomplete}" if facts.incomplete else None,
+    ]
+    return ", ".join(each for each in told if each)
 
 
 def conditions_table(conditions: Iterable[Condition]) -> Table:

@@ -9,11 +9,13 @@ import pytest
 from rich.console import Console, RenderableType
 
 from beamlit_operator.api import Model, ModelDeployment
+from beamlit_operator.api.facts import ModelFacts
 from beamlit_operator.cli.calling import latencies_of
 from beamlit_operator.cli.coldstart import ColdStart, pod_steps, timeline
 from beamlit_operator.cli.invoke import with_path
 from beamlit_operator.cli.listing import deployments_table, models_table, short_version
 from beamlit_operator.cli.scene import pod_state
+from beamlit_operator.cli.status import facts_line
 from beamlit_operator.kube import Change, ObjectKey
 
 DIGEST = "sha256:" + "0123456789abcdef" * 4
@@ -54,6 +56,26 @@ def deployment(model: str, environment: str, **status: Any) -> ModelDeployment:
 
 def revision(version: str, traffic: int) -> dict[str, Any]:
     return {"name": "r", "version": version, "replicas": 1, "readyReplicas": 1, "traffic": traffic}
+
+
+def test_what_a_model_s_files_say_is_one_line() -> None:
+    facts = ModelFacts(
+        format="safetensors",
+        architecture="LlamaForCausalLM",
+        task="generate",
+        parameters=8_030_261_248,
+        weight_bytes=16_060_522_496,
+        dtype="bfloat16",
+        context_length=131072,
+    )
+    assert facts_line(facts) == (
+        "LlamaForCausalLM, generate, 8.03 billion parameters, 14.96 GiB of safetensors, bfloat16, "
+        "131072 tokens"
+    )
+    assert facts_line(ModelFacts()) == ""
+    assert facts_line(ModelFacts(format="xgboost", incomplete="x")) == (
+        "xgboost, not all is known: x"
+    )
 
 
 def test_models_show_their_version_in_every_environment() -> None:
