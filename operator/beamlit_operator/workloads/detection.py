@@ -195,7 +195,7 @@ TEI_EMBEDS = frozenset(
         *("nomic_bert", "new", "gte", "mistral", "qwen2", "qwen3", "gemma3_text"),
     }
 )
-"""`model_type` that TEI 1.8 lists under "Supported embeddings models"
+"""`model_type` that TEI lists under "Supported embeddings models"
 (huggingface.co/docs/text-embeddings-inference/supported_models); `new` is Alibaba's GTE."""
 
 TEI_CLASSIFIES = frozenset(

@@ -1,6 +1,7 @@
 """How much memory of GPUs a model needs, which flavors hold it, and what becomes of the others."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -122,6 +123,13 @@ def test_the_message_has_what_is_needed_what_there_is_and_what_would_do() -> Non
         "1 x gpu:gb300 (the number goes into spec.runtime.resources.limits). Where the server "
         'keeps a part of it elsewhere, set the annotation beamlit.com/skip-memory-check: "true"'
     )
+
+
+def test_the_page_shows_the_message_as_it_is() -> None:
+    found = fit(FACTS_70B, flavors=flavors("t4"), container={}, allowed=None, catalogue=built_in())
+    page = Path(__file__).parents[3] / "docs" / "detection.md"
+    words = " ".join(page.read_text(encoding="utf-8").split())
+    assert (found.problem or "").partition(". Where")[0] in words
 
 
 def test_only_what_policies_allow_is_offered() -> None:
