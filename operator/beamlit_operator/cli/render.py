@@ -29,6 +29,7 @@ from beamlit_operator.controllers.opening import Opening, access_of_pods, openin
 from beamlit_operator.controllers.options import Options, default_image
 from beamlit_operator.controllers.stores import keys_of, model_files, own_secret, reference
 from beamlit_operator.origins import OriginError, OriginRef, resolve
+from beamlit_operator.origins.claim import UID
 from beamlit_operator.origins.inspection import inspect
 from beamlit_operator.origins.pickles import needed_pickles, refusal
 from beamlit_operator.origins.trust import AUTHORITIES
@@ -153,6 +154,8 @@ async def _files(
         credentials = {
             **_credentials(manifests, ref, secret),
             **_authorities(manifests, opening),
+            # A cluster's own, so the revision has another name there.
+            **({UID: "not in a cluster"} if opening.claim else {}),
         }
         found = await resolve(ref, credentials)
     except OriginError as error:

@@ -69,6 +69,16 @@ def fetch_failed(pods: Iterable[Json]) -> bool:
     return False
 
 
+def claim_missing(pods: Iterable[Json]) -> bool:
+    """Whether a pod has no node because of a claim: it is gone, going, or not bound."""
+    for pod in pods:
+        for condition in (pod.get("status") or {}).get("conditions") or ():
+            waits = condition.get("type") == "PodScheduled" and condition.get("status") == "False"
+            if waits and "persistentvolumeclaim" in str(condition.get("message")).lower():
+                return True
+    return False
+
+
 def why_not_started(pods: Iterable[Json]) -> str | None:
     """Why no pod of a revision starts; None when one is ready or nothing speaks against it yet."""
     present = sorted(

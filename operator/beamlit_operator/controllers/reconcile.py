@@ -15,7 +15,7 @@ from beamlit_operator.controllers.caches import Claims
 from beamlit_operator.controllers.children import Children, Nodes
 from beamlit_operator.controllers.credentials import Integrations
 from beamlit_operator.controllers.demand import Demand
-from beamlit_operator.controllers.diagnosis import fetch_failed
+from beamlit_operator.controllers.diagnosis import claim_missing, fetch_failed
 from beamlit_operator.controllers.ending import EndingError
 from beamlit_operator.controllers.indexes import Indexes
 from beamlit_operator.controllers.keys import Key, Kind
@@ -317,7 +317,7 @@ class Reconciler:
             question = self._question(held_model, version=spec.version)
         place = ObjectKey(workspace, key.name)
         pods = tuple(self._children[PODS].of(place))
-        if fetch_failed(pods):
+        if fetch_failed(pods) or claim_missing(pods):
             self._book.doubt(key)
         entry = self._entry(key, question, held_model)
         held_environment = self._indexes.environments.get(ObjectKey(workspace, spec.environment))

@@ -14,7 +14,14 @@ from tests.support.chart import SYSTEM, Rendered, stored
 from tests.support.release import ChartedStack
 from tests.support.site import Site
 
-from beamlit_operator.kube import CONFIG_MAPS, DEPLOYMENTS, MODEL_DEPLOYMENTS, ApiError, Json
+from beamlit_operator.kube import (
+    CONFIG_MAPS,
+    DEPLOYMENTS,
+    MODEL_DEPLOYMENTS,
+    PERSISTENT_VOLUME_CLAIMS,
+    ApiError,
+    Json,
+)
 
 pytestmark = [pytest.mark.xdist_group("availability"), pytest.mark.long]
 
@@ -81,6 +88,12 @@ async def everything(site: Site) -> None:
     """Serve, update, scale by cpu, move by a policy, refuse, stop, and clean up."""
     workspace = await scenarios.quickstart(site)
     await site.apply(workspace, "Secret", "integration", stringData={"token": "t"}, type="Opaque")
+    # Of a claim that is Pending, the class is asked for too.
+    resources = {"requests": {"storage": "1Mi"}}
+    pending = {"accessModes": ["ReadWriteOnce"], "storageClassName": "none-such"}
+    claim = {"metadata": {"name": "weights"}, "spec": {**pending, "resources": resources}}
+    await site.client.create(PERSISTENT_VOLUME_CLAIMS, claim, workspace)
+    await site.apply(workspace, "Model", "claimed", {"origin": {"pvc": {"claimName": "weights"}}})
     scaling = {"metric": "cpu", "minNumReplicas": 1}
     await site.deploy(workspace, version="2", serverlessConfig=scaling)
     await site.until_serving(workspace, version="2")

@@ -7,7 +7,12 @@ from typing import Any
 import pytest
 
 from beamlit_operator.api import labels
-from beamlit_operator.controllers.diagnosis import fetch_failed, why_not_started, why_refused
+from beamlit_operator.controllers.diagnosis import (
+    claim_missing,
+    fetch_failed,
+    why_not_started,
+    why_refused,
+)
 from beamlit_operator.kube import Json
 
 
@@ -197,3 +202,19 @@ def test_pods_that_are_refused_are_told_in_the_api_servers_words_without_their_n
 )
 def test_nothing_is_told_of_a_workload_that_is_not_refused(workload: Json | None) -> None:
     assert why_refused(workload) is None
+
+
+@pytest.mark.parametrize(
+    ("status", "message", "missing"),
+    [
+        ("False", '0/3 nodes are available: persistentvolumeclaim "weights" not found.', True),
+        ("False", "pod has unbound immediate PersistentVolumeClaims.", True),
+        ("False", "0/3 nodes are available: 3 Insufficient cpu.", False),
+        ("True", "", False),
+    ],
+)
+def test_a_pod_without_a_node_because_of_a_claim_is_a_reason_to_look_again(
+    status: str, message: str, missing: bool
+) -> None:
+    condition = {"type": "PodScheduled", "status": status, "message": message}
+    assert claim_missing([pod(conditions=[condition])]) is missing
