@@ -7,8 +7,6 @@ errors mean and that it is given the token explicitly, never one it finds on the
 from __future__ import annotations
 
 import re
-import socket
-import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import urljoin, urlsplit
@@ -40,6 +38,7 @@ from beamlit_operator.origins.hub_session import ANSWER_TIMEOUT_SECONDS, asking
 from beamlit_operator.origins.hub_xet import XetFile
 from beamlit_operator.origins.kinds import MAX_READ_BYTES
 from beamlit_operator.origins.listing import OriginFile, ResolvedOrigin, resolved
+from beamlit_operator.origins.reach import why
 from beamlit_operator.origins.ref import DEFAULT_HUB_ENDPOINT, HubRef
 
 TOKEN = "token"  # noqa: S105 - the name of a field
@@ -259,7 +258,10 @@ def judge(error: Exception, ref: HubRef, credentials: Mapping[str, str]) -> Orig
         if isinstance(cause, HfHubHTTPError):
             return _judge_answer(cause, ref, token)
         if isinstance(cause, _TRANSPORT_ERROR | ConnectionError | TimeoutError):
-            return OriginError(OriginReason.UNREACHABLE, _unreachable(cause, ref))
+            return OriginError(
+                OriginReason.UNREACHABLE,
+                f"{ref.place} cannot be reached: {why(error)}",
+            )
         cause = cause.__cause__
     if isinstance(error, OSError) and error.errno is None:
         # Not the disk's: the library's own, for answers that lack a header or end early.
@@ -273,21 +275,6 @@ def judge(error: Exception, ref: HubRef, credentials: Mapping[str, str]) -> Orig
             f"{ref.place}: the endpoint does not answer like a Hub: check endpoint",
         )
     raise error
-
-
-def _unreachable(error: BaseException, ref: HubRef) -> str:
-    host = urlsplit(endpoint_of(ref)).hostname
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, ssl.SSLError):
-            return (
-                f"{ref.place}: the certificate of {host} is not trusted or TLS failed: check the"
-                " endpoint, or name its authority's certificate in caConfigMapRef"
-            )
-        if isinstance(cause, socket.gaierror):
-            return f"{ref.place}: no address is known for {host}: check the endpoint and the DNS"
-        cause = cause.__cause__ or cause.__context__
-    return f"{ref.place} cannot be reached ({type(error).__name__}): check endpoint and network"
 
 
 def _judge_answer(error: HfHubHTTPError, ref: HubRef, token: str | None) -> OriginError:

@@ -35,6 +35,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from botocore.utils import InstanceMetadataFetcher
 
 from beamlit_operator.origins.errors import OriginError, OriginReason, one_line
+from beamlit_operator.origins.reach import why
 from beamlit_operator.origins.trust import AUTHORITIES
 
 ACCESS_KEY = "AWS_ACCESS_KEY_ID"
@@ -220,8 +221,7 @@ def _judge_exchange(
     if not isinstance(error, ClientError):
         return OriginError(
             OriginReason.UNREACHABLE,
-            f"{start}: {where} cannot be reached ({type(error).__name__}): check webIdentity's "
-            "stsEndpoint and the network",
+            f"{start}: {where} (webIdentity's stsEndpoint) cannot be reached: {why(error)}",
         )
     answer = error.response
     code = str(answer.get("Error", {}).get("Code", ""))

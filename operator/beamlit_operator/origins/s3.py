@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError, SSLError
+from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
 from urllib3.exceptions import HTTPError as Urllib3Error
 
 from beamlit_operator.origins.errors import OriginError, OriginReason, one_line
@@ -24,6 +24,7 @@ from beamlit_operator.origins.listing import (
     resolved,
     too_many_files,
 )
+from beamlit_operator.origins.reach import why
 from beamlit_operator.origins.ref import S3Ref
 from beamlit_operator.origins.s3_client import MAX_CONNECTIONS, client
 from beamlit_operator.origins.s3_versions import one_version, versions_under
@@ -149,15 +150,9 @@ def judge(error: Exception, ref: S3Ref, credentials: Mapping[str, str]) -> Origi
         )
     if isinstance(error, ClientError):
         return _judge_answer(error, ref, credentials)
-    if isinstance(error, SSLError):
-        return OriginError(
-            OriginReason.UNREACHABLE,
-            f"{ref.place}: the store's certificate is not trusted or TLS failed: check endpoint, "
-            "and name authorities of your own in caConfigMapRef",
-        )
     return OriginError(
         OriginReason.UNREACHABLE,
-        f"{ref.place} cannot be reached ({type(error).__name__}): check endpoint and network",
+        f"{ref.place} cannot be reached: {why(error)}",
     )
 
 

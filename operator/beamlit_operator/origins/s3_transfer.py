@@ -24,6 +24,7 @@ from beamlit_operator.origins.arriving import CHUNK_BYTES, Arriving, part_name, 
 from beamlit_operator.origins.errors import OriginError, OriginReason
 from beamlit_operator.origins.listing import OriginFile
 from beamlit_operator.origins.progress import Progress
+from beamlit_operator.origins.reach import why
 from beamlit_operator.origins.ref import S3Ref
 from beamlit_operator.origins.staging import Staging
 
@@ -187,7 +188,7 @@ class Transfer:
             return self._changed(item) if problem.reason is OriginReason.CHANGED else problem
         return OriginError(
             OriginReason.UNREACHABLE,
-            f"{self._ref.place} cannot be reached ({type(error).__name__}): check the network",
+            f"{self._ref.place} cannot be reached: {why(error)}",
         )
 
     def _changed(self, item: _Object) -> OriginError:

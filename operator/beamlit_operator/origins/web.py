@@ -29,20 +29,13 @@ from urllib.request import getproxies_environment, proxy_bypass
 import certifi
 import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.exceptions import (
-    ConnectTimeoutError,
-    HTTPError,
-    InvalidHeader,
-    NameResolutionError,
-    NewConnectionError,
-    ReadTimeoutError,
-    SSLError,
-)
+from urllib3.exceptions import HTTPError, InvalidHeader
 
 from beamlit_operator.origins import trust
 from beamlit_operator.origins.errors import OriginError, OriginReason, invalid, one_line
 from beamlit_operator.origins.kinds import MAX_READ_BYTES
 from beamlit_operator.origins.listing import OriginFile, ResolvedOrigin, resolved
+from beamlit_operator.origins.reach import why
 from beamlit_operator.origins.webref import WebFile, WebRef, without_query
 
 TOKEN, USERNAME, PASSWORD = "token", "username", "password"
@@ -118,28 +111,8 @@ class Client:
 
     def judge(self, error: HTTPError, url: str) -> OriginError:
         """What a connection's failure means for a person."""
-        shown, reason = without_query(url), OriginReason.UNREACHABLE
-        host = urlsplit(url).hostname
-        if isinstance(error, NameResolutionError):
-            return OriginError(
-                reason, f"{shown}: no address is known for {host}: check the name and the DNS"
-            )
-        if isinstance(error, SSLError):
-            return OriginError(
-                reason,
-                f"{shown}: the certificate of {host} is not trusted or TLS failed: check the url,"
-                " and name authorities of your own in caConfigMapRef",
-            )
-        if isinstance(error, NewConnectionError):
-            return OriginError(
-                reason, f"{shown}: {host} cannot be connected to: check url, server and network"
-            )
-        if isinstance(error, ConnectTimeoutError | ReadTimeoutError):
-            return OriginError(reason, f"{shown}: {host} does not answer in time: check the server")
         return OriginError(
-            reason,
-            f"{shown}: {host} breaks off its answer ({type(error).__name__}): check the "
-            "server and proxies between",
+            OriginReason.UNREACHABLE, f"{without_query(url)} cannot be reached: {why(error)}"
         )
 
     def refused(self, answer: Any, url: str) -> OriginError:

@@ -233,7 +233,7 @@ class TestWhereNothingArrives:
         with pytest.raises(OriginError) as caught:
             fetch.look(HubRef(REPO, endpoint="http://hub.invalid"), {})
         assert caught.value.reason is OriginReason.UNREACHABLE
-        assert "no address is known for hub.invalid" in caught.value.message
+        assert "its host name has no address" in caught.value.message
 
     def test_offline_means_that_nobody_is_asked(
         self, hub: HubServer, bring: Bring, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
