@@ -184,6 +184,9 @@ class OciOrigin(Part):
     """A Secret of type `kubernetes.io/dockerconfigjson`, for what not everybody may pull."""
     path: str = Field(default="models", max_length=255, pattern=rf"^/?({_SEGMENT}(/{_SEGMENT})*)?$")
     """The folder of an image that holds the model. Artifacts are taken whole."""
+    mode: Literal["Fetch", "Volume"] = "Fetch"
+    """`Fetch`: into each pod, or the workspace's cache. `Volume`: the kubelet mounts the image, as
+    clusters from Kubernetes 1.33 on can."""
     ca_config_map_ref: CaConfigMapRef | None = None
     """Certificates of authorities that are trusted for this origin, besides the public ones."""
 
@@ -237,7 +240,16 @@ class ModelSpec(Part):
                     f"{name} has no meaning with origin.pvc, of which nothing is copied: remove it",
                 )
                 for name in ("unpack", "prefetch")
-            )
+            ),
+            *(
+                rule(
+                    "!(has(self.origin) && has(self.origin.oci) && has(self.origin.oci.mode) && "
+                    f"self.origin.oci.mode == 'Volume' && has(self.{name}) && self.{name})",
+                    f"{name} has no meaning with mode Volume of origin.oci, of which nothing is "
+                    "copied: remove it",
+                )
+                for name in ("unpack", "prefetch")
+            ),
         )
     )
 

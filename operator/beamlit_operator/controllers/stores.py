@@ -192,13 +192,27 @@ _HTTP = StoreKind(
 
 
 def _oci_reference(part: OciOrigin, revision: str | None, _hub: str | None) -> OciRef:
-    ref = parse_reference(part.reference, folder=part.path)
+    ref = parse_reference(part.reference, folder=part.path, mounted=part.mode == "Volume")
     return ref.at(revision) if revision else ref
 
 
 def _oci_secret(part: OciOrigin) -> SecretUse | None:
     own = part.pull_secret_ref
     return SecretUse(own.name) if own is not None else None
+
+
+def _oci_files(ref: OciRef) -> dict[str, Any]:
+    # Without the tag: the revision says more.
+    name = f"{ref.registry}/{ref.repository}"
+    path = () if ref.folder == DEFAULT_FOLDER else (f"--path={ref.folder}",)
+    if not ref.mounted:
+        return {"uri": f"oci://{name}", "arguments": path}
+    return {
+        "uri": f"oci://{name}",
+        "arguments": (*path, "--mounted"),
+        "image": name,
+        "folder": ref.folder,
+    }
 
 
 _OCI = StoreKind(
@@ -210,11 +224,7 @@ _OCI = StoreKind(
     subject=lambda part: part.reference,
     keys=PULL_KEYS,
     variables=lambda use: pull_credentials(use.name),
-    files=lambda ref: {
-        # Without the tag: the revision says more.
-        "uri": f"oci://{ref.registry}/{ref.repository}",
-        "arguments": () if ref.folder == DEFAULT_FOLDER else (f"--path={ref.folder}",),
-    },
+    files=_oci_files,
 )
 
 _PVC = StoreKind(
@@ -338,6 +348,10 @@ def model_files(
     access: Access | None = None,
 ) -> ModelFiles:
     """An origin as workloads want it: what was found, `size` bytes, and how a pod gets at it."""
+    own = _row(ref).files(ref)
+    mounted = own.get("image")
+    if mounted:
+        own |= {"image": f"{mounted}@{revision}", "pull_secret": secret.name if secret else ""}
     return ModelFiles(
         access=access or Access(),
         revision=revision,
@@ -345,7 +359,8 @@ def model_files(
         bytes=size,
         allow_pickle=model.allow_pickle,
         unpack=model.unpack,
-        secrets=variables_of(ref, secret),
+        # It is the kubelet that pulls such an image.
+        secrets=() if mounted else variables_of(ref, secret),
         facts=facts,
-        **_row(ref).files(ref),
+        **own,
     )

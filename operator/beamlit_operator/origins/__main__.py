@@ -16,6 +16,7 @@ from beamlit_operator.origins.claimref import ClaimRef
 from beamlit_operator.origins.errors import OriginError
 from beamlit_operator.origins.fetch import Fetched, fetch
 from beamlit_operator.origins.kinds import kind_of, kind_of_uri, parse_uri
+from beamlit_operator.origins.ociref import OciRef
 from beamlit_operator.origins.progress import mebibytes
 from beamlit_operator.origins.ref import HubRef, OriginRef
 from beamlit_operator.origins.staging import HOME
@@ -51,12 +52,12 @@ def main(arguments: Sequence[str] | None = None, *, prog: str = "beamlit fetch")
 
         if warning := trust_own_authorities(os.environ):
             _say(f"{prog}: {warning}")
-    if isinstance(ref, ClaimRef):
+    if isinstance(ref, ClaimRef) or (isinstance(ref, OciRef) and ref.mounted):
         return _check(ref, given, prog=prog)
     return _fetch(ref, given, prog=prog)
 
 
-def _check(ref: ClaimRef, given: argparse.Namespace, *, prog: str) -> int:
+def _check(ref: ClaimRef | OciRef, given: argparse.Namespace, *, prog: str) -> int:
     from beamlit_operator.origins.claim import check
 
     try:
@@ -169,6 +170,11 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         help="one more file of the model (https://; repeatable)",
     )
     parser.add_argument(
+        "--mounted",
+        action="store_true",
+        help="the image is mounted at DIRECTORY: only look whether it may be served (oci://)",
+    )
+    parser.add_argument(
         "--unpack",
         action="store_true",
         help="unpack *.tar, *.tar.gz, *.tgz and *.zip where they lie, and remove them",
@@ -207,6 +213,7 @@ def _ref(given: argparse.Namespace, environment: Mapping[str, str]) -> OriginRef
         ignore_patterns=tuple(given.ignore_pattern),
         sha256=given.sha256,
         path=given.path,
+        mounted=given.mounted,
         also=tuple(given.also),
     )
 

@@ -1,4 +1,5 @@
-"""A model's files in a PersistentVolumeClaim: which revision that is, and may they be served.
+"""A model's files in a PersistentVolumeClaim: which revision that is, and may they be served. The
+same check is for those in an image that a kubelet mounts.
 
 The operator looks (it cannot see files), a pod checks (it can). What a pod's check says:
 
@@ -30,6 +31,7 @@ from beamlit_operator.origins.listing import (
     ResolvedOrigin,
     too_many_files,
 )
+from beamlit_operator.origins.ociref import OciRef
 from beamlit_operator.origins.pickles import is_pickle, pickles
 
 UID = "CLAIM_UID"
@@ -79,7 +81,7 @@ def _not_here(ref: ClaimRef) -> OriginError:
     return invalid(f"{ref.place}: the files of a claim are seen by the pods that mount it only")
 
 
-def check(ref: ClaimRef, directory: Path, *, allow_pickle: bool) -> Checked:
+def check(ref: ClaimRef | OciRef, directory: Path, *, allow_pickle: bool) -> Checked:
     """Whether ``directory``, where the folder is mounted, may be served.
 
     Raises:
@@ -95,15 +97,13 @@ def check(ref: ClaimRef, directory: Path, *, allow_pickle: bool) -> Checked:
             if not allow_pickle and (pickles([path]) or is_pickle(Path(entry.path))):
                 raise OriginError(
                     OriginReason.PICKLE_NOT_ALLOWED,
-                    f"{path!r} in {ref.place} can run code when loaded (pickle), and no file of a "
-                    "claim can be left out: set spec.allowPickle of the Model if you trust the "
-                    "claim, or remove or convert it",
+                    f"{path!r} in {ref.place} can run code when loaded (pickle), and no file of "
+                    "what is mounted can be left out: set spec.allowPickle of the Model if you "
+                    "trust it, or remove or convert it",
                 )
     except (FileNotFoundError, NotADirectoryError):
-        raise OriginError(
-            OriginReason.NO_OBJECTS,
-            f"{ref.place} is not there or is no folder: fill the claim, or correct the path",
-        ) from None
+        problem = _nothing_there(ref, "is not there or is no folder: fill the claim")
+        raise OriginError(OriginReason.NO_OBJECTS, problem) from None
     except PermissionError as error:
         shown = os.path.relpath(error.filename or directory, directory)
         raise OriginError(
@@ -115,13 +115,21 @@ def check(ref: ClaimRef, directory: Path, *, allow_pickle: bool) -> Checked:
             OriginReason.UNREACHABLE, f"{ref.place} cannot be read: {error.strerror}"
         ) from None
     if not count:
-        raise OriginError(
-            OriginReason.NO_OBJECTS, f"{ref.place} holds no file: fill it, or correct the path"
-        )
+        raise OriginError(OriginReason.NO_OBJECTS, _nothing_there(ref, "holds no file: fill it"))
     return Checked(count, size)
 
 
-def _files(ref: ClaimRef, top: Path) -> Iterator[tuple[str, os.DirEntry[str]]]:
+def _nothing_there(ref: ClaimRef | OciRef, what: str) -> str:
+    if isinstance(ref, ClaimRef):
+        return f"{ref.place} {what}, or correct the path"
+    # What a kubelet that does not know images as volumes mounts is empty (KEP-4639).
+    return (
+        f"{ref.place} has no files in folder {ref.folder!r}: correct the path; or this cluster "
+        "cannot mount images (Kubernetes 1.33, feature ImageVolume), and mode must be Fetch"
+    )
+
+
+def _files(ref: ClaimRef | OciRef, top: Path) -> Iterator[tuple[str, os.DirEntry[str]]]:
     """Every file with its relative path. Links are followed to files, which are read, and looked at
     where they lead; folders behind links lie elsewhere in the folder and are met there."""
     root = top.resolve(strict=True)

@@ -92,6 +92,7 @@ class Options(TypedDict, total=False):
     ignore_patterns: tuple[str, ...]
     sha256: str | None
     path: str | None
+    mounted: bool
     also: tuple[str, ...]
     """More files: sha256, url and path (or none) of each, with a space between."""
 
@@ -206,7 +207,11 @@ def _web_carrier() -> Carrier[WebRef]:
 
 def _parse_oci(uri: str, options: Options) -> OciRef:
     folder = options.get("path")
-    return parse_reference(uri, folder=DEFAULT_FOLDER if folder is None else folder)
+    return parse_reference(
+        uri,
+        folder=DEFAULT_FOLDER if folder is None else folder,
+        mounted=options.get("mounted", False),
+    )
 
 
 def _oci() -> Store[OciRef]:

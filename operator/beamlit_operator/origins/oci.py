@@ -21,7 +21,7 @@ import hashlib
 import json
 import re
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 from urllib.parse import urlencode, urlsplit
@@ -32,6 +32,7 @@ from beamlit_operator.origins.ocilayers import (
     INDEX_TYPES,
     MANIFEST_TYPES,
     MAX_MANIFEST_BYTES,
+    Layer,
     chosen,
     layers,
     parsed,
@@ -164,6 +165,8 @@ def look(ref: OciRef, credentials: Mapping[str, str]) -> ResolvedOrigin:
     finally:
         registry.close()
     found = layers(document, folder=ref.folder, place=ref.place)
+    if ref.mounted:
+        return _mounted(ref, revision, found)
     # The same content twice is one file.
     unique = {(layer.path, layer.digest): layer for layer in found}
     return resolved(
@@ -180,6 +183,16 @@ def look(ref: OciRef, credentials: Mapping[str, str]) -> ResolvedOrigin:
         ],
         place=ref.place,
     )
+
+
+def _mounted(ref: OciRef, revision: str, found: Sequence[Layer]) -> ResolvedOrigin:
+    """An image that a kubelet mounts: what is in it is seen by pods only."""
+    if not all(layer.packed for layer in found):
+        raise OriginError(
+            OriginReason.INVALID_REFERENCE,
+            f"{ref.place} is an artifact, and kubelets mount images only: set mode to Fetch",
+        )
+    return ResolvedOrigin(revision, (), sum(layer.size for layer in found))
 
 
 def login(config: str, ref: OciRef) -> dict[str, str]:

@@ -39,6 +39,7 @@ class OciRef:
         tag: what may move; counts only without a digest.
         digest: ``sha256:<hex>`` of the manifest, or empty.
         folder: the folder of an image in which the model is; artifacts have none.
+        mounted: a kubelet mounts the image, and nothing is fetched.
     """
 
     registry: str
@@ -46,6 +47,7 @@ class OciRef:
     tag: str = DEFAULT_TAG
     digest: str = ""
     folder: str = DEFAULT_FOLDER
+    mounted: bool = False
 
     def __post_init__(self) -> None:
         written = f"{self.registry}/{self.repository}"
@@ -102,7 +104,7 @@ class OciRef:
         return f"{'http' if _is_here(self.registry) else 'https'}://{host}/v2/{self.repository}"
 
 
-def parse_reference(text: str, *, folder: str = DEFAULT_FOLDER) -> OciRef:
+def parse_reference(text: str, *, folder: str = DEFAULT_FOLDER, mounted: bool = False) -> OciRef:
     """The reference that ``text``, with or without ``oci://``, stands for.
 
     Raises:
@@ -120,7 +122,7 @@ def parse_reference(text: str, *, folder: str = DEFAULT_FOLDER) -> OciRef:
     if registry in (DOCKER_HUB, "index.docker.io"):
         registry = DOCKER_HUB
         repository = repository if "/" in repository else f"library/{repository}"
-    return OciRef(registry, repository, tag or DEFAULT_TAG, digest, folder.strip("/"))
+    return OciRef(registry, repository, tag or DEFAULT_TAG, digest, folder.strip("/"), mounted)
 
 
 def _is_here(registry: str) -> bool:

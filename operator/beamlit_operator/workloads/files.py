@@ -9,8 +9,8 @@ from beamlit_operator.workloads.access import Access
 MODELS = "/mnt/models"
 """Where a pod finds the model's files."""
 
-CLAIM = "/mnt/claim"
-"""Where the container that checks the files of a claim finds the whole of it."""
+MOUNTED = "/mnt/claim"
+"""Where the container that checks the files of a claim or an image finds the whole of it."""
 
 
 @dataclass(frozen=True)
@@ -70,8 +70,10 @@ class ModelFiles:
         endpoint: the store's address, when it is not the public one.
         region: the store's region (S3).
         allow_patterns, ignore_patterns: which files are fetched (Hub).
-        claim, folder: the PersistentVolumeClaim of the workspace that holds the files, and where in
-            it; empty for files that are fetched.
+        claim: the PersistentVolumeClaim of the workspace that holds the files.
+        image: the image that holds them, for the kubelet to mount.
+        folder: where in the claim or the image they are.
+        pull_secret: the Secret with which the kubelet pulls that image.
         arguments: further ones of the fetch, which the kind of origin needs (web servers,
             registries).
         allow_pickle: whether files are fetched that can run code when loaded.
@@ -90,7 +92,9 @@ class ModelFiles:
     allow_patterns: tuple[str, ...] = ()
     ignore_patterns: tuple[str, ...] = ()
     claim: str = ""
+    image: str = ""
     folder: str = ""
+    pull_secret: str = ""
     arguments: tuple[str, ...] = ()
     allow_pickle: bool = False
     unpack: bool = False
@@ -98,9 +102,17 @@ class ModelFiles:
     access: Access = field(default_factory=Access)
     facts: ModelFacts | None = None
 
+    @property
+    def mounted(self) -> str:
+        """What holds the files, where they are served as they lie there; empty where they are
+        fetched."""
+        if self.claim:
+            return f"claim {self.claim}"
+        return f"image {self.image}" if self.image else ""
+
     def fetch_arguments(self) -> list[str]:
         """The arguments of this project's command that bring exactly these files into a pod."""
-        place = f"{CLAIM}/{self.folder}".rstrip("/") if self.claim else MODELS
+        place = f"{MOUNTED}/{self.folder}".rstrip("/") if self.mounted else MODELS
         arguments = ["fetch", self.uri, place, "--revision", self.revision, *self.arguments]
         for pattern in self.allow_patterns:
             arguments += ["--allow-pattern", pattern]

@@ -58,6 +58,7 @@ def pod_spec(serving: Server, files: ModelFiles, *, image: str) -> Json:
             serving.termination_seconds or serving.grace_seconds + _STOP_DELAY_SECONDS
         ),
         "securityContext": pod_security(),
+        **({"imagePullSecrets": [{"name": files.pull_secret}]} if files.pull_secret else {}),
     }
 
 

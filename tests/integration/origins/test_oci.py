@@ -13,6 +13,7 @@ from tests.support.registry import IMAGE_LAYER, Registry, digest, docker_config,
 from tests.support.webstore import WebStore
 
 from beamlit_operator.origins import OciRef, OriginError, parse_reference, resolve
+from beamlit_operator.origins.__main__ import main
 from beamlit_operator.origins.fetch import fetch
 from beamlit_operator.origins.kinds import look, read
 
@@ -173,8 +174,6 @@ async def test_what_is_not_there_or_no_registry_is_told(registry: Registry) -> N
 async def test_the_command_fetches_by_hand(
     registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from beamlit_operator.origins.__main__ import main
-
     registry.scheme, registry.accounts = "Basic", {"anna": "open-sesame"}
     registry.artifact("acme/llama", "v1", {"config.json": CONFIG})
     config = docker_config(registry.host, "anna", "open-sesame")
@@ -199,6 +198,28 @@ async def test_an_image_is_its_models_folder_with_its_layers_over_each_other(
         brought(
             parse_reference(f"{registry.host}/acme/car:v1", folder="weights"), tmp_path / "other"
         )
+
+
+async def test_an_image_that_a_kubelet_mounts_is_only_looked_at(
+    registry: Registry, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    layer = registry.layer("acme/car", packed({"models/config.json": CONFIG}), IMAGE_LAYER)
+    made = registry.push("acme/car", "v1", [layer])
+    text = f"{registry.host}/acme/car:v1"
+    found = await resolve(parse_reference(text, mounted=True), {})
+    assert (found.revision, found.files, found.bytes) == (made, (), layer["size"])
+    registry.artifact("acme/llama", "v1", {"config.json": CONFIG})
+    with pytest.raises(OriginError, match="set mode to Fetch"):
+        await resolve(parse_reference(f"{registry.host}/acme/llama:v1", mounted=True), {})
+    command = [f"oci://{text}", str(tmp_path / "models"), "--mounted"]
+    assert main(command) == 1
+    assert "cannot mount images" in capsys.readouterr().err
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "config.json").write_bytes(CONFIG)
+    assert main(command) == 0
+    (tmp_path / "models" / "model.pkl").write_bytes(pickle.dumps({}))
+    assert main(command) == 1
+    assert "model.pkl" in capsys.readouterr().err
 
 
 async def test_a_folder_that_was_packed_into_an_artifact_is_unpacked(

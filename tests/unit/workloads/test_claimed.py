@@ -6,7 +6,10 @@ from typing import Any
 
 import pytest
 
+from beamlit_operator.api.model import ModelSpec, Origin
 from beamlit_operator.api.runtime import Runtime
+from beamlit_operator.controllers.stores import model_files, own_secret
+from beamlit_operator.controllers.stores import reference as store_reference
 from beamlit_operator.workloads.cache import Cache, with_cache
 from beamlit_operator.workloads.claimed import unseen_problem
 from beamlit_operator.workloads.errands import folder_of
@@ -48,6 +51,38 @@ def test_the_claim_is_read_only_and_the_folder_is_where_models_always_are() -> N
     ]
 
 
+def test_an_image_is_mounted_by_its_digest_and_pulled_with_the_origins_secret() -> None:
+    reference = f"ghcr.io/acme/car@{REVISION}"
+    origin = {"oci": {"reference": "ghcr.io/acme/car:v1", "pullSecretRef": {"name": "pull"}}}
+    origin["oci"]["mode"] = "Volume"
+    part = Origin.model_validate(origin)
+    ref = store_reference(part)
+    assert ref is not None
+    files = model_files(
+        ref,
+        revision=REVISION,
+        paths=(),
+        size=5,
+        model=ModelSpec(origin=part),
+        secret=own_secret(part),
+    )
+    spec = pod(files)
+    volume = {"reference": reference, "pullPolicy": "IfNotPresent"}
+    assert {"name": "models", "image": volume} in spec["volumes"]
+    assert spec["imagePullSecrets"] == [{"name": "pull"}]
+    (mount,) = models_of(spec["containers"][0])
+    assert (mount["mountPath"], mount["subPath"]) == ("/mnt/models", "models")
+    (fetching,) = spec["initContainers"]
+    assert fetching["args"] == [
+        *("fetch", "oci://ghcr.io/acme/car", "/mnt/claim/models", "--revision", REVISION),
+        "--mounted",
+    ]
+    # The kubelet pulls: the container that checks needs no password.
+    assert not [each for each in fetching["env"] if "valueFrom" in each]
+    assert unseen_problem(files, Runtime(), None) is not None
+    assert with_cache(spec, cache=Cache("cache", usable=True)) == spec
+
+
 def test_what_is_in_a_claim_goes_into_no_cache() -> None:
     spec = pod(FILES)
     assert folder_of(FILES, image="ours:1") is None
@@ -66,7 +101,7 @@ def test_a_whole_claim_is_mounted_without_a_sub_path() -> None:
 @pytest.mark.parametrize(
     ("files", "runtime", "words"),
     [
-        (UNPACKED, {"type": "vllm"}, "unpack them in the claim"),
+        (UNPACKED, {"type": "vllm"}, "unpack them there"),
         (FILES, {}, "does not see the files of claim weights"),
         (FILES, {"type": "llamacpp"}, "name it in spec.runtime.args"),
         (FILES, {"type": "llamacpp", "args": ["--model", "/mnt/models/a.gguf"]}, None),
