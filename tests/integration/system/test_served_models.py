@@ -48,18 +48,15 @@ def pulled():
     return pull
 
 
-async def serve(
-    workspace: Workspace, files: dict[str, bytes], *, suggested: str, **runtime: object
-) -> None:
-    """A Model of these files and its deployment, with no more said than necessary."""
+async def serve(workspace: Workspace, files: dict[str, bytes], *, suggested: str) -> None:
+    """A Model of these files and its deployment: all else the files tell."""
     prefix = f"{workspace.name}-model"
     for name, content in files.items():
         workspace.stack.s3().put_object(Bucket="models", Key=f"{prefix}/{name}", Body=content)
     await workspace.apply("Environment", "production", {"policies": []})
     await workspace.secret()
     await workspace.model(uri=f"s3://models/{prefix}")
-    spec = {"runtime": runtime} if runtime else {}
-    await workspace.apply("ModelDeployment", "tiny", {"model": "tiny", **spec})
+    await workspace.apply("ModelDeployment", "tiny", {"model": "tiny"})
     await workspace.until_ready("Idle")
     model = await workspace.client.get(MODELS, "tiny", workspace.name)
     assert model["status"]["suggestedRuntime"]["type"] == suggested
@@ -114,8 +111,7 @@ async def test_an_onnx_model_is_served_by_triton_as_scikit_learn_predicts(worksp
 async def test_sentences_become_vectors_and_similar_ones_are_near(workspace, pulled):
     pulled("ghcr.io/ggml-org/llama.cpp:server")
     model = smallmodels.sentence_bert(SENTENCES)
-    variables = [{"name": "LLAMA_ARG_EMBEDDINGS", "value": "1"}]
-    await serve(workspace, {"model.gguf": model.file}, suggested="llamacpp", envs=variables)
+    await serve(workspace, {"model.gguf": model.file}, suggested="llamacpp")
     questions = ["the dog sat on the mat", "a cat sleep on the rug", "shares and money on markets"]
     answer = await ask(workspace, "/v1/embeddings", {"model": "tiny", "input": questions})
     vectors = np.array([item["embedding"] for item in answer["data"]])

@@ -91,3 +91,31 @@ def test_the_lifecycle_samples_refer_to_what_is_there() -> None:
     runtime = deployment.spec.runtime
     assert runtime is not None
     assert [*(runtime.command or ())][-1] == f"/mnt/models/{next(iter(greeter()))}"
+
+
+TUTORIALS = SAMPLES / "tutorials"
+
+
+@pytest.mark.parametrize("folder", sorted(TUTORIALS.iterdir()), ids=lambda path: path.name)
+def test_a_tutorials_manifests_fit_and_its_page_uses_each_of_them(folder: Path) -> None:
+    page = (SAMPLES.parents[1] / "docs" / "tutorials" / f"{folder.name}.md").read_text()
+    unused = [file.name for file in folder.iterdir() if f"{folder.name}/{file.name}" not in page]
+    assert not unused
+    manifests = read_manifests([file for file in folder.glob("*.yaml") if file.stem != "canary"])
+    found = read_workspace(manifests, "default")
+    assert not [m.source for m in manifests if "namespace" in m.document["metadata"]]
+    for deployment in found.deployments.values():
+        assert deployment.spec.environment in found.environments
+    assert {d.spec.model for d in found.deployments.values()} == {
+        model.metadata.name for model in found.models.values()
+    }
+    attached = {p.name for e in found.environments.values() for p in e.spec.policies}
+    assert attached == set(found.policies)
+
+
+def test_the_tutorials_canary_is_a_patch_that_fits() -> None:
+    file = TUTORIALS / "fine-tuned-from-hugging-face" / "canary.yaml"
+    patch = yaml.safe_load(file.read_text())["spec"]
+    assert set(patch) == {"serverlessConfig", "rollout"}
+    rollout = Rollout.model_validate(patch["rollout"])
+    assert [step.weight for step in rollout.steps or ()] == [50]
