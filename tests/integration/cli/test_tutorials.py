@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
 import struct
@@ -117,8 +118,8 @@ def page_of(name: str) -> Path:
 @pytest.mark.long
 @pytest.mark.skipif(shutil.which("kubectl") is None, reason="needs kubectl")
 @pytest.mark.parametrize("name", STACKS)
-async def test_every_command_of_a_tutorial_prints_what_it_says(name: str) -> None:
-    await pull_command(LLAMACPP)
+def test_every_command_of_a_tutorial_prints_what_it_says(name: str) -> None:
+    asyncio.run(pull_command(LLAMACPP))
     with reader(STACKS[name], {"HF_TOKEN": TOKEN}) as person:
         wrong = person.first_wrong(page_of(name))
     assert not wrong, wrong
