@@ -56,6 +56,12 @@ name, so the Secret often comes a moment after the Model."""
 FAILING_RECHECK = 15.0
 """Seconds between two looks at the Secret of an origin that cannot be used."""
 
+UNREAD_RECHECK = 2.0
+"""Seconds until what a store did not let be read is asked for again, while nothing is known yet."""
+
+UNREAD_LOOKS = 2
+"""How often that is waited for. Then the origin is used without."""
+
 DOUBT_RECHECK = 10.0
 """Seconds between two looks at an origin whose files cannot be fetched."""
 
@@ -147,6 +153,8 @@ class _Page:
     waiting: set[Key] = field(default_factory=set)
     known: Remembered | None = None
     """What the files of a revision say."""
+    unread: int = 0
+    """How often in a row they could not all be read, before there was an answer."""
 
     def stop(self) -> None:
         """No more looks."""
@@ -320,6 +328,13 @@ class OriginBook:
             page.due = min(page.store_due, self._clock() + FAILING_RECHECK)
             return
         facts = await self._facts(question.ref, values, resolved, page)
+        unread = facts is not None and page.known is None
+        if unread and page.answer is None and page.unread < UNREAD_LOOKS:
+            # Another runtime may suit what is not read yet: a model would be started twice.
+            page.unread += 1
+            page.due = self._clock() + UNREAD_RECHECK
+            return
+        page.unread = 0
         paths = tuple(file.path for file in resolved.files)
         detected = detect(paths, facts)
         page.answer = Found(

@@ -21,6 +21,8 @@ from beamlit_operator.controllers.originbook import (
     FAILING_RECHECK,
     FIRST_SECRET_RECHECK,
     MISSING_SECRET_RECHECK,
+    UNREAD_LOOKS,
+    UNREAD_RECHECK,
     Failed,
     Found,
     OriginBook,
@@ -303,10 +305,34 @@ async def test_another_revision_or_choice_of_files_is_read() -> None:
         assert reader.reads == 1
 
 
-async def test_what_a_store_did_not_give_is_read_with_the_next_look() -> None:
-    broken = ModelFacts(incomplete="config.json could not be read")
-    lab, reader = Lab(), Reader(Inspection(broken, again=True), Inspection(FACTS))
-    assert (await inspecting(lab, reader)).facts == broken
+BROKEN = Inspection(ModelFacts(incomplete="config.json could not be read"), again=True)
+
+
+async def test_what_a_store_does_not_give_is_waited_for_a_moment() -> None:
+    lab, reader = Lab(), Reader(BROKEN, Inspection(FACTS))
+    await lab.secret()
+    lab.book._inspect = reader
+    assert await lab.ask() is None
+    assert await lab.ask() is None
+    assert reader.reads == 1
+    lab.now += UNREAD_RECHECK
+    found = await lab.ask()
+    assert isinstance(found, Found)
+    assert found.facts == FACTS
+
+
+async def test_then_the_origin_is_used_without_and_read_with_the_next_look() -> None:
+    lab, reader = Lab(), Reader(BROKEN, BROKEN, BROKEN, BROKEN, Inspection(FACTS))
+    await lab.secret()
+    lab.book._inspect = reader
+    answers = []
+    for _ in range(UNREAD_LOOKS + 1):
+        answers.append(await lab.ask())
+        lab.now += UNREAD_RECHECK
+    assert answers[:-1] == [None] * UNREAD_LOOKS
+    assert isinstance(answers[-1], Found)
+    assert answers[-1].facts == BROKEN.facts
+    assert (await inspecting(lab, reader)).facts == BROKEN.facts
     assert (await inspecting(lab, reader)).facts == FACTS
 
 
