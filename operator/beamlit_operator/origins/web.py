@@ -150,7 +150,10 @@ class Client:
         for _ in range(MAX_REDIRECTS + 1):
             if authorization and not _may_know(own, urlsplit(here)):
                 authorization = None  # and never again on this way
-            answer = self._request(method, here, dict(headers), authorization)
+            try:
+                answer = self._request(method, here, dict(headers), authorization)
+            except HTTPError as error:  # here: the url itself may well have answered
+                raise self.judge(error, here) from None
             target = answer.get_redirect_location()
             if target is False:
                 return answer

@@ -229,6 +229,12 @@ class TestRedirects:
             look(WebRef((WebFile(url, digest(b"{}")),)), {})
         assert not store.asked
 
+    def test_who_does_not_answer_is_the_one_that_is_named(self, store: WebStore) -> None:
+        store.redirects["m/config.json"] = "http://content.invalid/m?signature=secret"
+        with pytest.raises(OriginError, match=r"http://content\.invalid/m cannot be reached") as no:
+            look(WebRef((WebFile(store.url("m/config.json"), digest(b"{}")),)), {})
+        assert "secret" not in no.value.message
+
     @pytest.mark.parametrize("target", ["ftp://example.com/x", "file:///etc/passwd", ""])
     def test_none_leads_to_what_is_no_web_server(self, store: WebStore, target: str) -> None:
         store.redirects["m/config.json"] = target

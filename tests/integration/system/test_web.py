@@ -34,6 +34,14 @@ def origin(store, sha256=""):
     return {"origin": {"http": {"files": files, "credentialsSecretRef": {"name": "web"}}}}
 
 
+async def served(workspace):
+    """Calls until there is an answer: what failed is remembered for a moment."""
+    deadline = time.monotonic() + 60
+    while (answer := await workspace.call())[0] != 200:  # what failed is remembered for a moment
+        assert time.monotonic() < deadline, answer
+        await asyncio.sleep(0.5)
+
+
 async def test_files_of_a_web_server_are_served_once_their_digests_are_right(workspace, store):
     await workspace.apply("Environment", "production", {"policies": []})
     await workspace.apply("Model", "tiny", origin(store, sha256="0" * 64))
@@ -51,10 +59,7 @@ async def test_files_of_a_web_server_are_served_once_their_digests_are_right(wor
         )
     )
     assert len(after["status"]["revisions"][0]["version"]) == len("sha256:") + 64
-    deadline = time.monotonic() + 60
-    while (answer := await workspace.call())[0] != 200:  # what failed is remembered for a moment
-        assert time.monotonic() < deadline, answer
-        await asyncio.sleep(0.5)
+    await served(workspace)
     assert TOKEN not in str(after) + workspace.stack.logs()
 
 
@@ -71,3 +76,19 @@ async def test_a_model_in_an_archive_is_served(workspace, store):
     await workspace.deployment()
     await workspace.until_ready("Idle")
     assert (await workspace.call())[0] == 200
+
+
+@pytest.mark.long
+async def test_a_token_that_rotates_while_a_fetch_fails_is_used_by_the_next(workspace, store):
+    await workspace.apply("Environment", "production", {"policies": []})
+    await workspace.apply("Secret", "web", stringData={"token": TOKEN})
+    await workspace.apply("Model", "tiny", origin(store))
+    await workspace.deployment()
+    await workspace.until_ready("Idle")
+    store.authorization = "Bearer another"
+    status, answer = await workspace.call()
+    assert status == 503
+    assert "does not accept the credentials" in answer["error"]["message"]
+    await workspace.apply("Secret", "web", stringData={"token": "another"})
+    await served(workspace)
+    assert TOKEN not in str(await workspace.get()) + workspace.stack.logs()
