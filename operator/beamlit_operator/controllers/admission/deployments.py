@@ -16,7 +16,7 @@
 | does it set what this version does not act on?         | warned                                |
 | is its runtime's type known in this cluster?           | warned: a ConfigMap may add it        |
 | is there a node that it fits on?                       | warned: one may be added              |
-| do its GPUs hold the model, as far as is known?        | warned: the model may change          |
+| has it the memory for the model, as far as is known?   | warned (see `memory`)                 |
 
 Whoever edits something else is not refused for what was so before the edit: it is told as a warning
 (see `decision.decided`). What is refused here is what stands in `Ready=False` otherwise.
@@ -28,7 +28,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from beamlit_operator.api import Environment, Model, ModelDeployment
-from beamlit_operator.controllers.admission import orders
+from beamlit_operator.controllers.admission import memory, orders
 from beamlit_operator.controllers.admission.decision import Decision, Finding, decided, some
 from beamlit_operator.controllers.admission.picture import Picture, Policies
 from beamlit_operator.controllers.keys import Key, Kind, Workspace
@@ -36,7 +36,7 @@ from beamlit_operator.controllers.objects import Held
 from beamlit_operator.policy import Effect, EffectivePolicy, Trace, effective_policy, written
 from beamlit_operator.policy import because as sentences
 from beamlit_operator.policy.placement import place, why_no_node
-from beamlit_operator.workloads import gpumemory, names
+from beamlit_operator.workloads import names
 from beamlit_operator.workloads.devices import DeviceNotAllowedError, flavors_to_place
 from beamlit_operator.workloads.merge import merged
 from beamlit_operator.workloads.pods import SERVING
@@ -342,31 +342,14 @@ def no_node(case: Case) -> Iterator[Finding]:
 
 
 def too_small(case: Case) -> Iterator[Finding]:
-    """Does it ask for GPUs that cannot hold the model, by what the Model's status tells of it?"""
-    model, deployment = case.model, case.deployment
-    if model is None or model.status.facts is None or not case.policy.resolved:
-        return
-    try:
-        runtime = merged_runtime(model.spec.runtime, deployment.spec.runtime)
-    except RuntimeProblem:
-        return
-    suggested = model.status.suggested_runtime
-    chosen = suggested.type if suggested is not None and runtime.image is None else None
-    found = gpumemory.fitting(
-        model.status.facts,
-        runtime=runtime.type or chosen,
-        container={
-            "resources": runtime.resources or {},
-            "command": runtime.command or (),
-            "args": runtime.args or (),
-        },
-        annotations=deployment.metadata.annotations,
-        requested=tuple(deployment.spec.flavors),
-        allowed=case.policy.flavor.allowed,
-        catalogue=case.picture.settings.catalogue,
-    )
-    if found.problem is not None:
-        yield Finding(found.problem)
+    """Does it ask for less memory than the model needs, by what the Model's status tells of it?"""
+    if case.model is not None and case.policy.resolved:
+        yield from memory.found(
+            case.model,
+            case.deployment,
+            allowed=case.policy.flavor.allowed,
+            catalogue=case.picture.settings.catalogue,
+        )
 
 
 def unplaceable(

@@ -194,6 +194,33 @@ def test_gpus_that_cannot_hold_the_model_are_warned_about() -> None:
         assert not any("GiB" in warning for warning in warnings), spec
 
 
+@pytest.mark.parametrize(
+    ("runtime", "spec", "warned"),
+    [
+        ({"resources": {"limits": {"memory": "1Gi"}}}, {}, True),
+        ({"resources": {"limits": {"memory": "4Gi"}}}, {}, False),
+        ({"resources": {"requests": {"memory": "1Gi"}}}, {}, False),
+        ({"resources": {"limits": {"memory": "1Gi", "nvidia.com/gpu": 1}}}, {}, False),
+        (
+            {"resources": {"limits": {"memory": "1Gi"}}},
+            {"flavors": [{"type": "gpu", "name": "l4"}]},
+            False,
+        ),
+        ({"type": "llamacpp", "resources": {"limits": {"memory": "1Gi"}}}, {}, False),
+        ({"image": "my/server:1", "resources": {"limits": {"memory": "1Gi"}}}, {}, False),
+    ],
+)
+def test_a_limit_of_memory_below_the_weights_is_warned_about(
+    runtime: dict[str, Any], spec: dict[str, Any], warned: bool
+) -> None:
+    facts = {"format": "safetensors", "task": "embed", "weightBytes": 2 * 2**30}
+    status = {"facts": facts, "suggestedRuntime": {"type": "tei", "because": "x"}}
+    workspace = Workspace().environment().put(Kind.MODEL, "iris", {}, status=status)
+    warnings = workspace.create(runtime=runtime, **spec).warnings
+    said = "limits.memory is 1.0 GiB, and the model's weights alone are 2.0 GiB"
+    assert any(said in warning for warning in warnings) == warned
+
+
 @pytest.mark.parametrize(("what", "spec", "words"), WARNED, ids=[case[0] for case in WARNED])
 def test_what_has_no_effect_is_allowed_and_told(
     what: str, spec: dict[str, Any], words: str
