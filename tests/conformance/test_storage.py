@@ -242,6 +242,20 @@ async def test_a_part_of_a_volume_must_be_inside_of_it(
     assert any(f.endswith(field) and r == reason for f, r in found), found
 
 
+async def test_two_volumes_are_not_mounted_at_one_place(client: HttpClient, namespace: str) -> None:
+    mounts = [{"name": name, "mountPath": "/x"} for name in ("v", "w")]
+    body = {
+        "metadata": {"name": "p"},
+        "spec": {
+            "containers": [{"name": "c", "image": "example.com/none:1", "volumeMounts": mounts}],
+            "volumes": [{"name": name, "emptyDir": {}} for name in ("v", "w")],
+            "automountServiceAccountToken": False,
+        },
+    }
+    error = await _refusal(client, PODS, body, namespace)
+    assert ("spec.containers[0].volumeMounts[1].mountPath", "FieldValueInvalid") in _causes(error)
+
+
 async def test_a_pods_claim_has_a_name(client: HttpClient, namespace: str) -> None:
     body = {
         "metadata": {"name": "p"},

@@ -131,6 +131,6 @@ def _require_files(version: str | None, model: Model | None) -> None:
         return
     raise UndoRefusedError(
         f"{model.status.origin.uri} does not hold version {version} any more, but "
-        f"{model.status.origin.revision}: put the files back, or each version under a prefix of "
+        f"{model.status.origin.revision}: put the files back, or each version at a place of "
         f"its own"
     )

@@ -244,9 +244,12 @@ def test_what_is_not_proven_or_not_there_is_refused(change: Any, says: str) -> N
         released(source)
 
 
-def test_files_that_an_s3_prefix_holds_no_longer_are_refused_and_commits_are_not() -> None:
-    with pytest.raises(ReleaseRefusedError, match=f"does not hold version {V2} any more"):
-        released(deployment("development"), of=model(revision=V1))
+def test_files_that_an_s3_prefix_or_a_claim_holds_no_longer_are_refused_and_commits_are_not() -> (
+    None
+):
+    for origin in (None, {"pvc": {"claimName": "weights"}}):
+        with pytest.raises(ReleaseRefusedError, match=f"does not hold version {V2} any more"):
+            released(deployment("development"), of=model(origin, revision=V1))
     hub = model({"huggingFace": {"repo": "org/iris"}}, revision=V1)
     assert released(deployment("development"), of=hub).version == V2
 

@@ -106,8 +106,12 @@ def test_where_nothing_can_be_undone_the_reason_is_said(
         undo(item, None, to=to)
 
 
-def model(revision: str, *, s3: bool = True) -> Model:
-    origin = {"s3": {"uri": "s3://models/iris"}} if s3 else {"huggingFace": {"repo": "org/iris"}}
+def model(revision: str, *, s3: bool = True, claim: bool = False) -> Model:
+    origin: Json = (
+        {"s3": {"uri": "s3://models/iris"}} if s3 else {"huggingFace": {"repo": "org/iris"}}
+    )
+    if claim:
+        origin = {"pvc": {"claimName": "weights"}}
     found = {"uri": "s3://models/iris", "revision": revision, "files": 1, "bytes": 1}
     return Model.model_validate(
         {"metadata": {"name": "iris"}, "spec": {"origin": origin}, "status": {"origin": found}}
@@ -121,10 +125,11 @@ def test_a_version_that_only_followed_the_origin_is_pinned_when_that_has_moved()
     assert "version" not in undo(same, model("v1", s3=False), to=None).after["spec"]
 
 
-def test_files_that_are_gone_from_an_s3_prefix_cannot_come_back() -> None:
+def test_files_that_are_gone_from_an_s3_prefix_or_a_claim_cannot_come_back() -> None:
     moved = live(entry("a", "Superseded", NEW, version="v0"))
-    with pytest.raises(UndoRefusedError, match="does not hold version v0 any more, but v1"):
-        undo(moved, model("v1"), to=None)
+    for claim in (False, True):
+        with pytest.raises(UndoRefusedError, match="does not hold version v0 any more, but v1"):
+            undo(moved, model("v1", claim=claim), to=None)
     assert undo(moved, model("v0"), to=None).after["spec"]["version"] == "v0"
 
 
