@@ -112,6 +112,8 @@ def test_every_built_in_row_can_be_written_as_a_config_map_has_it() -> None:
         ("vllm", "args: ['{prot}']", "args has {prot}: use {port}, {metricPort}, {model}"),
         ("vllm", "env: {A: '{context}'}", "env has {context}: use {port}"),
         ("vllm", "resources: {limit: {}}", "resources.limit is not a field"),
+        ("mine", "image: x # " + "x" * 65536, "its text has 65547 characters: 65536 are allowed"),
+        ("mine", "image: &a [*a]", "image: Input should be a valid string"),
         ("Mine", MINE, "'Mine' cannot name a type"),
         ("my.server", MINE, "'my.server' cannot name a type"),
     ],
