@@ -92,6 +92,37 @@ async def test_a_strategic_merge_patch_can_replace(client: HttpClient, namespace
     assert patched["spec"]["strategy"] == {"type": "Recreate"}
 
 
+async def test_what_a_strategic_merge_patch_deletes_goes_first(
+    client: HttpClient, namespace: str
+) -> None:
+    body = deployment("web")
+    pod = body["spec"]["template"]["spec"]
+    pod["volumes"] = [{"name": "v", "emptyDir": {"medium": "Memory"}}]
+    await client.create(DEPLOYMENTS, body, namespace)
+    volumes = [{"name": "v", "configMap": {"name": "c"}}, {"name": "v", "$patch": "delete"}]
+    patch = {"spec": {"template": {"spec": {"volumes": volumes}}}}
+    patched = await _patch(client, DEPLOYMENTS.path(namespace, "web"), patch, STRATEGIC)
+    (volume,) = patched["spec"]["template"]["spec"]["volumes"]
+    assert volume["configMap"]["name"] == "c"
+    assert "emptyDir" not in volume
+
+
+async def test_a_directive_for_what_is_not_there_is_forgotten_and_one_to_merge_refused(
+    client: HttpClient, namespace: str
+) -> None:
+    await client.create(DEPLOYMENTS, deployment("web"), namespace)
+    path = DEPLOYMENTS.path(namespace, "web")
+    selector = {"$patch": "replace", "disk": "ssd"}
+    patch = {"spec": {"template": {"spec": {"nodeSelector": selector}}}}
+    patched = await _patch(client, path, patch, STRATEGIC)
+    assert not patched["spec"]["template"]["spec"].get("nodeSelector")
+    selector["$patch"] = "merge"
+    with pytest.raises(ApiError) as caught:
+        await _patch(client, path, patch, STRATEGIC)
+    assert "unknown patch type: merge in map" in caught.value.message
+    assert caught.value.status == 500
+
+
 async def test_custom_resources_have_no_strategic_merge_patch(
     client: HttpClient, namespace: str, widgets: Resource
 ) -> None:

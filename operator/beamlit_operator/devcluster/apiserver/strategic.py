@@ -7,7 +7,7 @@ from typing import Any
 from beamlit_operator.devcluster.apiserver.errors import bad_request
 from beamlit_operator.devcluster.apiserver.fieldsets import ANY
 from beamlit_operator.devcluster.apiserver.schemas import Node
-from beamlit_operator.kube import Json
+from beamlit_operator.kube import ApiError, Json
 
 _DIRECTIVE = "$patch"
 _RETAIN = "$retainKeys"
@@ -28,7 +28,8 @@ def strategic_merge(original: Json, patch: Json, node: Node) -> Json:
     if directive == "delete":
         return {}
     if directive is not None:
-        raise bad_request(f"unknown patch type: {directive} in map: {patch!r}")
+        # Kubernetes has no better answer than that it failed (ErrBadPatchType).
+        raise ApiError(500, "", f"unknown patch type: {directive} in map: {patch!r}")
     result = dict(original)
     retained = patch.get(_RETAIN)
     if isinstance(retained, list):
