@@ -116,9 +116,8 @@ async def test_a_directive_for_what_is_not_there_is_forgotten_and_one_to_merge_r
     patch = {"spec": {"template": {"spec": {"nodeSelector": selector}}}}
     patched = await _patch(client, path, patch, STRATEGIC)
     assert not patched["spec"]["template"]["spec"].get("nodeSelector")
-    selector["$patch"] = "merge"
     with pytest.raises(ApiError) as caught:
-        await _patch(client, path, patch, STRATEGIC)
+        await _patch(client, path, {"spec": {"strategy": {"$patch": "merge"}}}, STRATEGIC)
     assert "unknown patch type: merge in map" in caught.value.message
     assert caught.value.status == 500
 

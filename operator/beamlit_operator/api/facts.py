@@ -54,7 +54,8 @@ class ModelFacts(Part):
     head_dim: Count | None = None
     """The width of a head."""
     kv_values_per_token: Count | None = None
-    """How many numbers the cache of keys and values keeps of each token, in all layers."""
+    """How many numbers the cache of keys and values keeps of each token of a long request, in all
+    layers; those that look back through a window only keep none."""
     weight_bytes: Count | None = None
     """How large the weights are that a server loads, without other copies in the same origin."""
     base_model: Word | None = None

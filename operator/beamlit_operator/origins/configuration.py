@@ -161,18 +161,35 @@ def _kv_values(
     text: Mapping[str, Any], *, layers: int | None, kv_heads: int | None, head: int | None
 ) -> int | None:
     """Numbers that the cache keeps of a token: a key and a value of each head in each layer. With
-    latent attention (DeepSeek), one vector for all heads. Layers without attention keep none."""
+    latent attention (DeepSeek), one vector for all heads. Layers without attention keep none, and
+    layers that look back through a window only keep none of what is out of it; where nothing tells
+    which layers those are, it is not known."""
     if layers is None:
         return None
     kinds = text.get("layer_types")
     if isinstance(kinds, list) and len(kinds) == layers:
-        layers = sum(isinstance(k, str) and "attention" in k and "linear" not in k for k in kinds)
+        layers = sum(isinstance(k, str) and _keeps_all(k) for k in kinds)
+    elif _has_window(text):
+        return None
     latent, rope = _number(text, "kv_lora_rank"), _number(text, "qk_rope_head_dim")
     if latent is not None and rope is not None:
         return layers * (latent + rope)
     if kv_heads is None or head is None:
         return None
     return 2 * layers * kv_heads * head
+
+
+def _keeps_all(kind: str) -> bool:
+    """Whether a layer of this kind (transformers' `layer_types`) keeps all tokens of a request."""
+    windowed = ("linear", "sliding", "chunked")
+    return "attention" in kind and not any(word in kind for word in windowed)
+
+
+def _has_window(text: Mapping[str, Any]) -> bool:
+    if text.get("use_sliding_window") is False:
+        return False
+    names = ("sliding_window", "sliding_window_pattern", "attention_chunk_size")
+    return any(_number(text, name) is not None for name in names)
 
 
 def of_gguf(metadata: Mapping[str, Any]) -> Fields:
@@ -194,7 +211,9 @@ def of_gguf(metadata: Mapping[str, Any]) -> Fields:
     )
     kv_heads = max(per_layer, default=None) if isinstance(kv, list) else _count(kv)
     kv_values = None
-    if head is not None and per_layer:
+    if _number(own, "attention.sliding_window") is not None:
+        pass  # Which layers look back no further than that, only llama.cpp knows.
+    elif head is not None and per_layer:
         kv_values = 2 * head * sum(per_layer)
     elif None not in (layers, kv_heads, head):
         kv_values = 2 * (layers or 0) * (kv_heads or 0) * (head or 0)

@@ -28,6 +28,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from beamlit_operator.api.facts import ModelFacts
+from beamlit_operator.workloads.gpumemory import need
 from beamlit_operator.workloads.presets import CONTEXT, Preset
 
 MEMORY_SHARE = 0.9
@@ -123,6 +124,8 @@ def _shortened(facts: ModelFacts, room: Room) -> int | None:
         if room.gpu_bytes is None:
             return None
         usable = room.gpus * (int(room.gpu_bytes * MEMORY_SHARE) - OVERHEAD_BYTES)
+        # As servers load them: float32 as 16 bits.
+        weights = found.weights if (found := need(facts)) is not None else weights
         if facts.kv_heads and room.gpus > facts.kv_heads:
             # Heads that are fewer than GPUs are kept more than once.
             values = values * room.gpus // facts.kv_heads

@@ -192,6 +192,20 @@ def test_the_architecture_tells_the_task(
             },
             2 * 8 * 128,
         ),
+        # Layers that look back through a window keep a bounded number of tokens.
+        (
+            {
+                **LLAMA,
+                "num_hidden_layers": 6,
+                "sliding_window": 1024,
+                "layer_types": ["sliding_attention"] * 5 + ["full_attention"],
+            },
+            2 * 8 * 128,
+        ),
+        ({**LLAMA, "sliding_window": 4096}, None),
+        ({**LLAMA, "sliding_window_pattern": 6}, None),
+        ({**LLAMA, "sliding_window": None}, 2 * 32 * 8 * 128),
+        ({**LLAMA, "sliding_window": 4096, "use_sliding_window": False}, 2 * 32 * 8 * 128),
         ({**LLAMA, "num_hidden_layers": "32"}, None),
         ({**LLAMA, "num_attention_heads": 0, "num_key_value_heads": None}, None),
     ],
@@ -231,6 +245,18 @@ def test_a_gguf_file_is_described_by_its_header() -> None:
     assert (found.format, found.architecture, found.quantization) == ("gguf", "llama", "Q4_K_M")
     assert (found.context_length, found.kv_values_per_token) == (8192, 2 * 32 * 8 * 128)
     assert found.task == "generate"
+
+
+def test_of_a_gguf_file_whose_layers_look_back_through_a_window_the_cache_is_not_known() -> None:
+    metadata = {
+        "general.architecture": "gemma3",
+        "gemma3.block_count": 32,
+        "gemma3.attention.head_count_kv": 8,
+        "gemma3.attention.key_length": 128,
+    }
+    window = {"gemma3.attention.sliding_window": 1024}
+    assert facts({"a.gguf": gguf(metadata)}).kv_values_per_token == 2 * 32 * 8 * 128
+    assert facts({"a.gguf": gguf({**metadata, **window})}).kv_values_per_token is None
 
 
 @pytest.mark.parametrize(

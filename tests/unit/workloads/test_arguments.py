@@ -57,6 +57,13 @@ def changed(facts: ModelFacts, **fields: Any) -> ModelFacts:
         # A context that does not fit is cut to what does.
         ("vllm", LLAMA, Room(1, 24 * GIB), ("--max-model-len", "38400")),
         ("vllm", changed(LLAMA, weight_bytes=8 * GIB), Room(1, T4), ("--max-model-len", "35840")),
+        # Single precision is loaded as half of that.
+        (
+            "vllm",
+            changed(LLAMA, format="safetensors", dtype="float32", weight_bytes=16 * GIB),
+            Room(1, T4),
+            ("--max-model-len", "35840"),
+        ),
         # What does not fit at all is not made to by that.
         ("vllm", LLAMA, Room(1, T4), ()),
         # Two GPUs hold more; heads that are fewer than GPUs are kept on each.
