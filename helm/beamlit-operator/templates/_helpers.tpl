@@ -56,7 +56,9 @@ The way out, as variables of a container. The cluster's own addresses are reache
 Python knows no networks there, so the API server's address is named.
 */}}
 {{- define "beamlit.noProxy" -}}
-{{- concat (list "localhost" "127.0.0.1" "::1" ".svc" (printf ".%s" .Values.clusterDomain)) .Values.proxy.noProxy | join "," -}}
+{{- /* Through a proxy, a node's metadata would be that of the proxy's node. */}}
+{{- $metadata := ternary (list "169.254.169.254") list .Values.origins.allowNodeCredentials }}
+{{- concat (list "localhost" "127.0.0.1" "::1" ".svc" (printf ".%s" .Values.clusterDomain)) $metadata .Values.proxy.noProxy | join "," -}}
 {{- end }}
 
 {{- define "beamlit.wayOut" -}}

@@ -3,28 +3,28 @@
 The reason alone decides whether the Model counts as stalled (only a person can fix it) and when to
 look again. That table stands here and nowhere else.
 
-| reason                 | stalled | look again after |
-|------------------------|---------|------------------|
-| InvalidReference       | yes     | 10 min           |
-| CredentialsInvalid     | yes     | 60 s             |
-| AccessDenied           | yes     | 60 s             |
-| NodeCredentialsNotAllowed | yes  | 10 min           |
-| BucketNotFound         | yes     | 15 s             |
-| WrongRegion            | yes     | 60 s             |
-| NoObjects              | yes     | 15 s             |
-| RepoNotFoundOrNoAccess | yes     | 60 s             |
-| Gated                  | yes     | 60 s             |
-| TokenInvalid           | yes     | 60 s             |
-| RevisionUnknown        | yes     | 60 s             |
-| UnsafePath             | yes     | 10 min           |
-| TooManyFiles           | yes     | 10 min           |
-| PickleNotAllowed       | yes     | 10 min           |
-| RateLimited            | no      | what the store asks, else 60 s |
-| Unreachable            | no      | 15 s             |
-| Changed                | no      | 5 s              |
-| Corrupt                | no      | 5 s              |
-| BadArchive             | yes     | 10 min           |
-| LocalDisk              | no      | 30 s             |
+| reason                    | stalled | look again after               |
+|---------------------------|---------|--------------------------------|
+| InvalidReference          | yes     | 10 min                         |
+| CredentialsInvalid        | yes     | 60 s                           |
+| AccessDenied              | yes     | 60 s                           |
+| NodeCredentialsNotAllowed | yes     | 10 min                         |
+| BucketNotFound            | yes     | 15 s                           |
+| WrongRegion               | yes     | 60 s                           |
+| NoObjects                 | yes     | 15 s                           |
+| RepoNotFoundOrNoAccess    | yes     | 60 s                           |
+| Gated                     | yes     | 60 s                           |
+| TokenInvalid              | yes     | 60 s                           |
+| RevisionUnknown           | yes     | 60 s                           |
+| UnsafePath                | yes     | 10 min                         |
+| TooManyFiles              | yes     | 10 min                         |
+| PickleNotAllowed          | yes     | 10 min                         |
+| RateLimited               | no      | what the store asks, else 60 s |
+| Unreachable               | no      | 15 s                           |
+| Changed                   | no      | 5 s                            |
+| Corrupt                   | no      | 5 s                            |
+| BadArchive                | yes     | 10 min                         |
+| LocalDisk                 | no      | 30 s                           |
 
 A stalled origin is looked at again too: what is missing may appear in the store without any event
 in the cluster.

@@ -380,7 +380,8 @@ async def test_the_right_to_ask_for_tokens_is_given_only_where_it_was_asked_for(
 ) -> None:
     name = "beamlit-operator-web-identity"
     asked = {"webIdentity": {"enabled": True}, "allowNodeCredentials": True}
-    everywhere = await installer.install({"origins": asked})
+    proxied = {"proxy": {"https": "http://proxy.example.com:3128"}}
+    everywhere = await installer.install({"origins": asked, **proxied})
     for workspace in ("token-a", "token-b"):
         metadata = {"name": workspace}
         body = {"apiVersion": "v1", "kind": "Namespace", "metadata": metadata}
@@ -403,7 +404,12 @@ async def test_the_right_to_ask_for_tokens_is_given_only_where_it_was_asked_for(
     assert [each["metadata"]["namespace"] for each in bindings] == ["token-a", "token-b"]
     assert {each["roleRef"]["kind"] for each in bindings} == {"ClusterRole"}
     operator = everywhere.container("beamlit-operator", "operator")
-    assert parse(arguments(operator), {}).allow_node_credentials
+    options = parse(arguments(operator), {})
+    assert options.allow_node_credentials
+    # A node's metadata is asked of the node.
+    assert "169.254.169.254" in options.outgoing.variables["NO_PROXY"].split(",")
+    env = {each["name"]: each.get("value", "") for each in operator["env"]}
+    assert "169.254.169.254" in env["NO_PROXY"].split(",")
 
 
 async def test_gateways_that_are_scaled_have_no_number_in_the_release(

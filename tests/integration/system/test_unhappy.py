@@ -126,6 +126,24 @@ async def test_a_field_without_effect_yet_is_refused_by_name(workspace):
         ),
         ("Model", {"origin": {}}, ("spec.origin", "exactly one of")),
         ("Model", {"origin": {"s3": {"uri": "gs://x/y"}}}, ("spec.origin.s3.uri",)),
+        (
+            "Model",
+            {
+                "origin": {
+                    "s3": {
+                        "uri": "s3://models/x",
+                        "nodeCredentials": True,
+                        "webIdentity": {"serviceAccountName": "reader"},
+                    }
+                }
+            },
+            ("spec.origin.s3", "at most one of credentialsSecretRef, webIdentity"),
+        ),
+        (
+            "Model",
+            {"origin": {"s3": {"uri": "s3://models/x", "versioned": True, "versionId": "v1"}}},
+            ("spec.origin.s3", "remove versioned or versionId"),
+        ),
         *[
             ("Model", {"origin": {"http": {"files": files}}}, words)
             for files, words in (
