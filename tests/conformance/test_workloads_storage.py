@@ -284,6 +284,47 @@ async def test_a_bound_claim_grows_only_where_its_class_lets_it(store: Store) ->
     assert grown["spec"]["resources"]["requests"]["storage"] == "2Mi"
 
 
+async def test_kubectl_shows_what_is_bound_to_what(store: Store, kubectl: Any) -> None:
+    name = await store.volume(host_path("", "2Mi", accessModes=["ReadWriteMany", "ReadWriteOnce"]))
+    await store.claim(claim("a"))
+    await store.until_phase(CLAIMS, "a", "Bound")
+    await store.until_phase(VOLUMES, name, "Bound")
+    table = (await kubectl("get", "persistentvolumeclaims", "a")).stdout.splitlines()
+    headers = "NAME STATUS VOLUME CAPACITY ACCESS MODES STORAGECLASS VOLUMEATTRIBUTESCLASS AGE"
+    assert table[0].split() == headers.split()
+    shown = ["a", "Bound", name, "2Mi", "RWO,RWX", store.kind, "<unset>"]
+    assert table[1].split()[:-1] == shown
+    table = (await kubectl("get", "persistentvolumes", name)).stdout.splitlines()
+    assert table[0].split() == [
+        "NAME",
+        "CAPACITY",
+        "ACCESS",
+        "MODES",
+        "RECLAIM",
+        "POLICY",
+        "STATUS",
+        "CLAIM",
+        "STORAGECLASS",
+        "VOLUMEATTRIBUTESCLASS",
+        "REASON",
+        "AGE",
+    ]
+    bound_to = f"{store.workspace.namespace}/a"
+    shown = [name, "2Mi", "RWO,RWX", "Retain", "Bound", bound_to, store.kind, "<unset>"]
+    assert table[1].split()[:-1] == shown
+    table = (await kubectl("get", "storageclasses", store.kind)).stdout.splitlines()
+    assert table[0].split() == [
+        "NAME",
+        "PROVISIONER",
+        "RECLAIMPOLICY",
+        "VOLUMEBINDINGMODE",
+        "ALLOWVOLUMEEXPANSION",
+        "AGE",
+    ]
+    shown = [store.kind, "kubernetes.io/no-provisioner", "Delete", "Immediate", "false"]
+    assert table[1].split()[:-1] == shown
+
+
 async def test_a_pod_waits_for_its_claim_to_be_there_and_bound(store: Store) -> None:
     await store.workspace.start(store.using("p", "a"))
     message = await store.refusal("p", "not found")
