@@ -20,6 +20,7 @@ from tests.unit.workloads.test_outgoing import fetcher, pod_of, variables
 
 from beamlit_operator.workloads import Refusal, workload
 from beamlit_operator.workloads.access import SKIP_CONTAINERS, Access, access_of
+from beamlit_operator.workloads.cache import Cache, place_of
 
 ROLE = "arn:aws:iam::111122223333:role/models"
 WEB = Access(
@@ -132,3 +133,21 @@ def test_a_template_with_another_account_is_refused_by_name(field: str) -> None:
 def test_a_template_with_the_same_account_is_fine() -> None:
     template = deployment(podTemplate={"spec": {"serviceAccountName": "reader"}})
     assert pod_of(given(WEB, given=template))["serviceAccountName"] == "reader"
+
+
+def test_equal_files_are_one_folder_of_a_cache_whoever_fetches_them() -> None:
+    folders = set()
+    for access in (Access(), WEB, OTHER):
+        made_with = workload(
+            deployment(),
+            MODEL,
+            policy=held_to(),
+            files=replace(FILES, access=access),
+            settings=SETTINGS,
+            cache=Cache("models", usable=True),
+        )
+        place = place_of(pod_of(made_with))
+        assert place is not None
+        folders.add(place.identity)
+        assert access_of(pod_of(made_with), "fetch") == access
+    assert len(folders) == 1
