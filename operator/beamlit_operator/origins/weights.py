@@ -83,7 +83,10 @@ def weights(files: Sequence[OriginFile]) -> Weights | None:
 
 def by_depth(files: Iterable[OriginFile], pattern: str) -> list[OriginFile]:
     """The files whose last name matches, the shallowest and first of the alphabet first."""
-    found = [file for file in files if fnmatchcase(basename(file.path), pattern)]
+    # What has the ending first: that is much faster to see, in a hundred thousand.
+    ending = pattern.rpartition("*")[2]
+    likely = (file for file in files if file.path.endswith(ending))
+    found = [file for file in likely if fnmatchcase(basename(file.path), pattern)]
     return sorted(found, key=lambda file: (file.path.count("/"), file.path))
 
 

@@ -30,6 +30,7 @@ None means that no preset serves it: better said than started. `spec.runtime` ov
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import lru_cache
 from posixpath import basename
 
 from beamlit_operator.api.facts import ModelFacts
@@ -68,8 +69,13 @@ def why_unserved(paths: Sequence[str], facts: ModelFacts | None = None) -> str |
 
 def detect(paths: Sequence[str], facts: ModelFacts | None = None) -> Suggestion | Unserved | None:
     """What serves the files, or why nothing does; None if they are not recognised."""
-    known = facts or _NOTHING
-    return next((found for rule in _RULES if (found := rule(paths, known)) is not None), None)
+    return _detected(tuple(paths), facts or _NOTHING)
+
+
+@lru_cache(maxsize=1024)
+def _detected(paths: tuple[str, ...], facts: ModelFacts) -> "_Answer":
+    """Remembered: each reconcile of a deployment asks it of the same files."""
+    return next((found for rule in _RULES if (found := rule(paths, facts)) is not None), None)
 
 
 _Answer = Suggestion | Unserved | None
@@ -258,7 +264,15 @@ they were not read, XGBoost's, as in MLServer's own documentation."""
 
 
 def _matching(paths: Iterable[str], pattern: str) -> list[str]:
-    found = [path for path in paths if fnmatchcase(basename(path), pattern)]
+    # Most patterns are names or endings, which are looked for much faster in a hundred thousand.
+    fixed = pattern.removeprefix("*")
+    if "*" in fixed:
+        found = [path for path in paths if fnmatchcase(basename(path), pattern)]
+    elif fixed != pattern:
+        found = [path for path in paths if path.endswith(fixed)]
+    else:
+        inside = f"/{pattern}"
+        found = [path for path in paths if path.endswith(inside) or path == pattern]
     return sorted(found, key=lambda path: (path.count("/"), path))
 
 
