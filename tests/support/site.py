@@ -108,7 +108,7 @@ class Site:
         self, workspace: str, kind: str, name: str, spec: Json | None = None, **top: Any
     ) -> Json:
         """Applies an object, as ``kubectl apply --server-side`` would."""
-        api_version = "v1" if kind == "Secret" else API
+        api_version = "v1" if kind in ("Secret", "PersistentVolumeClaim") else API
         body: Json = {
             "apiVersion": api_version,
             "kind": kind,

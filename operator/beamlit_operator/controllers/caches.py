@@ -57,8 +57,11 @@ class Claims:
         )
 
     def of(self, workspace: str) -> Cache | None:
-        """The cache of a workspace; None where the operator was told of none."""
-        return Cache(self._name, workspace in self._uids) if self._name else None
+        """The cache of a workspace; None where the operator was told of none, and as long as it is
+        not known whether there is one."""
+        if not self._name or not all(each.synced for each in self.reflectors):
+            return None
+        return Cache(self._name, workspace in self._uids)
 
     def uid(self, workspace: str) -> str:
         """Of the claim that can be used; empty where there is none."""
@@ -131,15 +134,11 @@ class Errands:
 
     def of(self, workspace: str, errand: str) -> list[Json]:
         """The pods of a workspace that do this, by name."""
-        return [
-            pod
-            for key, pod in sorted(self._pods.items())
-            if key.namespace == workspace and errand_of(pod) == errand
-        ]
+        return [p for p in self.all(errand) if p["metadata"].get("namespace") == workspace]
 
-    def count(self, errand: str) -> int:
-        """How many pods do this."""
-        return sum(errand_of(pod) == errand for pod in self._pods.values())
+    def all(self, errand: str) -> list[Json]:
+        """The pods of all workspaces that do this, by workspace and name."""
+        return [pod for _, pod in sorted(self._pods.items()) if errand_of(pod) == errand]
 
     def wrote(self, pod: Json) -> None:
         """Puts in a pod that was just made, ahead of the watch."""

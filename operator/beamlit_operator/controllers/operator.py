@@ -61,6 +61,7 @@ from beamlit_operator.kube import (
     KubeClient,
     ObjectKey,
     Reflector,
+    synced,
 )
 from beamlit_operator.origins import resolve
 from beamlit_operator.origins.inspection import inspect
@@ -82,6 +83,9 @@ CLOCKS_AGREE = 30.0
 DEFINITIONS_WITHIN = 5.0
 """Seconds to wait for the definitions of our kinds; roles of an older version do not let them be
 read."""
+
+CACHES_WITHIN = 5.0
+"""Seconds to wait for what is known of caches: without the rights for it models run, too."""
 
 LOOKS = 6
 """In how many resyncs every object is looked at once. Whatever happens to one is heard of and makes
@@ -171,6 +175,7 @@ class Operator:
             look=look,
             inspect=inspect,
         )
+        self._other_claims: set[str] = set()
         self.claims = Claims(
             client, options.cache_claim, namespaces=self._scopes, on_change=self._claim_changed
         )
@@ -178,7 +183,7 @@ class Operator:
             client,
             namespaces=self._scopes if options.cache_claim else (),
             on_change=self._errand_changed,
-            on_end=self.metrics.errand,
+            on_end=self._errand_ended,
         )
         self.writer = Writer(
             client,
@@ -320,7 +325,8 @@ class Operator:
         server = await self._serve()
         try:
             async with asyncio.TaskGroup() as group:
-                for reflector in (*self.reflectors(), *self.definitions.reflectors):
+                optional = (*self.claims.reflectors, *self.errands.reflectors)
+                for reflector in (*self.reflectors(), *self.definitions.reflectors, *optional):
                     group.create_task(reflector.run())
                 if self.webhook is not None:
                     # On followers too: a review needs no leader.
@@ -338,6 +344,7 @@ class Operator:
                 for reflector in self.reflectors():
                     await reflector.wait_synced()
                 await self.definitions.wait(DEFINITIONS_WITHIN)
+                await synced(optional, within=CACHES_WITHIN)
                 if self.options.leader_election:
                     await self._elector.acquire()
                     group.create_task(self._elector.hold())
@@ -431,9 +438,21 @@ class Operator:
     def _claim_changed(self, workspace: str) -> None:
         """Pods of a workspace are made in another way from now on, and Models fetched ahead."""
         self.tidying.claim_changed(workspace)
+        if not self._other_claims:
+            # All that a listing tells of are looked for once.
+            asyncio.get_running_loop().call_soon(self._use_claims)
+        self._other_claims.add(workspace)
+
+    def _use_claims(self) -> None:
         for key in self.indexes.all_keys():
-            if key.workspace == workspace and key.kind in (Kind.MODEL_DEPLOYMENT, Kind.MODEL):
+            concerned = key.kind in (Kind.MODEL_DEPLOYMENT, Kind.MODEL)
+            if concerned and key.workspace in self._other_claims:
                 self.queue.add(key, later=True)
+        self._other_claims.clear()
+
+    def _errand_ended(self, errand: str, result: str) -> None:
+        if self._leads():
+            self.metrics.errand(errand, result)
 
     def _errand_changed(self, pod: Json) -> None:
         metadata = pod["metadata"]
@@ -586,8 +605,6 @@ class Operator:
             self.cataloguing.reflector,
             self.runtimes.reflector,
             *self.integrations.reflectors,
-            *self.claims.reflectors,
-            *self.errands.reflectors,
         ]
 
     async def _serve(self) -> web.AppRunner | None:

@@ -58,6 +58,8 @@ class Fetched:
 
     bytes: int
     total: int
+    elsewhere: bool = False
+    """Whether another pod brings them, into the cache that both use."""
 
     @property
     def part(self) -> float:
@@ -99,9 +101,11 @@ def progress_of(pods: Iterable[Json], fetched: Mapping[str, Fetched]) -> Progres
     return max(found, key=_rank, default=None)
 
 
-def _rank(progress: Progress) -> tuple[int, float]:
-    part = progress.fetched.part if progress.fetched is not None else 0.0
-    return ORDER.index(progress.phase), part
+def _rank(progress: Progress) -> tuple[int, bool, float]:
+    fetched = progress.fetched
+    # Who fetches says more than who waits for it.
+    own = fetched is not None and not fetched.elsewhere
+    return ORDER.index(progress.phase), own, fetched.part if fetched is not None else 0.0
 
 
 def told_next(telling: Telling | None, seen: Progress, now: float) -> tuple[Telling, float | None]:
@@ -186,4 +190,5 @@ def _fetching(fetched: Fetched | None) -> Progress:
     # Rounded down: 100 % is only said when all is there.
     percent = 100 * fetched.bytes // fetched.total
     amounts = f"{fetched.bytes / size:.1f} of {fetched.total / size:.1f} {unit}"
-    return Progress("Fetching", f"fetching {amounts} ({percent} %)", fetched)
+    doing = "waiting for another pod, which fetches" if fetched.elsewhere else "fetching"
+    return Progress("Fetching", f"{doing} {amounts} ({percent} %)", fetched)

@@ -219,5 +219,5 @@ def _fetched(body: object) -> Fetched | None:
         return None
     done, total = body.get("fetchedBytes"), body.get("totalBytes")
     if type(done) is int and type(total) is int and 0 <= done <= total < 2**62:
-        return Fetched(done, total)
+        return Fetched(done, total, elsewhere=bool(body.get("waiting")))
     return None

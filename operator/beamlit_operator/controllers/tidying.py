@@ -143,7 +143,7 @@ class Tidying:
             if due > now:
                 waits.append(due - now)
                 continue
-            if workspace in busy or self._errands.count(TIDY) >= AT_ONCE:
+            if workspace in busy or len(self._errands.all(TIDY)) >= AT_ONCE:
                 continue  # The end of a pod brings us back.
             del self._due[workspace]
             if await self._make(workspace, cache.claim):
@@ -156,13 +156,12 @@ class Tidying:
     async def _clear(self) -> set[str]:
         """Removes pods that have ended; returns the workspaces in which one is under way."""
         busy = set()
-        for workspace in self._claims.workspaces:
-            for pod in self._errands.of(workspace, TIDY):
-                end, age = ended(pod), self._age(pod)
-                if end is None and age < STUCK_SECONDS:
-                    busy.add(workspace)
-                elif not pod["metadata"].get("deletionTimestamp"):
-                    await self._end(workspace, pod, failed=end != DONE)
+        for pod in self._errands.all(TIDY):
+            workspace, end = pod["metadata"]["namespace"], ended(pod)
+            if end is None and self._age(pod) < STUCK_SECONDS:
+                busy.add(workspace)
+            elif not pod["metadata"].get("deletionTimestamp"):
+                await self._end(workspace, pod, failed=end != DONE)
         return busy
 
     def _age(self, pod: Json) -> float:

@@ -12,7 +12,7 @@ from beamlit_operator.kube.client import (
     WatchEvent,
 )
 from beamlit_operator.kube.http import HttpClient, connect
-from beamlit_operator.kube.reflector import Change, ObjectKey, Reflector
+from beamlit_operator.kube.reflector import Change, ObjectKey, Reflector, synced
 from beamlit_operator.kube.resources import (
     CONFIG_MAPS,
     CUSTOM_RESOURCE_DEFINITIONS,
@@ -75,4 +75,5 @@ __all__ = [
     "WatchEvent",
     "connect",
     "resource_of",
+    "synced",
 ]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -187,6 +187,17 @@ class Reflector(Mapping[ObjectKey, Json]):
                 self._on_change(Change(key, old, new))
             except Exception:
                 log.exception("a consumer failed on a change of %s %s", self._resource.kind, key)
+
+
+async def synced(reflectors: Iterable[Reflector], *, within: float) -> bool:
+    """Waits until all were listed once, for so many seconds; whether they were."""
+    try:
+        async with asyncio.timeout(within):
+            for reflector in reflectors:
+                await reflector.wait_synced()
+    except TimeoutError:
+        return False
+    return True
 
 
 def _key_of(item: Json) -> ObjectKey:

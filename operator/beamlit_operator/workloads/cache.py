@@ -17,8 +17,8 @@ bring, so that equal files are one folder whoever serves them.
 None of it defines a revision: a claim that appears restarts nobody and renames nothing. The last
 row replaces the pods, one after the other, because those that are missing could not start.
 
-A pod whose template says itself where the files are, or lets another container write them, keeps
-its own volume: what others share must be what was fetched.
+A pod whose template says itself where the files are, lets another container write them, or fetches
+with another image, keeps its own volume: what others share must be what was fetched.
 """
 
 from __future__ import annotations
@@ -87,15 +87,18 @@ def identity(fetcher: Mapping[str, Any]) -> str | None:
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-def with_cache(pod: Mapping[str, Any], *, cache: Cache | None, live: Any = None) -> Json:
+def with_cache(
+    pod: Mapping[str, Any], *, cache: Cache | None, image: str, live: Any = None
+) -> Json:
     """The pod as the table of this module says.
 
     Args:
         pod: the pod spec, with the user's template, without a cache.
-        cache: the claim; None where the operator was told of none.
+        cache: the claim; None where the operator was told of none, or does not know yet.
+        image: this project's image, of the version that knows how to share.
         live: the revision's Deployment as it is in the cluster, if it is.
     """
-    place = _place(pod, cache, live)
+    place = _place(pod, cache, image, live)
     return dict(pod) if place is None else _moved(pod, place)
 
 
@@ -131,17 +134,24 @@ def volume(claim: str) -> Json:
     return {"name": _VOLUME, "persistentVolumeClaim": {"claimName": claim}}
 
 
-def _place(pod: Mapping[str, Any], cache: Cache | None, live: Any) -> Place | None:
+def _place(pod: Mapping[str, Any], cache: Cache | None, image: str, live: Any) -> Place | None:
     folder = _possible(pod)
     if folder is None:
         return None
     if live is None or not has_replicas(live):
-        return Place(cache.claim, folder) if cache is not None and cache.usable else None
+        known = cache is not None and cache.usable and _image(pod) == image
+        return Place(cache.claim, folder) if cache is not None and known else None
     before = place_of(live["spec"]["template"]["spec"])
     if before is None:
         return None
     gone = cache is not None and cache.claim == before.claim and not cache.usable
     return None if gone and not _all_ready(live) else Place(before.claim, folder)
+
+
+def _image(pod: Mapping[str, Any]) -> str:
+    """What fetches: another image than ours may be of another version."""
+    containers = pod.get("initContainers") or ()
+    return next((str(c.get("image")) for c in containers if c.get("name") == FETCHING), "")
 
 
 def _all_ready(live: Mapping[str, Any]) -> bool:

@@ -172,7 +172,7 @@ def workload(
     pod = _with_running_fetcher(pod, found, settings.image)
     pod = with_way_out(pod, FETCHING, outgoing=_way_out(found, settings))
     # Before what names a time or a role: equal files are one folder, whoever brings them.
-    pod = with_cache(pod, cache=cache, live=found)
+    pod = with_cache(pod, cache=cache, image=settings.image, live=found)
     access = kept(files.access, found, FETCHING)
     pod = with_access(pod, FETCHING, access=access)
     start = start_deadline(serving.start_seconds, files.bytes)

@@ -21,8 +21,12 @@ VALUES = merged(
     {"gateway": {"drainTime": 3, "drainDelay": 0.5}},
 )
 
-RELEASED: Values = {"placementGuard": "Record"}
-"""What the release of this folder has beside: the rights to write placements down."""
+RELEASED: Values = {
+    "placementGuard": "Record",
+    "origins": {"cache": {"claimName": "cache", "limit": "0"}},
+}
+"""What the release of this folder has beside: the rights to write placements down, and those for
+caches."""
 
 
 @pytest.fixture(scope="session")

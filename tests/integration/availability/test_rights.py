@@ -85,8 +85,10 @@ def accounts(release: Rendered) -> dict[str, bool]:
 
 
 async def everything(site: Site) -> None:
-    """Serve, update, scale by cpu, move by a policy, refuse, stop, and clean up."""
+    """Serve, tidy a cache, update, scale by cpu, move by a policy, refuse, stop, and clean up."""
     workspace = await scenarios.quickstart(site)
+    claim = {"accessModes": ["ReadWriteMany"], "resources": {"requests": {"storage": "1Gi"}}}
+    await site.apply(workspace, "PersistentVolumeClaim", "cache", claim)
     await site.apply(workspace, "Secret", "integration", stringData={"token": "t"}, type="Opaque")
     # Of a claim that is Pending, the class is asked for too.
     resources = {"requests": {"storage": "1Mi"}}

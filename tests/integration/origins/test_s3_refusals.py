@@ -168,6 +168,22 @@ async def test_each_refusal_is_one_sentence(
     assert not [each for each in SECRETS if each in str(caught.value)]
 
 
+async def test_names_are_read_as_they_are_from_stores_that_do_not_encode_them(
+    s3: Any, s3_endpoint: str, answering: Any
+) -> None:
+    name = "a+b%20c d&é.bin"
+    s3.put_object(Bucket="models", Key=f"m/{name}", Body=b"w")
+    encoded = await resolve(S3Ref("models", "m", endpoint=s3_endpoint), KEYS)
+    # As Google's store answers, which has no `encoding-type`.
+    body = f"""<ListBucketResult><Name>models</Name><IsTruncated>false</IsTruncated><Contents>
+        <Key>m/{name.replace("&", "&amp;")}</Key><Size>1</Size>
+        <ETag>"f1290186a5d0b1ceab27f4e77c0c5d68"</ETag></Contents></ListBucketResult>"""
+    async with answering(200, body) as endpoint:
+        plain = await resolve(S3Ref("models", "m", endpoint=endpoint), KEYS)
+    assert [file.path for file in encoded.files] == [file.path for file in plain.files] == [name]
+    assert encoded.revision == plain.revision
+
+
 async def test_a_store_without_a_name_in_the_dns_is_unreachable() -> None:
     with pytest.raises(OriginError) as caught:
         await resolve(S3Ref("models", "m", endpoint="http://store.invalid"), KEYS)

@@ -14,6 +14,7 @@ from tests.integration.origins.flaky import FlakyStore
 
 from beamlit_operator.kube import (
     DEPLOYMENTS,
+    EVENTS,
     MODELS,
     NAMESPACES,
     PERSISTENT_VOLUME_CLAIMS,
@@ -170,3 +171,25 @@ async def test_a_model_without_a_cache_says_so_and_is_fetched_when_there_is_one(
         return (await prefetch(workspace, "tiny")).get("phase") == "Done"
 
     await until(workspace, done, "it is prefetched")
+
+
+async def test_a_pod_that_may_not_be_made_is_told_once_and_models_run_without_it(workspace, store):
+    quota = Resource("", "v1", "resourcequotas", "ResourceQuota")
+    only_one = {"metadata": {"name": "pods", "namespace": workspace.name}}
+    body = {"apiVersion": "v1", "kind": quota.kind, **only_one, "spec": {"hard": {"pods": "0"}}}
+    await workspace.client.create(quota, body, workspace.name)
+    await with_cache(workspace)
+    await workspace.model(store=store.endpoint)
+    await workspace.client.merge_patch(MODELS, "tiny", {"spec": {"prefetch": True}}, workspace.name)
+
+    async def has_failed() -> bool:
+        return (await prefetch(workspace, "tiny")).get("phase") == "Failed"
+
+    await until(workspace, has_failed, "the status says that it failed")
+    assert "exceeded quota" in (await prefetch(workspace, "tiny"))["message"]
+    await workspace.client.delete(quota, "pods", workspace.name)
+    await workspace.deployment()
+    await workspace.until_ready("Idle")
+    assert (await workspace.call())[0] == 200
+    events = (await workspace.client.list(EVENTS, workspace.name)).items
+    assert [each["reason"] for each in events].count("PrefetchFailed") == 1

@@ -120,6 +120,17 @@ def test_bytes_are_told_for_people(done: float, total: int, message: str) -> Non
     assert found.message == message
 
 
+def test_a_pod_that_waits_for_another_says_so_unless_the_other_is_of_the_same_revision() -> None:
+    pods = [pod(RUNNING, uid="waits"), pod(RUNNING, uid="fetches")]
+    waits = {"waits": Fetched(3, 10, elsewhere=True)}
+    found = progress_of(pods[:1], waits)
+    assert found is not None
+    assert found.message == "waiting for another pod, which fetches 0.0 of 0.0 MiB (30 %)"
+    found = progress_of(pods, {**waits, "fetches": Fetched(2, 10)})
+    assert found is not None
+    assert found.message.startswith("fetching")
+
+
 def test_of_several_pods_the_furthest_counts() -> None:
     pods = [pod(node=""), pod(RUNNING, uid="slow"), pod(RUNNING, uid="fast"), pod()]
     found = progress_of(pods, {"slow": Fetched(1, 10), "fast": Fetched(9, 10)})

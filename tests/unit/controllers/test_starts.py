@@ -98,6 +98,11 @@ async def test_a_pod_that_fetches_for_long_is_asked_and_its_bytes_are_told() -> 
             w.now += POLL_EVERY
             await w.until(lambda before=before: w.asked > before + 1)
             assert bool(w.news) is is_news
+        w.answer = {"fetchedBytes": 60, "totalBytes": 100, "waiting": 1}
+        w.news.clear()
+        w.now += POLL_EVERY
+        await w.until(lambda: w.news)
+        assert w.look(w.pod()).fetched == Fetched(60, 100, elsewhere=True)  # type: ignore[attr-defined]
         w.look(w.pod(DONE))
         assert w.starts.polled == 0
 

@@ -13,7 +13,7 @@ from typing import Any
 import kubernetes_validate
 import pytest
 from tests.support.fakekube import FakeKube
-from tests.unit.workloads.test_cache import HERE, made, pod
+from tests.unit.workloads.test_cache import GONE, HERE, made, pod
 from tests.unit.workloads.test_native import FILES
 
 from beamlit_operator.controllers import tidying
@@ -28,6 +28,7 @@ from beamlit_operator.kube import (
     PODS,
     ApiError,
     Json,
+    synced,
 )
 from beamlit_operator.workloads.cache import place_of
 from beamlit_operator.workloads.errands import TIDY
@@ -258,3 +259,27 @@ async def test_an_api_server_that_does_not_answer_is_asked_again(
     async with lab((PERSISTENT_VOLUME_CLAIMS, claim()), pause=0.0) as there:
         await there.pod()
         assert next(failures, None) is None
+
+
+async def test_a_pod_goes_although_the_claim_went_meanwhile() -> None:
+    async with lab((PERSISTENT_VOLUME_CLAIMS, claim())) as there:
+        await there.pod()
+        await there.kube.remove(PERSISTENT_VOLUME_CLAIMS, "team", "shared")
+        await until(lambda: there.claims.of("team") == GONE, "the claim is gone")
+        await there.end("Succeeded")
+
+
+async def test_as_long_as_claims_cannot_be_read_nothing_is_known_of_them() -> None:
+    """A revision that was made with a cache keeps it then; see workloads.cache."""
+    kube = FakeKube()
+    await kube.set_away(True)
+    claims = Claims(kube, "shared", on_change=lambda _: None)
+    assert not await synced(claims.reflectors, within=0.01)
+    assert claims.of("team") is None
+    await kube.set_away(False)
+    task = asyncio.create_task(claims.reflectors[0].run())
+    assert await synced(claims.reflectors, within=WITHIN)
+    assert claims.of("team") == GONE
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert Claims(kube, "", on_change=lambda _: None).of("team") is None

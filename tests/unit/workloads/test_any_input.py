@@ -21,7 +21,8 @@ KEYS = st.sampled_from(
         "metadata", "spec", "labels", "annotations", "containers", "initContainers", "volumes",
         "name", "env", "resources", "limits", "affinity", "nodeAffinity", "tolerations",
         "requiredDuringSchedulingIgnoredDuringExecution", "nodeSelectorTerms", "matchExpressions",
-        "securityContext", "$patch", "hostPath", "httpGet", "image",
+        "securityContext", "$patch", "hostPath", "httpGet", "image", "startupProbe",
+        "failureThreshold", "$retainKeys", "$setElementOrder/containers", "memory",
     ]
 )  # fmt: skip
 LEAVES = st.none() | st.booleans() | st.integers() | st.sampled_from(["model", "fetch", "x", ""])
@@ -44,12 +45,14 @@ POD_SPECS = st.builds(lambda containers, rest: {**rest, "containers": containers
     probe=OBJECTS,
     resources=OBJECTS,
     envs=st.lists(OBJECTS, max_size=2),
+    startup=st.none() | OBJECTS,
 )
 def test_a_user_can_write_anything_into_the_free_fields(
     template: dict[str, Any],
     probe: dict[str, Any],
     resources: dict[str, Any],
     envs: list[dict[str, Any]],
+    startup: dict[str, Any] | None,
 ) -> None:
     deployment = ModelDeployment.model_validate(
         {
@@ -60,6 +63,7 @@ def test_a_user_can_write_anything_into_the_free_fields(
                 "runtime": {
                     "type": "mlserver",
                     "readinessProbe": probe,
+                    "startupProbe": startup,
                     "resources": resources,
                     "envs": envs,
                 },

@@ -127,6 +127,7 @@ def test_the_table_of_the_module(
         template(containers=[{"name": "model", "volumeMounts": [{**WRITING, "readOnly": False}]}]),
         template(containers=[{"name": "log", "image": "x", "volumeMounts": [WRITING]}]),
         template(initContainers=[{"name": "fetch", "args": ["version"]}]),
+        template(initContainers=[{"name": "fetch", "image": "ours:older"}]),
         template(
             initContainers=[{"name": "fetch", "volumeMounts": [{**WRITING, "subPath": "mine"}]}]
         ),
@@ -207,4 +208,4 @@ def test_a_pod_that_was_moved_says_where_to_and_is_moved_once(files: ModelFiles)
     (fetcher,) = plain["initContainers"]
     assert place_of(moved) == Place("shared", identity(fetcher) or "")
     assert place_of(plain) is None
-    assert with_cache(moved, cache=HERE) == moved
+    assert with_cache(moved, cache=HERE, image=SETTINGS.image) == moved
