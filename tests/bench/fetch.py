@@ -7,8 +7,7 @@
   checks the Hub's digests, which ``hf download`` does not.
 * A second fetch into the same directory, beside ``cp`` of the files.
 * A fetcher of 512 MiB killed 50 times at random moments: it completes, and the store's own count
-  of bytes beside what was noted as fetched says how much a kill costs; what was still on its way
-  in the buffers of sockets counts as well.
+  of bytes, and what was written beside what was noted, say how much a kill costs.
 
 Programs alternate, for each round into a new directory. Peak memory is that of the whole process.
 """
@@ -165,7 +164,7 @@ def kill_rows(store: Store, work: Path) -> list[Row]:
     usual_seconds = run(command, aws_variables()).seconds
     shutil.rmtree(into)
     completed = wrong = kills = 0
-    most = 0
+    in_vain = twice = 0
     while kills < KILLS:
         sent, noted, mine = settled(store), 0, 0
         while True:
@@ -184,8 +183,10 @@ def kill_rows(store: Store, work: Path) -> list[Row]:
                 break
             kills, mine = kills + 1, mine + 1
             sent_before, sent = sent, settled(store)
-            noted_before, noted = noted, _noted(into, source.stat().st_size)
-            most = max(most, (sent - sent_before) - (noted - noted_before))
+            noted_before = noted
+            noted, lost = _noted(into, source.stat().st_size)
+            in_vain = max(in_vain, (sent - sent_before) - (noted - noted_before))
+            twice = max(twice, lost)
         completed += process.returncode == 0
         wrong += process.returncode != 0 or not filecmp.cmp(
             source, into / LARGE_NAME, shallow=False
@@ -195,20 +196,43 @@ def kill_rows(store: Store, work: Path) -> list[Row]:
         Row("fetchers killed at random", kills, "times"),
         Row("... fetches completed of them", completed, "fetches"),
         Row("... wrong or failed", wrong, "fetches"),
-        Row("... sent in vain by a kill, at most", most / MIB, "MiB", "one part", 16),
+        Row("... fetched again for a kill, at most", twice / MIB, "MiB", "one part", 16),
+        Row("... sent in vain, with the sockets' buffers", in_vain / MIB, "MiB"),
     ]
 
 
-def _noted(into: Path, size: int) -> int:
-    """Bytes of a half-fetched object that the next fetcher does not fetch again."""
+def _noted(into: Path, size: int) -> tuple[int, int]:
+    """Bytes of a half-fetched object that the next fetcher does not fetch again, and those that had
+    arrived too and that it does."""
     if (into / LARGE_NAME).exists():
-        return size  # killed between the publication and its end
-    records = list(into.glob(".beamlit/work-*/parts/*.done"))
-    if not records:
+        return size, 0  # killed between the publication and its end
+    parts = [path for path in into.glob(".beamlit/work-*/parts/*") if not path.suffix]
+    if not parts:
         done = list(into.glob(f".beamlit/work-*/files/{LARGE_NAME}"))
-        return size if done else 0
-    starts = {int(line) for line in records[0].read_text().split("\n")[:-1]}
-    return sum(min(BLOCK_BYTES, size - start) for start in starts)
+        return (size, 0) if done else (0, 0)
+    record = parts[0].with_suffix(".done")
+    lines = record.read_text().split("\n")[:-1] if record.exists() else []
+    noted = {int(line) for line in lines}
+    with parts[0].open("rb") as file:
+        lost = sum(
+            _written(file.fileno(), start, min(start + BLOCK_BYTES, size))
+            for start in range(0, size, BLOCK_BYTES)
+            if start not in noted
+        )
+    return sum(min(BLOCK_BYTES, size - start) for start in noted), lost
+
+
+def _written(descriptor: int, start: int, end: int) -> int:
+    """Bytes between two places of a file that were ever written (lseek(2), SEEK_DATA)."""
+    found, place = 0, start
+    while place < end:
+        try:
+            first = os.lseek(descriptor, place, os.SEEK_DATA)
+        except OSError:  # nothing behind
+            break
+        place = os.lseek(descriptor, first, os.SEEK_HOLE)
+        found += max(min(place, end) - first, 0)
+    return found
 
 
 def hub_rows(work: Path, *, gigabytes: float, rounds: int) -> tuple[list[Row], list[str]]:

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import base64
+from pathlib import Path
 
 import pytest
+import yaml
 
+from beamlit_operator.api import Model
 from beamlit_operator.controllers.scope import Integration, choose, integration, normalised
+from beamlit_operator.controllers.stores import reference, store_kind
+from beamlit_operator.origins import HubRef
+
+SAMPLES = Path(__file__).parents[3] / "manifests" / "samples" / "origins"
 
 HUB = "https://huggingface.co"
 MIRROR = "https://hub.example.com/mirror"
@@ -84,3 +91,20 @@ def test_what_a_secret_says_is_read_without_its_token() -> None:
 )
 def test_one_place_has_one_writing(one: str, other: str, same: bool) -> None:
     assert (normalised(one) == normalised(other)) is same
+
+
+def test_the_integration_of_the_sample_opens_its_model_and_nothing_at_the_public_hub() -> None:
+    secret, _, body = yaml.safe_load_all((SAMPLES / "hub-mirror.yaml").read_text())
+    secret["data"] = {
+        key: base64.b64encode(value.encode()).decode()
+        for key, value in secret["stringData"].items()
+    }
+    origin = Model.model_validate(body).spec.origin
+    assert origin is not None
+    ref, found = reference(origin), store_kind(origin)
+    assert isinstance(ref, HubRef)
+    assert found is not None
+    kind, part = found
+    held, subject = [integration(secret)], kind.subject(part)
+    assert choose(held, subject, endpoint=ref.endpoint, usual=HUB).name == "company-hub"
+    assert choose(held, subject, endpoint=HUB, usual=HUB).name is None
