@@ -111,7 +111,11 @@ class ModelFiles:
         return f"image {self.image}" if self.image else ""
 
     def fetch_arguments(self) -> list[str]:
-        """The arguments of this project's command that bring exactly these files into a pod."""
+        """The arguments of this project's command that bring exactly these files into a pod.
+
+        The kubelet puts variables into arguments, `$(AWS_SECRET_ACCESS_KEY)` too: names that a
+        Model's author chose would carry a Secret that they may not read to a store of theirs.
+        """
         place = f"{MOUNTED}/{self.folder}".rstrip("/") if self.mounted else MODELS
         arguments = ["fetch", self.uri, place, "--revision", self.revision, *self.arguments]
         for pattern in self.allow_patterns:
@@ -122,7 +126,7 @@ class ModelFiles:
             arguments.append("--allow-pickle")
         if self.unpack:
             arguments.append("--unpack")
-        return arguments
+        return [argument.replace("$", "$$") for argument in arguments]
 
     def plain_variables(self) -> Mapping[str, str]:
         """The variables that are no secret."""
