@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from beamlit_operator.api import Model, ModelDeployment
 from beamlit_operator.api.facts import ModelFacts
 from beamlit_operator.api.runtime import Runtime
-from beamlit_operator.policy import Aspect, EffectivePolicy
+from beamlit_operator.policy import Aspect, EffectivePolicy, Value
 from beamlit_operator.workloads import ModelFiles, Settings, Workload, workload
 from beamlit_operator.workloads.arguments import (
     SHORTEST,
@@ -365,3 +365,44 @@ def test_a_revision_has_the_name_that_it_had(
     )
     assert isinstance(found, Workload), found
     assert found.revision == name
+
+
+def test_the_flavors_that_are_asked_for_decide_and_no_policy_does() -> None:
+    def args(flavors: list[str], policy: EffectivePolicy = HELD, count: int = 1) -> list[str]:
+        deployment = ModelDeployment.model_validate(
+            {
+                "metadata": {"name": "m", "namespace": "team", "uid": "u"},
+                "spec": {
+                    "model": "m",
+                    "flavors": [{"type": "gpu", "name": name} for name in flavors],
+                    "runtime": {
+                        "type": "vllm",
+                        "resources": {"limits": {"nvidia.com/gpu": str(count)}},
+                    },
+                },
+            }
+        )
+        files = ModelFiles(
+            uri="hf://org/llama",
+            revision="c" * 40,
+            paths=("config.json", "model.safetensors"),
+            facts=changed(LLAMA, format="safetensors", dtype="bfloat16"),
+        )
+        model = Model.model_validate({"metadata": {"name": "m"}})
+        found = workload(deployment, model, policy=policy, files=files, settings=SETTINGS)
+        assert isinstance(found, Workload), found
+        return list(container(found)["args"])
+
+    def length(args: list[str]) -> int | None:
+        return int(args[args.index("--max-model-len") + 1]) if "--max-model-len" in args else None
+
+    on_l4 = length(args(["l4"]))
+    assert on_l4 is not None
+    assert 8192 < on_l4 < 131072
+    assert length(args(["h100"])) is None
+    assert length(args(["l4", "h100"])) == on_l4
+    assert length(args(["l4"], count=4)) is None
+    only_h100 = EffectivePolicy(
+        location=Aspect(None, ()), flavor=Aspect(frozenset([Value("gpu", "h100")]), ())
+    )
+    assert length(args(["h100"], only_h100)) is None
