@@ -4,7 +4,7 @@ import json
 import struct
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.support.modelfiles import gguf, safetensors
 
@@ -128,6 +128,7 @@ _JSON = st.recursive(
 )
 
 
+@settings(max_examples=40)
 @given(
     st.dictionaries(
         st.text(max_size=4),
