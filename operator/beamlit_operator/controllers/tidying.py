@@ -6,9 +6,10 @@
 | a revision, or a Model that was prefetched, went| :data:`SETTLE` later                        |
 | a revision came: its files may be too many      | after the pause                             |
 
-At most once in a pause of ten minutes, at most :data:`AT_ONCE` at the same time, and never while
-the last pod is there. What is kept is asked of the API server at that moment, and the pod is told
-when that was: however long it waits for a node, it touches nothing that came later.
+A claim that goes takes its pod along. At most once in a pause of ten minutes, at most
+:data:`AT_ONCE` at the same time, and never while the last pod is there. What is kept is asked of
+the API server at that moment, and the pod is told when that was: however long it waits for a
+node, it touches nothing that came later.
 """
 
 from __future__ import annotations
@@ -93,6 +94,7 @@ class Tidying:
     def claim_changed(self, workspace: str) -> None:
         """A claim came or went."""
         self._plan(workspace, 0.0)
+        self._changed.set()
 
     def came(self, workspace: str) -> None:
         """A revision came."""
@@ -158,10 +160,13 @@ class Tidying:
         busy = set()
         for pod in self._errands.all(TIDY):
             workspace, end = pod["metadata"]["namespace"], ended(pod)
-            if end is None and self._age(pod) < STUCK_SECONDS:
+            cache = self._claims.of(workspace)
+            # A claim that is being deleted waits for its pods.
+            idle = end is None and cache is not None and not cache.usable
+            if end is None and not idle and self._age(pod) < STUCK_SECONDS:
                 busy.add(workspace)
             elif not pod["metadata"].get("deletionTimestamp"):
-                await self._end(workspace, pod, failed=end != DONE)
+                await self._end(workspace, pod, failed=end != DONE and not idle)
         return busy
 
     def _age(self, pod: Json) -> float:

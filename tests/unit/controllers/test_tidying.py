@@ -261,12 +261,14 @@ async def test_an_api_server_that_does_not_answer_is_asked_again(
         assert next(failures, None) is None
 
 
-async def test_a_pod_goes_although_the_claim_went_meanwhile() -> None:
+async def test_a_claim_that_is_being_deleted_takes_its_pod_along() -> None:
     async with lab((PERSISTENT_VOLUME_CLAIMS, claim())) as there:
         await there.pod()
-        await there.kube.remove(PERSISTENT_VOLUME_CLAIMS, "team", "shared")
+        going = claim(deletionTimestamp="2026-01-01T00:00:00Z")
+        await there.kube.put(PERSISTENT_VOLUME_CLAIMS, going)
         await until(lambda: there.claims.of("team") == GONE, "the claim is gone")
-        await there.end("Succeeded")
+        await until(lambda: not there.pods(), "its pod is gone")
+        assert there.kube.calls["create", "events"] == 0
 
 
 async def test_as_long_as_claims_cannot_be_read_nothing_is_known_of_them() -> None:

@@ -80,13 +80,13 @@ def test_an_image_is_mounted_by_its_digest_and_pulled_with_the_origins_secret() 
     # The kubelet pulls: the container that checks needs no password.
     assert not [each for each in fetching["env"] if "valueFrom" in each]
     assert unseen_problem(files, Runtime(), None) is not None
-    assert with_cache(spec, cache=Cache("cache", usable=True), image="ours") == spec
+    assert with_cache(spec, cache=Cache("cache", usable=True), image="ours:1") == spec
 
 
 def test_what_is_in_a_claim_goes_into_no_cache() -> None:
     spec = pod(FILES)
     assert folder_of(FILES, image="ours:1") is None
-    assert with_cache(spec, cache=Cache("cache", usable=True), image="ours") == spec
+    assert with_cache(spec, cache=Cache("cache", usable=True), image="ours:1") == spec
 
 
 def test_a_whole_claim_is_mounted_without_a_sub_path() -> None:
