@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import os
 import ssl
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -39,7 +41,8 @@ def xet() -> Iterator[HubServer]:
 
 
 @pytest.fixture(autouse=True)
-def _small_ranges(monkeypatch: pytest.MonkeyPatch) -> None:
+def _small_ranges(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))  # where Xet's library keeps its notes
     monkeypatch.setattr(arriving, "PART_BYTES", 400_000)
     monkeypatch.setattr(arriving, "BLOCK_BYTES", 100_000)
 
@@ -153,6 +156,19 @@ class TestByHttp:
                 report=lambda _: None,
             )
         assert caught.value.reason is OriginReason.REVISION_UNKNOWN
+
+    def test_a_full_disk_is_told_with_the_file(
+        self, hub: HubServer, bring: Bring, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def full(*_: object) -> None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        monkeypatch.setattr(web_transfer, "write_at", full)
+        hub.add(REPO, FILES)
+        with pytest.raises(OriginError) as caught:
+            bring(hub)
+        assert caught.value.reason is OriginReason.LOCAL_DISK
+        assert "No space left on device" in caught.value.message
 
 
 class TestByXet:

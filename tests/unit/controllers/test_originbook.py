@@ -31,7 +31,14 @@ from beamlit_operator.controllers.originbook import (
     remembered,
 )
 from beamlit_operator.kube import CONFIG_MAPS, SECRETS
-from beamlit_operator.origins import OriginError, OriginReason, OriginRef, ResolvedOrigin, S3Ref
+from beamlit_operator.origins import (
+    HubRef,
+    OriginError,
+    OriginReason,
+    OriginRef,
+    ResolvedOrigin,
+    S3Ref,
+)
 from beamlit_operator.origins.inspection import Inspection
 from beamlit_operator.origins.listing import OriginFile
 
@@ -351,3 +358,31 @@ def test_a_status_is_remembered_only_if_all_was_known() -> None:
     assert remembered(model(FACTS)) == Remembered("sha256:a", 1, 1, FACTS)
     assert remembered(model(ModelFacts(incomplete="no"))) is None
     assert remembered(model(None)) is None
+
+
+async def test_what_is_closed_says_which_integration_may_not_open_it() -> None:
+    lab = Lab()
+    withheld = "Secret hub is an integration, but its annotation does not cover org/a"
+    question = Question("team", HubRef("org/a"), None, withheld=withheld)
+
+    async def ask() -> Found | Failed | None:
+        lab.book.ask(question, KEY)
+        async with asyncio.timeout(5):
+            while lab.book.looking:
+                await asyncio.sleep(0)
+        return lab.book.ask(question, KEY).answer
+
+    lab.error = OriginError(OriginReason.REPO_NOT_FOUND_OR_NO_ACCESS, "hidden")
+    closed = await ask()
+    assert isinstance(closed, Failed)
+    assert (closed.reason, closed.stalled) == ("IntegrationNotAllowed", True)
+    assert closed.message.endswith(withheld)
+    lab.error = OriginError(OriginReason.REVISION_UNKNOWN, "no such branch")
+    lab.now += 600
+    other = await ask()
+    assert isinstance(other, Failed)
+    assert other.reason == "RevisionUnknown"  # nothing that a token would change
+    lab.error = None
+    lab.now += 600
+    assert isinstance(await ask(), Found)  # open to all: no token is needed
+    await lab.book.close()
