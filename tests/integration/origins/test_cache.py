@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support.hub import HubServer
 from tests.support.stack import free_port
 
 from beamlit_operator.origins import S3Ref, resolve, staging, turns
@@ -324,3 +325,19 @@ def test_tidying_imports_little(tmp_path: Path) -> None:
 
 def _fails(*_: object) -> None:
     raise Killed
+
+
+def test_a_repository_of_a_hub_is_shared_too(
+    hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = {"config.json": b"{}", "model.safetensors": os.urandom(300_000)}
+    commit = hub.add("org/model", files)
+    monkeypatch.setenv("HF_ENDPOINT", hub.endpoint)
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    folder = tmp_path / IDENTITY
+    given = ["hf://org/model", str(folder), "--revision", commit, "--shared"]
+    assert main(given) == 0
+    assert visible(folder) == files
+    monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{free_port()}")
+    assert main(given) == 0
