@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import os
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -93,13 +95,26 @@ def test_what_is_not_understood_ends_the_program(
 
 
 def test_triton_listens_on_the_pods_address_unless_the_pod_says_where() -> None:
-    added = tritonserver.options(["--http-port=1", "--grpc-address=::1"], POD, Path("/b"))
+    *added, memory = tritonserver.options(["--http-port=1", "--grpc-address=::1"], POD, Path("/b"))
     assert added == [
         f"--http-address={POD}",
         f"--metrics-address={POD}",
         "--backend-directory=/b",
     ]
-    assert tritonserver.options(["--backend-directory=/x"], "", Path("/b")) == []
+    assert memory.endswith(f"=beamlit-triton-{os.getpid()}-")
+    assert tritonserver.options(["--backend-directory=/x"], "", Path("/b")) == [memory]
+
+
+def test_the_shared_memory_of_a_triton_that_was_killed_is_removed_by_the_next(
+    tmp_path: Path,
+) -> None:
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    own, others = f"beamlit-triton-{os.getpid()}-a", "envoy_shared_memory_0"
+    for name in (own, others, f"beamlit-triton-{gone.pid}-b", "beamlit-triton-x"):
+        (tmp_path / name).touch()
+    tritonserver.tidy(tmp_path)
+    assert {each.name for each in tmp_path.iterdir()} == {own, others, "beamlit-triton-x"}
 
 
 def test_a_program_of_the_table_is_run_by_the_environments_own_python() -> None:

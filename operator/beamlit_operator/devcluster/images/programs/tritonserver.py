@@ -18,6 +18,8 @@ import sysconfig
 from pathlib import Path
 from typing import NoReturn
 
+MEMORY = "beamlit-triton-"
+
 ADDRESSES = ("--http-address", "--grpc-address", "--metrics-address")
 
 
@@ -38,7 +40,18 @@ def options(arguments: list[str], address: str, folder: Path) -> list[str]:
     given = {argument.partition("=")[0] for argument in arguments}
     wanted = dict.fromkeys(ADDRESSES, address) if address else {}
     wanted["--backend-directory"] = str(folder)
-    return [f"{flag}={value}" for flag, value in wanted.items() if flag not in given]
+    added = [f"{flag}={value}" for flag, value in wanted.items() if flag not in given]
+    # Named by the process that this becomes, so that another one can tell whose it was.
+    memory = f"{MEMORY}{os.getpid()}-"
+    return [*added, f"--backend-config=python,shm-region-prefix-name={memory}"]
+
+
+def tidy(shared: Path) -> None:
+    """Removes the shared memory of servers that were killed, which is all that is left of them."""
+    for region in shared.glob(f"{MEMORY}*"):
+        owner = region.name.removeprefix(MEMORY).partition("-")[0]
+        if owner.isdigit() and not Path("/proc", owner).exists():
+            region.unlink(missing_ok=True)
 
 
 def main() -> NoReturn:
@@ -51,6 +64,7 @@ def main() -> NoReturn:
     environment["LD_LIBRARY_PATH"] = ":".join(filter(None, found))
     # The backend's Python takes its libraries from the first python3 on the path.
     environment["PATH"] = f"{Path(sys.executable).parent}:{environment.get('PATH', '')}"
+    tidy(Path("/dev/shm"))  # noqa: S108
     arguments = sys.argv[1:]
     added = options(
         arguments, environment.get("BEAMLIT_BIND_ADDRESS", ""), backends(server, folder)
