@@ -46,7 +46,7 @@ from tests.bench.operatorstage import (
 from tests.bench.quiet import quiet_round
 from tests.bench.report import Row, publish
 
-from beamlit_operator.controllers.operator import LOOKS
+from beamlit_operator.controllers.listings import LOOKS
 from beamlit_operator.kube import DEPLOYMENTS, SERVICES, HttpClient, connect
 
 FIRST = 8

@@ -8,12 +8,10 @@ Only the leader reconciles; a follower watches too, so that it can take over at 
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
 from collections.abc import Callable, Coroutine, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
-from zlib import crc32
 
 from aiohttp import web
 
@@ -36,6 +34,7 @@ from beamlit_operator.controllers.health import Vitals, not_ready
 from beamlit_operator.controllers.indexes import Indexes
 from beamlit_operator.controllers.keys import Key, Kind, Workspace
 from beamlit_operator.controllers.leader import Elector
+from beamlit_operator.controllers.listings import Listings
 from beamlit_operator.controllers.observe import Metrics, application
 from beamlit_operator.controllers.options import Options
 from beamlit_operator.controllers.originbook import Inspect, OriginBook, Resolve
@@ -55,7 +54,6 @@ from beamlit_operator.controllers.writer import Writer
 from beamlit_operator.kube import (
     DEPLOYMENTS,
     PODS,
-    ApiError,
     HttpClient,
     Json,
     KubeClient,
@@ -77,23 +75,12 @@ log = logging.getLogger(__name__)
 LAST_WRITES = 3.0
 """Seconds that writes under way have to end before the Lease is given up."""
 
-CLOCKS_AGREE = 30.0
-"""Seconds by which clocks may differ before that is told."""
-
 DEFINITIONS_WITHIN = 5.0
 """Seconds to wait for the definitions of our kinds; roles of an older version do not let them be
 read."""
 
 CACHES_WITHIN = 5.0
 """Seconds to wait for what is known of caches: without the rights for it models run, too."""
-
-LOOKS = 6
-"""In how many resyncs every object is looked at once. Whatever happens to one is heard of and makes
-it be looked at; this only mends what should not happen, and all at once would cost more than all
-else that goes on in a cluster at rest."""
-
-FIRST_AUDIT = 20.0
-"""Seconds after the start of the first audit: what was deleted while kopf began to watch."""
 
 Drive = Callable[..., Coroutine[Any, Any, None]]
 
@@ -270,7 +257,15 @@ class Operator:
             demand=self.demand,
             on_reports=self._reported,
         )
-        self._listed = False
+        self.listings = Listings(
+            client,
+            indexes=self.indexes,
+            children=self.children.values(),
+            namespaces=self._scopes,
+            resync=options.resync,
+            look=lambda key: self.queue.add(key, later=True),
+            clock_difference=self._clock_difference,
+        )
         self.definitions = Definitions(
             client, tell=self._tell_operators, on_change=self._definition_changed
         )
@@ -291,7 +286,7 @@ class Operator:
     @property
     def listed(self) -> bool:
         """Whether our kinds were read."""
-        return self._listed
+        return self.listings.done
 
     @property
     def connection(self) -> KubeClient:
@@ -310,7 +305,7 @@ class Operator:
             working=self._leads(),
             oldest=self.queue.oldest,
             idle=self.queue.still,
-            listed=self._listed,
+            listed=self.listings.done,
             unsynced=sum(not each.synced for each in reflectors),
             webhook=self.webhook is None or self.webhook.serving,
             silent={each.resource.plural: each.silent for each in reflectors},
@@ -331,7 +326,7 @@ class Operator:
                 if self.webhook is not None:
                     # On followers too: a review needs no leader.
                     group.create_task(self.webhook.run())
-                await self._first_listing()
+                await self.listings.first()
                 group.create_task(
                     self._drive(
                         self._on_event,
@@ -340,7 +335,7 @@ class Operator:
                         own_signals=self._own_signals,
                     )
                 )
-                group.create_task(self._audits())
+                group.create_task(self.listings.run())
                 for reflector in self.reflectors():
                     await reflector.wait_synced()
                 await self.definitions.wait(DEFINITIONS_WITHIN)
@@ -391,7 +386,7 @@ class Operator:
             self.tidying.went(key.namespace)
         if kind is Kind.MODEL_DEPLOYMENT:
             self.scaling.touched(key)
-        if self._listed and differs(old, new):
+        if self.listings.done and differs(old, new):
             self.metrics.changes.labels(str(kind)).inc()
 
     def _on_event(self, kind: Kind, key: ObjectKey, item: Json, gone: bool) -> None:
@@ -507,6 +502,10 @@ class Operator:
             self.queue.forget(key)
         return after
 
+    def _clock_difference(self) -> float | None:
+        client = self._unfenced
+        return client.clock_difference if isinstance(client, HttpClient) else None
+
     def _make_webhook(self, clock: Callable[[], datetime]) -> Webhook:
         # Here, because most of what it needs is not needed without it.
         from beamlit_operator.controllers.admission.starting import webhook
@@ -515,7 +514,7 @@ class Operator:
             self._unfenced,
             self.options,
             picture=self._picture(),
-            synced=lambda: self._listed and all(r.synced for r in self.reflectors()),
+            synced=lambda: self.listings.done and all(r.synced for r in self.reflectors()),
             registry=self.metrics.registry,
             clock=clock,
         )
@@ -542,60 +541,6 @@ class Operator:
         self.audit.decided(key, before, plan)
         if self.guard is not None:
             self.guard.note(key, plan)
-
-    # Listings.
-
-    async def _first_listing(self) -> None:
-        """Reads our kinds once before kopf does, so that the first plans know all there is."""
-        while True:
-            try:
-                await self._audit()
-            except ApiError as error:
-                log.warning("the first listing failed: %s", error)
-                await asyncio.sleep(error.retry_after or 2.0)
-            else:
-                self._listed = True
-                return
-
-    async def _audit(self) -> None:
-        """Compares what is held of our kinds with the API server: kopf misses some deletions."""
-        for kind in Kind:
-            for namespace in self._scopes:
-                known = self.indexes.uids(kind)
-                present: set[ObjectKey] = set()
-
-                def take(item: Json, kind: Kind = kind, present: set[ObjectKey] = present) -> Json:
-                    present.add(self.indexes.listed(kind, item))
-                    return {}
-
-                await self.client.list(kind.resource, namespace, each=take)
-                self.indexes.retain(kind, present, namespace=namespace, known_before=known)
-        self._mind_the_clock()
-
-    def _mind_the_clock(self) -> None:
-        """Tells when the clock here differs from the API server's."""
-        client = self._unfenced
-        ahead = client.clock_difference if isinstance(client, HttpClient) else None
-        if ahead is not None and abs(ahead) > CLOCKS_AGREE:
-            how = "ahead of" if ahead > 0 else "behind"
-            log.warning("the clock here is %.0f s %s the API server's", abs(ahead), how)
-
-    async def _audits(self) -> None:
-        """The slow resync: audits, and looks at some of all objects again, in turn."""
-        pause = min(FIRST_AUDIT, self.options.resync)
-        for turn in itertools.count():
-            await asyncio.sleep(pause)
-            pause = self.options.resync
-            try:
-                await self._audit()
-            except ApiError as error:
-                log.warning("the audit failed and is left for the next time: %s", error)
-                continue
-            for children in self.children.values():
-                children.audit()
-            for key in self.indexes.all_keys():
-                if crc32(key.name.encode()) % LOOKS == turn % LOOKS:
-                    self.queue.add(key, later=True)
 
     def reflectors(self) -> list[Reflector]:
         """All that has to be read before anything is decided."""
