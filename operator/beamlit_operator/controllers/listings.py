@@ -61,7 +61,7 @@ class Listings:
         """Reads our kinds once before kopf does, so that the first plans know all there is."""
         while True:
             try:
-                await self._audit()
+                await self.audit()
             except ApiError as error:
                 log.warning("the first listing failed: %s", error)
                 await asyncio.sleep(error.retry_after or 2.0)
@@ -76,7 +76,7 @@ class Listings:
             await asyncio.sleep(pause)
             pause = self._resync
             try:
-                await self._audit()
+                await self.audit()
             except ApiError as error:
                 log.warning("the audit failed and is left for the next time: %s", error)
                 continue
@@ -86,7 +86,12 @@ class Listings:
                 if crc32(key.name.encode()) % LOOKS == turn % LOOKS:
                     self._look(key)
 
-    async def _audit(self) -> None:
+    async def audit(self) -> None:
+        """Compares what is held of our kinds with the API server.
+
+        Raises:
+            ApiError: it did not answer.
+        """
         for kind in Kind:
             for namespace in self._namespaces:
                 known = self._indexes.uids(kind)

@@ -18,9 +18,8 @@ from aiohttp import web
 from beamlit_operator.api import Reason
 from beamlit_operator.autoscaling import GatewayLoad
 from beamlit_operator.controllers.admission.picture import Picture
-from beamlit_operator.controllers.ahead import Ahead
 from beamlit_operator.controllers.audit import Audit
-from beamlit_operator.controllers.caches import Claims, Errands
+from beamlit_operator.controllers.caching import Caching
 from beamlit_operator.controllers.cataloguing import Cataloguing
 from beamlit_operator.controllers.children import CHILD_RESOURCES, Children, Nodes
 from beamlit_operator.controllers.credentials import Integrations
@@ -48,7 +47,6 @@ from beamlit_operator.controllers.runtimetable import RuntimeTable
 from beamlit_operator.controllers.scaling import Scaling
 from beamlit_operator.controllers.starts import Starts
 from beamlit_operator.controllers.surroundings import differs, fields_of, surroundings
-from beamlit_operator.controllers.tidying import Tidying, folder_kept
 from beamlit_operator.controllers.usage import Usage
 from beamlit_operator.controllers.writer import Writer
 from beamlit_operator.kube import (
@@ -162,15 +160,18 @@ class Operator:
             look=look,
             inspect=inspect,
         )
-        self._other_claims: set[str] = set()
-        self.claims = Claims(
-            client, options.cache_claim, namespaces=self._scopes, on_change=self._claim_changed
-        )
-        self.errands = Errands(
+        self.starts = Starts(self.queue.add)
+        self.caching = Caching(
             client,
-            namespaces=self._scopes if options.cache_claim else (),
-            on_change=self._errand_changed,
+            options=options,
+            namespaces=self._scopes,
+            indexes=self.indexes,
+            starts=self.starts,
+            announcer=announcer,
+            enqueue=self.queue.add,
+            later=lambda key: self.queue.add(key, later=True),
             on_end=self._errand_ended,
+            clock=clock,
         )
         self.writer = Writer(
             client,
@@ -178,8 +179,8 @@ class Operator:
             children=self.children,
             announcer=announcer,
             lacking=lambda kind: self.definitions.lacking(kind),
-            on_made=self.errands.wrote,
-            on_gone=self.errands.gone,
+            on_made=self.caching.errands.wrote,
+            on_gone=self.caching.errands.gone,
         )
         self.cataloguing = Cataloguing(
             client,
@@ -204,18 +205,6 @@ class Operator:
             now=clock,
         )
         self.children[PODS].when_gone(self.usage.gone)
-        self.starts = Starts(self.queue.add)
-        self.ahead = Ahead(self.claims, self.errands, self.starts, enqueue=self.queue.add)
-        self.tidying = Tidying(
-            client,
-            claims=self.claims,
-            errands=self.errands,
-            announcer=announcer,
-            image=options.image,
-            limit=options.cache_limit,
-            pause=options.cache_tidy_pause,
-            clock=clock,
-        )
         self._announcer = announcer
         self._telling: set[asyncio.Task[None]] = set()
         self.refusals = GatewayRefusals(
@@ -246,8 +235,8 @@ class Operator:
             refused=self.refusals.of,
             demand=self.demand,
             evidence=Witnesses(self.outcomes, self.queries).evidence,
-            claims=self.claims,
-            ahead=self.ahead,
+            claims=self.caching.claims,
+            ahead=self.caching.ahead,
         )
         self.scaling = Scaling(
             client,
@@ -320,7 +309,7 @@ class Operator:
         server = await self._serve()
         try:
             async with asyncio.TaskGroup() as group:
-                optional = (*self.claims.reflectors, *self.errands.reflectors)
+                optional = self.caching.reflectors
                 for reflector in (*self.reflectors(), *self.definitions.reflectors, *optional):
                     group.create_task(reflector.run())
                 if self.webhook is not None:
@@ -352,7 +341,7 @@ class Operator:
                 group.create_task(self.scaling.run())
                 group.create_task(self.starts.run())
                 group.create_task(self.cataloguing.tell())
-                group.create_task(self.tidying.run())
+                group.create_task(self.caching.tidying.run())
                 group.create_task(self.runtimes.tell())
         finally:
             await self.audit.close()
@@ -382,8 +371,8 @@ class Operator:
 
     def _seen(self, kind: Kind, key: ObjectKey, old: Json | None, new: Json | None) -> None:
         self.audit.seen(kind, key, old, new)
-        if kind is Kind.MODEL and (kept := folder_kept(old)) and folder_kept(new) != kept:
-            self.tidying.went(key.namespace)
+        if kind is Kind.MODEL:
+            self.caching.model_changed(key.namespace, old, new)
         if kind is Kind.MODEL_DEPLOYMENT:
             self.scaling.touched(key)
         if self.listings.done and differs(old, new):
@@ -424,39 +413,12 @@ class Operator:
     def _workload_changed(self, workload: Json) -> None:
         metadata = workload["metadata"]
         key = ObjectKey(metadata.get("namespace", ""), metadata["name"])
-        if key not in self.children[DEPLOYMENTS]:
-            self.tidying.went(key.namespace)
-        elif metadata.get("generation", 0) <= 1:
-            self.tidying.came(key.namespace)
+        self.caching.workload_changed(workload, there=key in self.children[DEPLOYMENTS])
         self.indexes.child_changed(workload)
-
-    def _claim_changed(self, workspace: str) -> None:
-        """Pods of a workspace are made in another way from now on, and Models fetched ahead."""
-        self.tidying.claim_changed(workspace)
-        if not self._other_claims:
-            # All that a listing tells of are looked for once.
-            asyncio.get_running_loop().call_soon(self._use_claims)
-        self._other_claims.add(workspace)
-
-    def _use_claims(self) -> None:
-        for key in self.indexes.all_keys():
-            concerned = key.kind in (Kind.MODEL_DEPLOYMENT, Kind.MODEL)
-            if concerned and key.workspace in self._other_claims:
-                self.queue.add(key, later=True)
-        self._other_claims.clear()
 
     def _errand_ended(self, errand: str, result: str) -> None:
         if self._leads():
             self.metrics.errand(errand, result)
-
-    def _errand_changed(self, pod: Json) -> None:
-        metadata = pod["metadata"]
-        workspace = Workspace(metadata.get("namespace", ""))
-        self.tidying.pod_changed()
-        self.ahead.ended(workspace)
-        for owner in metadata.get("ownerReferences") or ():
-            if owner.get("kind") == Kind.MODEL:
-                self.queue.add(Key(Kind.MODEL, workspace, owner["name"]))
 
     def _node_changed(self, node: str) -> None:
         for pod in self.children[PODS].on(node):

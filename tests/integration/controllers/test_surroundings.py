@@ -286,7 +286,7 @@ async def test_a_clock_that_differs_is_measured(
     assert isinstance(client, HttpClient)
     client.clock_difference = -120.0
     client._looked_at_clock = float("inf")
-    await operator._audit()
+    await operator.listings.audit()
     assert "120 s behind the API server's" in caplog.text
     assert metric(operator, "beamlit_clock_ahead_seconds") == -120.0
 
