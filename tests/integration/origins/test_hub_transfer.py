@@ -191,10 +191,10 @@ class TestByXet:
         monkeypatch.setattr(web_transfer, "_ATTEMPTS", 1)
         xet.add(REPO, FILES)
         assert xet.xet is not None
-        xet.xet.last = 1  # a third of the file
+        xet.xet.until = 1  # a third of the file
         with pytest.raises(OriginError):
             bring(xet)
-        xet.xet.last, xet.xet.asked = 1_000, []
+        xet.xet.until, xet.xet.asked = 1_000, []
         assert bring(xet) == FILES
         (rest,) = [each for _, each in xet.xet.asked]
         assert int(rest.removeprefix("bytes=").split("-")[0]) >= 900_000
@@ -204,7 +204,7 @@ class TestByXet:
     ) -> None:
         xet.add(REPO, FILES)
         assert xet.xet is not None
-        xet.xet.last = 0
+        xet.xet.until = 0
         assert bring(xet) == FILES
         assert asked_large(xet)
 
