@@ -10,8 +10,9 @@ from rich.text import Text
 
 from beamlit_operator.api import Condition, Model, ModelDeployment
 from beamlit_operator.api.conditions import READY, STALLED, find
-from beamlit_operator.api.facts import ModelFacts
+from beamlit_operator.api.model import PrefetchStatus
 from beamlit_operator.api.modeldeployment import EffectiveAspect
+from beamlit_operator.api.summary import counted, facts_line, size
 from beamlit_operator.cli.cluster import Target, connection
 from beamlit_operator.cli.errors import FAILED, CommandError
 from beamlit_operator.cli.explain import EFFECT_STYLES
@@ -23,6 +24,8 @@ from beamlit_operator.cli.listing import (
 )
 from beamlit_operator.cli.screen import table_console, text_console
 from beamlit_operator.kube import MODEL_DEPLOYMENTS, MODELS, ApiError, Json, KubeClient, Resource
+
+PREFETCH_STYLES = {"Pending": "yellow", "Fetching": "yellow", "Done": "green", "Failed": "red"}
 
 
 async def show_status(name: str, target: Target) -> int:
@@ -101,38 +104,27 @@ def _print_model(console: Console, model: Model, deployments: list[ModelDeployme
         )
     )
     if origin := model.status.origin:
-        console.print(
-            Text(
-                f"origin    {origin.uri} at {short_version(origin.revision)},"
-                f" {origin.files} files, {origin.bytes} bytes"
-            )
-        )
+        # Of files in a claim nothing is known: the operator cannot see them.
+        held = f", {counted(origin.files, 'file')}, {size(origin.bytes)}" if origin.files else ""
+        console.print(Text(f"origin    {origin.uri} at {short_version(origin.revision)}{held}"))
     if suggested := model.status.suggested_runtime:
         console.print(Text(f"runtime   {suggested.type}: {suggested.because}"))
     if model.status.facts is not None and (line := facts_line(model.status.facts)):
         console.print(Text(f"model     {line}"))
     if (needed := model.status.gpu_memory_bytes) is not None:
-        console.print(Text(f"needs     {needed / 2**30:.1f} GiB of GPU memory at least"))
+        console.print(Text(f"needs     {size(needed)} of GPU memory at least"))
+    if (prefetch := model.status.prefetch) is not None:
+        console.print(prefetch_text(prefetch))
     console.print(conditions_table(model.status.conditions))
     if deployments:
         table_console().print(deployments_table(deployments))
 
 
-def facts_line(facts: ModelFacts) -> str:
-    """What a model's files say, the most telling first."""
-    told = [
-        facts.architecture or facts.library,
-        facts.task,
-        f"{facts.parameters / 10**9:.2f} billion parameters" if facts.parameters else None,
-        f"{facts.weight_bytes / 2**30:.2f} GiB of {facts.format or 'weights'}"
-        if facts.weight_bytes
-        else facts.format,
-        facts.dtype,
-        facts.quantization,
-        f"{facts.context_length} tokens" if facts.context_length else None,
-        f"not all is known: {facts.incomplete}" if facts.incomplete else None,
-    ]
-    return ", ".join(each for each in told if each)
+def prefetch_text(prefetch: PrefetchStatus) -> Text:
+    """How far the files are on their way into the cache."""
+    told = f": {prefetch.message}" if prefetch.message else ""
+    style = PREFETCH_STYLES[prefetch.phase]
+    return Text("prefetch  ").append(prefetch.phase, style=style).append(told)
 
 
 def conditions_table(conditions: Iterable[Condition]) -> Table:

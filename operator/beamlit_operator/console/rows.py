@@ -11,8 +11,10 @@ from pydantic import ValidationError
 
 from beamlit_operator.api import Condition, Environment, Model, ModelDeployment
 from beamlit_operator.api.conditions import READY, find
+from beamlit_operator.api.model import ResolvedOrigin
 from beamlit_operator.api.modeldeployment import EffectiveAspect
 from beamlit_operator.api.rollout import RolloutStatus
+from beamlit_operator.api.summary import counted, facts_line, size
 
 Json = dict[str, Any]
 
@@ -43,9 +45,26 @@ def _model(model: Model) -> Json:
         "phase": model.status.phase,
         "origin": origin.uri if origin else None,
         "revision": origin.revision if origin else None,
-        "bytes": origin.bytes if origin else None,
+        "files": _files(model),
         "ready": _ready(model.status.conditions),
     }
+
+
+def _files(model: Model) -> list[str]:
+    """What is known of the files, a line each."""
+    status = model.status
+    lines = [
+        status.origin and status.origin.files and _held(status.origin),
+        status.facts and facts_line(status.facts),
+        status.gpu_memory_bytes is not None
+        and f"needs {size(status.gpu_memory_bytes)} of GPU memory at least",
+        status.prefetch and f"prefetch {status.prefetch.phase}: {status.prefetch.message}",
+    ]
+    return [line for line in lines if line]
+
+
+def _held(origin: ResolvedOrigin) -> str:
+    return f"{counted(origin.files, 'file')}, {size(origin.bytes)}"
 
 
 def _deployment(deployment: ModelDeployment) -> Json:

@@ -32,6 +32,7 @@ from dataclasses import dataclass
 
 from beamlit_operator.api import Model, Reason
 from beamlit_operator.api.model import PrefetchStatus
+from beamlit_operator.api.summary import size
 from beamlit_operator.controllers.caches import DONE, FAILED, ended
 from beamlit_operator.controllers.diagnosis import why_not_started
 from beamlit_operator.controllers.objects import Held
@@ -182,7 +183,7 @@ class _Case:
     def _under_way(self, pod: Json, gone: tuple[Deletion, ...], *, was: str | None) -> Prefetching:
         end, problem = ended(pod), why_not_started([pod])
         if end == DONE:
-            message = f"the files are in the cache, {self.files.bytes} bytes"
+            message = f"the files are in the cache, {size(self.files.bytes)}"
             status = self._status("Done", message, fetched=self.files.bytes)
             told = Announcement("Normal", Reason.PREFETCHED, f"revision {self.files.revision[:19]}")
             because = "the files are in the cache"
@@ -226,7 +227,10 @@ class _Case:
 
 def _no_cache(model: Held[Model], cache: Cache | None) -> str:
     if cache is None:
-        return "no cache is set up: the operator's --cache-claim names none"
+        return (
+            "no cache is set up: name a claim to the operator (--cache-claim, the chart's value"
+            " origins.cache.claimName)"
+        )
     return (
         f"workspace {model.key.namespace} has no claim {cache.claim} that can be used: create that"
         " PersistentVolumeClaim"

@@ -70,6 +70,27 @@ def model(name: str) -> Json:
     }
 
 
+def test_a_model_s_files_are_told_with_what_they_need_and_how_far_they_are() -> None:
+    status = {
+        "origin": {"uri": "hf://acme/chat", "revision": "0" * 40, "files": 1, "bytes": 2**31},
+        "facts": {"architecture": "llama", "format": "gguf", "weightBytes": 2**31},
+        "gpuMemoryBytes": 5 * 2**29,
+        "prefetch": {"phase": "Done", "message": "the files are in the cache, 2.0 GiB"},
+    }
+    row = row_of({**model("chat"), "status": status})
+    assert row is not None
+    assert row["files"] == [
+        "1 file, 2.0 GiB",
+        "llama, 2.0 GiB of gguf",
+        "needs 2.5 GiB of GPU memory at least",
+        "prefetch Done: the files are in the cache, 2.0 GiB",
+    ]
+    claimed = {"origin": {"uri": "pvc://weights", "revision": "sha256:0", "files": 0, "bytes": 0}}
+    row = row_of({**model("claimed"), "status": claimed})
+    assert row is not None
+    assert row["files"] == []
+
+
 def test_a_rollout_is_told_with_its_step_its_shares_and_what_was_seen() -> None:
     revisions = [
         {"name": "iris-1", "version": "v1", "traffic": 75, "role": "stable"},

@@ -10,12 +10,14 @@ from rich.console import Console, RenderableType
 
 from beamlit_operator.api import Model, ModelDeployment
 from beamlit_operator.api.facts import ModelFacts
+from beamlit_operator.api.model import PrefetchStatus
+from beamlit_operator.api.summary import facts_line, size
 from beamlit_operator.cli.calling import latencies_of
 from beamlit_operator.cli.coldstart import ColdStart, pod_steps, timeline
 from beamlit_operator.cli.invoke import with_path
 from beamlit_operator.cli.listing import deployments_table, models_table, short_version
 from beamlit_operator.cli.scene import pod_state
-from beamlit_operator.cli.status import facts_line
+from beamlit_operator.cli.status import prefetch_text
 from beamlit_operator.kube import Change, ObjectKey
 
 DIGEST = "sha256:" + "0123456789abcdef" * 4
@@ -69,13 +71,47 @@ def test_what_a_model_s_files_say_is_one_line() -> None:
         context_length=131072,
     )
     assert facts_line(facts) == (
-        "LlamaForCausalLM, generate, 8.03 billion parameters, 14.96 GiB of safetensors, bfloat16, "
+        "LlamaForCausalLM, generate, 8.03 billion parameters, 15.0 GiB of safetensors, bfloat16, "
         "131072 tokens"
     )
     assert facts_line(ModelFacts()) == ""
     assert facts_line(ModelFacts(format="xgboost", incomplete="x")) == (
         "xgboost, not all is known: x"
     )
+
+
+@pytest.mark.parametrize(
+    ("parameters", "told"),
+    [
+        (1_100_048_384, "1.10 billion parameters"),
+        (22_713_216, "22.71 million parameters"),
+        (266, "266 parameters"),
+    ],
+)
+def test_small_models_have_millions_of_parameters_and_not_none(parameters: int, told: str) -> None:
+    assert facts_line(ModelFacts(parameters=parameters)) == told
+
+
+@pytest.mark.parametrize(
+    ("count", "told"),
+    [
+        (0, "0 bytes"),
+        (1, "1 byte"),
+        (900, "900 bytes"),
+        (1693, "1.7 KiB"),
+        (2**20 - 1, "1.0 MiB"),
+        (301_811_200, "287.8 MiB"),
+        (2**30, "1.0 GiB"),
+        (3 * 2**40, "3.0 TiB"),
+    ],
+)
+def test_sizes_are_told_in_the_largest_unit_that_fits(count: int, told: str) -> None:
+    assert size(count) == told
+
+
+def test_a_status_tells_how_far_a_prefetch_is() -> None:
+    waits = PrefetchStatus(phase="Pending", message="no cache is set up")
+    assert prefetch_text(waits).plain == "prefetch  Pending: no cache is set up"
 
 
 def test_models_show_their_version_in_every_environment() -> None:
