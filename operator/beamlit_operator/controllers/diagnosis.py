@@ -46,6 +46,9 @@ _NAMED_POD = re.compile(r'\b[Pp]ods? "[^"]+" is (forbidden|invalid)')
 
 CONTAINER = "<container>"
 
+_FETCHER = "beamlit fetch: "
+"""How the sentence begins with which fetching ends."""
+
 MAX_TEXT = 600
 """Characters of a container's own words that are told: its last ones say what ended it."""
 
@@ -144,7 +147,7 @@ def _container_problem(container: Json, *, served_until: str) -> str | None:
     if waiting.get("reason") in HOPELESS:
         reason = waiting["reason"]
         if reason == "CrashLoopBackOff" and last:
-            return f"container {name} keeps ending: {_exit(last)}"
+            return f"container {name} keeps ending: {_exit(last, name)}"
         text = _text(waiting.get("message"))
         return f"container {name} cannot start: {reason}{f': {text}' if text else ''}"
     ended: Json = state.get("terminated") or {}
@@ -153,12 +156,16 @@ def _container_problem(container: Json, *, served_until: str) -> str | None:
         # Times of one form, so that they compare as text.
         served = served_until >= str(exit_.get("startedAt") or "9")
         if exit_ and exit_.get("exitCode", 0) != 0 and restarted and not served:
-            return f"container {name} keeps ending: {_exit(exit_)}"
+            return f"container {name} keeps ending: {_exit(exit_, name)}"
     return None
 
 
-def _exit(terminated: Json) -> str:
-    text = _text(terminated.get("message"))
+def _exit(terminated: Json, name: object) -> str:
+    words = str(terminated.get("message") or "")
+    if name == FETCHING and _FETCHER in words:
+        # Its last sentence has all of it: before it there may be lines about how far it was.
+        return _text(words.rpartition(_FETCHER)[2])
+    text = _text(words)
     reason = terminated.get("reason")
     named = f" ({reason})" if reason and reason not in ("Error", "Completed") else ""
     return f"exit code {terminated.get('exitCode')}{named}{f': {text}' if text else ''}"

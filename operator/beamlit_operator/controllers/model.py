@@ -111,7 +111,7 @@ def _verdict(
     if needed:
         return Verdict(State.STALLED, Reason.PICKLE_NOT_ALLOWED, refusal(needed))
     unserved = (
-        f"; {answer.unserved}: set spec.runtime.image, or spec.runtime.type to what serves it"
+        f"; {answer.unserved}; or set spec.runtime.image, or spec.runtime.type to what serves it"
         if answer.unserved and model.parsed.spec.runtime is None
         else ""
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import sys
 import time
@@ -30,6 +31,9 @@ _UNITS = {
 _QUANTITY = re.compile(r"([0-9]{1,18}(?:\.[0-9]{1,9})?)([kMGTP]|[KMGTP]i)?")
 
 
+_DIGEST = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{28,}\b")
+
+
 def main(arguments: Sequence[str] | None = None, *, prog: str = "beamlit cache") -> int:
     """Runs the command and returns its exit code."""
     try:
@@ -40,6 +44,10 @@ def main(arguments: Sequence[str] | None = None, *, prog: str = "beamlit cache")
         if given.command == "list":
             return _list(given.folder, as_json=given.output == "json")
         return _tidy(given)
+    except BrokenPipeError:
+        # Who reads has read enough, as with `| head`; the interpreter flushes once more at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except OSError as error:
         _say(
             f"{prog}: {error.filename or given.folder}: {error.strerror or error}: check the volume"
@@ -60,16 +68,22 @@ def _list(folder: Path, *, as_json: bool) -> int:
             }
             for each in found
         ]
-        print(json.dumps(rows, indent=2))
+        print(json.dumps(rows, indent=2), flush=True)
         return 0
     print(f"{'FOLDER':32}  {'COMPLETE':8}  {'SIZE':>12}  {'LAST USED':20}  HOLDS")
     for each in sorted(found, key=lambda entry: -entry.used):
         used = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(each.used))
         complete = "yes" if each.complete else "no"
         # What is written on the volume may be anything.
-        holds = each.holds if each.holds.isprintable() else repr(each.holds)
+        holds = _shortened(each.holds if each.holds.isprintable() else repr(each.holds))
         print(f"{each.name}  {complete:8}  {mebibytes(each.bytes):>12}  {used:20}  {holds}")
+    sys.stdout.flush()
     return 0
+
+
+def _shortened(holds: str) -> str:
+    """Digests and commits as people compare them, and no patterns where there are none."""
+    return _DIGEST.sub(r"\1", holds).replace(" [] []", "")
 
 
 def _tidy(given: argparse.Namespace) -> int:
@@ -92,10 +106,14 @@ def _tidy(given: argparse.Namespace) -> int:
         if gone:
             removed += 1
             total -= entry.bytes
-            _say(f"removed {entry.name}, {mebibytes(entry.bytes)}: {entry.holds or 'not complete'}")
+            _say(
+                f"removed {entry.name}, {mebibytes(entry.bytes)}: "
+                f"{_shortened(entry.holds) or 'not complete'}"
+            )
         else:
             _say(f"left {entry.name}: it is being used")
-    _say(f"{removed} folders removed, {len(found) - removed} left with {mebibytes(total)}")
+    folders = "1 folder" if removed == 1 else f"{removed} folders"
+    _say(f"{folders} removed, {len(found) - removed} left with {mebibytes(total)}")
     if given.limit is not None and total > given.limit:
         _say(
             f"that is above the limit of {mebibytes(given.limit)}, but all of it is in use or was"

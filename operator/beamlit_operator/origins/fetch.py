@@ -242,12 +242,12 @@ def _changed(ref: OriginRef, revision: str, listing: ResolvedOrigin) -> OriginEr
     if isinstance(ref, S3Ref) and ref.as_of is not None:
         return OriginError(
             OriginReason.CHANGED,
-            f"{ref.place} as of {ref.as_of} is {listing.revision} now, not {revision}: versions of "
-            "then were removed, such as by a lifecycle rule; let the operator resolve the Model "
-            "again, or keep versions for longer",
+            f"{ref.place} as of {ref.as_of} is {listing.revision[:19]} now, not {revision[:19]}: "
+            "versions of then were removed, such as by a lifecycle rule; let the operator resolve "
+            "the Model again, or keep versions for longer",
         )
     return OriginError(
         OriginReason.CHANGED,
-        f"{ref.place} is at {listing.revision} now, not at {revision}: it changed after it was"
-        " resolved; put the files back, or let the operator resolve the Model again",
+        f"{ref.place} is at {listing.revision[:19]} now, not at {revision[:19]}: it changed"
+        " after it was resolved; put the files back, or let the operator resolve the Model again",
     )

@@ -280,7 +280,7 @@ def judge(error: Exception, ref: HubRef, credentials: Mapping[str, str]) -> Orig
 def _judge_answer(error: HfHubHTTPError, ref: HubRef, token: str | None) -> OriginError:
     status = error.response.status_code
     if isinstance(error, GatedRepoError):  # before its base class: repository not found
-        how = "" if token else " and set a token in the Secret"
+        how = "" if token else ", and set a token of the account that gets it"
         return OriginError(
             OriginReason.GATED, f"{ref.repo} is gated: ask for access at {ref.url}{how}"
         )

@@ -92,8 +92,8 @@ def refusal(found: Sequence[str]) -> str:
     more = f" and {len(found) - 3} more" if len(found) > 3 else ""
     return (
         f"{some}{more} can run code when loaded (pickle), and there are no weights of another "
-        "form: set spec.allowPickle of the Model if you trust the origin, or convert them, to "
-        "safetensors or ONNX"
+        "form: set spec.allowPickle of the Model (by hand: --allow-pickle) if you trust the "
+        "origin, or convert them, to safetensors or ONNX"
     )
 
 

@@ -61,18 +61,30 @@ def _drawn() -> Any:
         BarColumn,
         DownloadColumn,
         Progress,
+        ProgressColumn,
+        Task,
         TaskProgressColumn,
         TextColumn,
         TimeRemainingColumn,
-        TransferSpeedColumn,
     )
+    from rich.text import Text
 
-    # Files of a model are told in MiB everywhere else too.
+    from beamlit_operator.origins.progress import mebibytes
+
+    class Speed(ProgressColumn):
+        """In the unit that sizes are told in everywhere else; rich's own has powers of 1000."""
+
+        def render(self, task: Task) -> Text:
+            found = task.finished_speed or task.speed
+            return Text(
+                "" if found is None else f"{mebibytes(found)}/s", style="progress.data.speed"
+            )
+
     return Progress(
         BarColumn(bar_width=24),
         TaskProgressColumn(),
         DownloadColumn(binary_units=True),
-        TransferSpeedColumn(),
+        Speed(),
         TimeRemainingColumn(compact=True),
         TextColumn("{task.fields[files]}"),
         console=Console(stderr=True),

@@ -261,8 +261,10 @@ class Carried(RangedTransfer[_R]):
     def _mismatch(self, item: RangedFile, found: str) -> OriginError:
         return OriginError(
             OriginReason.CORRUPT,
-            f"{self._named(item)} has sha256 {found}, not {item.file.digest.rpartition(':')[2]}:"
-            " correct the digest if the file is meant, else the file",
+            # What was asked for can be looked up; what arrived stands nowhere else.
+            f"{self._named(item)} has sha256 {found}, not"
+            f" {item.file.digest.rpartition(':')[2][:12]}...: correct the digest if the file is"
+            " meant, else the file",
         )
 
     def _named(self, item: RangedFile) -> str:

@@ -235,11 +235,12 @@ def _preset(
         return None
     suggested = suggest_runtime(paths, facts)
     if suggested is None or suggested.type not in known:
-        why = why_unserved(paths, facts) or (
-            "the files of the origin do not tell which runtime serves them"
-        )
+        unserved = why_unserved(paths, facts)
+        # Which says what else could be done.
+        unknown = "the files of the origin do not tell which runtime serves them:"
+        why = f"{unserved}; or" if unserved else unknown
         raise RuntimeProblem(
-            f"{why}: set spec.runtime.type to one of {types}, or set spec.runtime.image"
+            f"{why} set spec.runtime.type to one of {types}, or set spec.runtime.image"
         )
     return known[suggested.type]
 

@@ -130,6 +130,25 @@ CASES: list[tuple[str, Json, str | None]] = [
         "container fetch keeps ending: exit code 1: AccessDenied",
     ),
     (
+        "a long fetch ends with a sentence",
+        pod(
+            initContainerStatuses=[
+                {
+                    **container(
+                        restartCount=2,
+                        state=ended(
+                            1,
+                            "fetching s3://a/b: 1.0 MiB of 9.0 MiB (11 %), 1.0 MiB/s\n"
+                            "beamlit fetch: Changed: s3://a/b is at sha256:1 now\n",
+                        ),
+                    ),
+                    "name": "fetch",
+                }
+            ]
+        ),
+        "container fetch keeps ending: Changed: s3://a/b is at sha256:1 now (kubectl",
+    ),
+    (
         "it was evicted",
         pod(phase="Failed", reason="Evicted", message="no disk"),
         "Evicted: no disk",

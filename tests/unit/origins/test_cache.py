@@ -7,6 +7,8 @@ import fcntl
 import json
 import os
 import shutil
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -61,6 +63,38 @@ def test_a_folder_says_what_it_holds_and_when_it_was_used(tmp_path: Path) -> Non
     assert 100_000 <= one.bytes < 200_000
     assert abs(time.time() - DAY - one.used) < 5
     assert (two.name, two.complete) == (TWO, False)
+
+
+def test_a_list_has_digests_as_people_compare_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    commit, digest = "52b99381812d" + "0" * 28, "sha256:c34728c155da" + "0" * 52
+    for name, holds in (
+        (ONE, f"hf://acme/chat@{commit} [] [] without pickles"),
+        (TWO, f"oci {digest} models"),
+        (THREE, f"hf://acme/chat@{commit} ['*.gguf'] []"),
+    ):
+        with stage(tmp_path / name, holds, shared=True) as staging:
+            staging.prepare(ResolvedOrigin("r", (), 0))
+            staging.publish(ResolvedOrigin("r", (), 0))
+    assert main(["list", str(tmp_path)]) == 0
+    shown = [line.split("Z  ")[1] for line in capsys.readouterr().out.splitlines()[1:]]
+    assert sorted(shown) == [
+        "hf://acme/chat@52b99381812d ['*.gguf'] []",
+        "hf://acme/chat@52b99381812d without pickles",
+        "oci sha256:c34728c155da models",
+    ]
+
+
+def test_who_reads_a_part_of_a_list_is_told_of_no_broken_volume(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "beamlit_operator.origins.cache_command", "list", tmp_path]
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, timeout=60)
+    finally:
+        os.close(writing)
+    assert (done.returncode, done.stderr) == (0, b"")
 
 
 def test_what_has_no_name_of_a_folder_is_not_looked_at(tmp_path: Path) -> None:
