@@ -39,6 +39,7 @@ from beamlit_operator.origins import (
     resolve,
 )
 from beamlit_operator.origins.inspection import Inspection
+from beamlit_operator.origins.waiting import ASKER
 from beamlit_operator.workloads.detection import Suggestion, Unserved, detect
 
 log = logging.getLogger(__name__)
@@ -275,6 +276,7 @@ class OriginBook:
 
     async def _turn(self, question: Question, page: _Page) -> None:
         before = page.answer
+        ASKER.set(question.workspace)  # of this task only
         try:
             async with self._slots:
                 await self._fill(question, page)

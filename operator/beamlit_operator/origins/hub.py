@@ -33,6 +33,7 @@ from huggingface_hub.utils import (  # type: ignore[attr-defined]  # exported la
     hf_raise_for_status,
 )
 
+from beamlit_operator.origins.answers import in_time
 from beamlit_operator.origins.errors import OriginError, OriginReason, one_line
 from beamlit_operator.origins.hub_session import ANSWER_TIMEOUT_SECONDS, asking
 from beamlit_operator.origins.hub_xet import XetFile
@@ -118,7 +119,7 @@ def _listed(api: HfApi, ref: HubRef) -> tuple[str, _Listed]:
         tree = api.list_repo_tree(ref.repo, recursive=True, revision=info.sha)
         files = {
             entry.path: (entry.size, entry.lfs.sha256 if entry.lfs else None, entry.blob_id)
-            for entry in tree
+            for entry in in_time(tree)
             if isinstance(entry, RepoFile)
         }
     return info.sha, files
@@ -269,7 +270,8 @@ def judge(error: Exception, ref: HubRef, credentials: Mapping[str, str]) -> Orig
         return OriginError(
             OriginReason.UNREACHABLE, f"{ref.place} did not answer as a Hub does: {text}"
         )
-    if isinstance(error, ValueError):  # an answer that is not the Hub's JSON
+    # An answer that is not the Hub's JSON.
+    if isinstance(error, ValueError | RecursionError):
         return OriginError(
             OriginReason.UNREACHABLE,
             f"{ref.place}: the endpoint does not answer like a Hub: check endpoint",

@@ -35,6 +35,7 @@ from beamlit_operator.origins.errors import OriginError
 from beamlit_operator.origins.listing import OriginFile, ResolvedOrigin
 from beamlit_operator.origins.ref import OriginRef
 from beamlit_operator.origins.resolve import in_thread
+from beamlit_operator.origins.waiting import Waiter, Waiting
 from beamlit_operator.origins.weights import GGUF, SAFETENSORS, Weights, by_depth, weights
 
 log = logging.getLogger(__name__)
@@ -51,8 +52,7 @@ AT_ONCE = 4
 Read = Callable[[OriginFile, int, int], bytes]
 """Some bytes of a file: from where, and how many; fewer at its end."""
 
-_THREADS = threading.BoundedSemaphore(32)
-"""Also counts reads that were given up: they end when the library's own timeouts do."""
+_READS = Waiting(of_place=AT_ONCE, of_asker=16, of_all=128)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,18 +81,22 @@ async def inspect(
     fixed = ref.at(listing.revision)
     read = functools.partial(kinds.read, fixed, credentials)
     try:
-        return await in_thread(ref, lambda: inspected(listing.files, read))
+        return await in_thread(ref, lambda: inspected(listing.files, read, place=ref.place))
     except OriginError as error:
         return Inspection(configuration.facts_of({}, problems=[error.message]), again=True)
 
 
 def inspected(
-    files: Sequence[OriginFile], read: Read, *, timeout_seconds: float = TIMEOUT_SECONDS
+    files: Sequence[OriginFile],
+    read: Read,
+    *,
+    place: str = "",
+    timeout_seconds: float = TIMEOUT_SECONDS,
 ) -> Inspection:
-    """The same for callers that may block, with any way to read."""
+    """The same for callers that may block, with any way to read. ``place`` is what is read."""
     loaded = weights(files)
     wanted = [*_small(files), *_beginnings(loaded)]
-    reads = _Reads(read, until=time.monotonic() + timeout_seconds)
+    reads = _Reads(read, place=place, until=time.monotonic() + timeout_seconds)
     found = reads.all(wanted)
     more = [
         _Part(file, HEADER_START, length + 8 - HEADER_START)
@@ -277,8 +281,9 @@ def _of_names(files: Sequence[OriginFile], told: configuration.Fields) -> None:
 class _Reads:
     """Reads in threads that nobody has to wait for, until the time is over."""
 
-    def __init__(self, read: Read, *, until: float) -> None:
+    def __init__(self, read: Read, *, place: str, until: float) -> None:
         self._read = read
+        self._place = place
         self._until = until
         self._lock = threading.Lock()
         self._failed: dict[OriginFile, str] = {}
@@ -294,7 +299,7 @@ class _Reads:
         found: dict[OriginFile, bytes] = {}
         left = list(parts)[::-1]
 
-        def work() -> None:
+        def work(waiter: Waiter) -> None:
             try:
                 while time.monotonic() < self._until:
                     with self._lock:
@@ -306,15 +311,19 @@ class _Reads:
                         if content is not None:
                             found[part.file] = content
             finally:
-                _THREADS.release()
+                waiter.end()
 
         threads = []
         for _ in range(min(AT_ONCE, len(parts))):
-            if _THREADS.acquire(blocking=False):
-                threads.append(threading.Thread(target=work, name="inspection", daemon=True))
-                threads[-1].start()
-        for thread in threads:
+            if (waiter := _READS.begin(self._place)) is not None:
+                thread = threading.Thread(
+                    target=work, args=(waiter,), name="inspection", daemon=True
+                )
+                threads.append((thread, waiter))
+                thread.start()
+        for thread, waiter in threads:
             thread.join(max(0.0, self._until - time.monotonic()))
+            waiter.give_up()
         with self._lock:
             for part in parts:
                 if part.file not in found:

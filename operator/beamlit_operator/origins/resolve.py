@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import functools
 import threading
 from collections.abc import Callable, Mapping
@@ -17,11 +18,11 @@ from beamlit_operator.origins.errors import OriginError, OriginReason
 from beamlit_operator.origins.kinds import look
 from beamlit_operator.origins.listing import ResolvedOrigin
 from beamlit_operator.origins.ref import OriginRef
+from beamlit_operator.origins.waiting import Waiting
 
 _T = TypeVar("_T")
 
-# Also counts looks that were given up: their threads end when the library's own timeouts do.
-_SLOTS = threading.BoundedSemaphore(32)
+_LOOKS = Waiting(of_place=2, of_asker=8, of_all=64)
 
 
 async def resolve(
@@ -59,10 +60,12 @@ async def in_thread(ref: OriginRef, work: Callable[[], _T]) -> _T:
     Raises:
         OriginError: ``Unreachable``, if too many such threads wait for stores already.
     """
-    # Not an executor: the interpreter would wait for its threads at exit, that is for the store.
-    if not _SLOTS.acquire(blocking=False):
+    waiter = _LOOKS.begin(ref.place)
+    if waiter is None:
         raise OriginError(
-            OriginReason.UNREACHABLE, f"{ref.place} was not asked: too many stores do not answer"
+            OriginReason.UNREACHABLE,
+            f"{ref.place} was not asked: it, or others of this workspace, have left too many "
+            "requests without an answer",
         )
     loop = asyncio.get_running_loop()
     answer: asyncio.Future[_T] = loop.create_future()
@@ -75,12 +78,18 @@ async def in_thread(ref: OriginRef, work: Callable[[], _T]) -> _T:
         else:
             conclude = functools.partial(_succeed, answer, found)
         finally:
-            _SLOTS.release()
+            waiter.end()
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
             loop.call_soon_threadsafe(conclude)
 
-    threading.Thread(target=run, name=f"origin {ref.place}", daemon=True).start()
-    return await answer
+    # Not an executor: the interpreter would wait for its threads at exit, that is for the store.
+    context = contextvars.copy_context()
+    name = f"origin {ref.place}"
+    threading.Thread(target=context.run, args=(run,), name=name, daemon=True).start()
+    try:
+        return await answer
+    finally:
+        waiter.give_up()
 
 
 def _succeed(answer: asyncio.Future[_T], found: _T) -> None:

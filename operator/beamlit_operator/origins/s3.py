@@ -14,6 +14,7 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
 from urllib3.exceptions import HTTPError as Urllib3Error
 
+from beamlit_operator.origins.answers import in_time
 from beamlit_operator.origins.errors import OriginError, OriginReason, one_line
 from beamlit_operator.origins.identity import Who, who_asks
 from beamlit_operator.origins.listing import (
@@ -233,7 +234,8 @@ def _advice(who: Who, ref: S3Ref) -> str:
 
 def _objects(s3: Any, ref: S3Ref, folder: str) -> Iterator[tuple[str, int, str]]:
     count = 0
-    for page in s3.get_paginator("list_objects_v2").paginate(Bucket=ref.bucket, Prefix=folder):
+    pages = s3.get_paginator("list_objects_v2").paginate(Bucket=ref.bucket, Prefix=folder)
+    for page in in_time(pages):
         for item in page.get("Contents", []):
             # Consoles mark empty folders with an empty object whose name ends in a slash.
             if item["Key"].endswith("/") and item["Size"] == 0:

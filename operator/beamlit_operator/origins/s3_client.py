@@ -11,14 +11,18 @@ import functools
 import os
 import threading
 import weakref
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import botocore.session
 from botocore import UNSIGNED
 from botocore.config import Config
 from botocore.credentials import CredentialResolver
+from botocore.exceptions import ConnectionClosedError, HTTPClientError, ReadTimeoutError
+from urllib3.exceptions import HTTPError, ProtocolError
+from urllib3.exceptions import ReadTimeoutError as Urllib3TimeoutError
 
+from beamlit_operator.origins.answers import S3_BYTES, S3_VALUES, taken
 from beamlit_operator.origins.errors import OriginError, OriginReason
 from beamlit_operator.origins.identity import (
     ACCESS_KEY,
@@ -75,13 +79,72 @@ def client(ref: S3Ref, credentials: Mapping[str, str]) -> Any:
         )
     made.meta.events.register("before-call.s3.HeadBucket", _follow_no_further)
     _hold(made, trusted)
-    return made
+    return _bounded(made)
 
 
 def _follow_no_further(params: Mapping[str, Any], **_: Any) -> None:
     """botocore asks for a bucket's region when it is redirected, by a request that it follows in
     the same way: a store that redirects everything it would ask without end."""
     params["context"].setdefault("s3_redirect", {})["redirected"] = True
+
+
+def _bounded(made: Any) -> Any:
+    """The client, which takes no answer without an end: its library has no place to say so."""
+    made._endpoint.http_session = _Session(made._endpoint.http_session)
+    return made
+
+
+class _Session:
+    """Sends requests as botocore's own session, and reads answers part by part."""
+
+    def __init__(self, session: Any) -> None:
+        self._session = session
+
+    def send(self, request: Any) -> Any:
+        """The answer; an object's content is not read yet."""
+        streamed, request.stream_output = request.stream_output, True
+        try:
+            answer = self._session.send(request)
+        finally:
+            request.stream_output = streamed
+        raw = answer.raw
+        # What botocore reads answers with, and those that say why there is no object.
+        raw.stream = lambda *_, **__: iter([_content(raw)])
+        if not streamed:
+            url = request.url
+            # As botocore's session judges, so that the same is tried again.
+            try:
+                _ = answer.content
+            except Urllib3TimeoutError as error:
+                raise _timed_out(endpoint_url=url, error=error) from None
+            except ProtocolError as error:
+                raise _closed(error=error, request=request, endpoint_url=url) from None
+            except HTTPError as error:
+                raise _failed(error=error) from None
+        return answer
+
+    def close(self) -> None:
+        """Closes the connections."""
+        self._session.close()
+
+
+_timed_out: Any = ReadTimeoutError
+_closed: Any = ConnectionClosedError
+_failed: Any = HTTPClientError
+
+
+def _content(raw: Any) -> bytes:
+    try:
+        return taken(_parts(raw), most=S3_BYTES, values=S3_VALUES, signs=b"<")
+    except BaseException:
+        raw.close()  # with what was not read: the connection is of no more use
+        raise
+
+
+def _parts(raw: Any) -> Iterator[bytes]:
+    while part := raw.read1(2**16):
+        yield part
+    raw.release_conn()
 
 
 def _style(ref: S3Ref) -> str:
@@ -131,7 +194,7 @@ def _session_of(
                     config=config.merge(_patience()),  # type: ignore[no-untyped-call]
                 )
             _hold(made, trusted)
-            return made
+            return _bounded(made)
 
         found = role_credentials(
             credentials, place=ref.place, region=region, make_client=make_client

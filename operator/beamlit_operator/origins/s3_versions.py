@@ -26,6 +26,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
+from beamlit_operator.origins.answers import in_time
 from beamlit_operator.origins.errors import OriginError, OriginReason
 from beamlit_operator.origins.listing import MAX_FILES, too_many_files
 from beamlit_operator.origins.ref import S3Ref
@@ -126,7 +127,8 @@ def _pages(s3: Any, ref: S3Ref, folder: str) -> Iterator[tuple[str, _Entry]]:
     """All entries by key; of one key, versions first, each kind newest first."""
     single = folder == ref.prefix and bool(folder)
     count = 0
-    for page in s3.get_paginator("list_object_versions").paginate(Bucket=ref.bucket, Prefix=folder):
+    pages = s3.get_paginator("list_object_versions").paginate(Bucket=ref.bucket, Prefix=folder)
+    for page in in_time(pages):
         beyond = False
         for entry in sorted(_entries(page), key=lambda each: each[0].encode()):
             if single and entry[0] != folder:

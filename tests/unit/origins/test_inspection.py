@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.support.modelfiles import BERT, LLAMA, config, gguf, listed, safetensors
 
@@ -376,7 +376,7 @@ _VALUE = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_s
 _KEYS = (*LLAMA, "text_config", "quantization_config", "layer_types", "id2label", "kv_lora_rank")
 
 
-@settings(max_examples=150)
+@settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.dictionaries(
         st.sampled_from(_KEYS),

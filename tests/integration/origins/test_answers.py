@@ -1,0 +1,143 @@
+"""Stores whose answers have no end: a Model's author says where they are, and the operator asks."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import itertools
+import json
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
+
+import pytest
+from aiohttp import web
+from tests.support.stack import free_port
+
+from beamlit_operator.origins import HubRef, OriginError, OriginReason, OriginRef, S3Ref, resolve
+from beamlit_operator.origins import answers as limits
+from beamlit_operator.origins.waiting import ASKER
+
+Body = Callable[[web.Request], tuple[dict[str, str], Iterable[bytes]]]
+
+
+@asynccontextmanager
+async def answering(body: Body, *, status: int = 200, pause: float = 0.0) -> AsyncIterator[str]:
+    """A server that sends parts until nobody listens; its address."""
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        headers, parts = body(request)
+        response = web.StreamResponse(status=status, headers=headers)
+        await response.prepare(request)
+        for part in parts:
+            await response.write(part)
+            await asyncio.sleep(pause)
+        return response
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", answer)
+    runner = web.AppRunner(app, shutdown_timeout=0.1, handler_cancellation=True)
+    await runner.setup()
+    port = free_port()
+    await web.TCPSite(runner, "127.0.0.1", port).start()
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        await runner.cleanup()
+
+
+def hub(endpoint: str) -> OriginRef:
+    return HubRef("acme/endless", endpoint=endpoint)
+
+
+def s3(endpoint: str) -> OriginRef:
+    return S3Ref("endless", "models", endpoint=endpoint)
+
+
+def spaces(_: web.Request) -> tuple[dict[str, str], Iterable[bytes]]:
+    return {}, itertools.repeat(b" " * 2**20)
+
+
+def values(_: web.Request) -> tuple[dict[str, str], Iterable[bytes]]:
+    return {}, itertools.repeat(b'{"<a/>":[{}]},' * 2**14)
+
+
+def bomb(_: web.Request) -> tuple[dict[str, str], Iterable[bytes]]:
+    packed = gzip.compress(b" " * 2**26)
+    return {"Content-Encoding": "gzip"}, [packed]
+
+
+def away(_: web.Request) -> tuple[dict[str, str], Iterable[bytes]]:
+    return {"Location": "/elsewhere"}, itertools.repeat(b" " * 2**20)
+
+
+async def failed(ref: OriginRef) -> OriginError:
+    with pytest.raises(OriginError) as caught:
+        await resolve(ref, {}, timeout_seconds=40)
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("ref", "body"), [(hub, spaces), (hub, values), (hub, bomb), (s3, spaces), (s3, values)]
+)
+async def test_an_answer_without_an_end_is_refused(
+    ref: Callable[[str], OriginRef], body: Body
+) -> None:
+    async with answering(body) as endpoint:
+        error = await failed(ref(endpoint))
+    assert error.reason is OriginReason.UNREACHABLE
+    assert "MiB" in error.message
+    assert "check endpoint" in error.message
+
+
+async def test_an_error_without_an_end_is_refused() -> None:
+    async with answering(spaces, status=400) as endpoint:
+        assert "MiB" in (await failed(s3(endpoint))).message
+        assert "MiB" in (await failed(hub(endpoint))).message
+
+
+async def test_what_a_redirect_says_besides_is_not_read() -> None:
+    async with answering(away, status=302) as endpoint:
+        assert (await failed(hub(endpoint))).reason is OriginReason.UNREACHABLE
+
+
+async def test_a_listing_without_an_end_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "SECONDS", 0.5)
+    numbers = itertools.count()
+
+    def page(_: web.Request) -> tuple[dict[str, str], Iterable[bytes]]:
+        more = f"<NextContinuationToken>{next(numbers)}</NextContinuationToken>"
+        told = f"<ListBucketResult><IsTruncated>true</IsTruncated>{more}</ListBucketResult>"
+        return {}, [told.encode()]
+
+    async with answering(page) as endpoint:
+        error = await failed(s3(endpoint))
+    assert "did not end its answer" in error.message
+
+
+async def test_answers_that_drip_keep_nobody_else_from_being_looked_at() -> None:
+    def whole(_: web.Request) -> tuple[dict[str, str], Iterable[bytes]]:
+        files = [{"rfilename": "config.json", "size": 2, "blobId": "1" * 40}]
+        told = {"id": "acme/endless", "sha": "0" * 40, "siblings": files}
+        return {}, [json.dumps(told).encode()]
+
+    def drips(_: web.Request) -> tuple[dict[str, str], Iterable[bytes]]:
+        return {}, itertools.repeat(b" ")
+
+    async def ask(workspace: str, ref: OriginRef) -> str:
+        ASKER.set(workspace)
+        try:
+            return (await resolve(ref, {}, timeout_seconds=0.5)).revision
+        except OriginError as error:
+            return error.message
+
+    async with answering(drips, pause=0.1) as slow, answering(whole) as good:
+
+        async def asked(workspace: str, ref: OriginRef) -> str:
+            return await asyncio.create_task(ask(workspace, ref))
+
+        many = [HubRef(f"acme/n{number}", endpoint=slow) for number in range(10)]
+        told = await asyncio.gather(*(asked("hostile", ref) for ref in many))
+        assert all("did not answer within" in each for each in told), told
+        assert "was not asked" in await asked("hostile", many[0])
+        assert "was not asked" in await asked("hostile", HubRef("acme/other", endpoint=good))
+        assert await asked("team-a", HubRef("acme/other", endpoint=good)) == "0" * 40
