@@ -107,9 +107,7 @@ class _Session:
             answer = self._session.send(request)
         finally:
             request.stream_output = streamed
-        raw = answer.raw
-        # What botocore reads answers with, and those that say why there is no object.
-        raw.stream = lambda *_, **__: iter([_content(raw)])
+        answer.raw = _Raw(answer.raw)
         if not streamed:
             url = request.url
             # As botocore's session judges, so that the same is tried again.
@@ -126,6 +124,21 @@ class _Session:
     def close(self) -> None:
         """Closes the connections."""
         self._session.close()
+
+
+class _Raw:
+    """An answer's body, which botocore reads by `stream` where it wants all of it at once, also when
+    that says why there is no object."""
+
+    def __init__(self, raw: Any) -> None:
+        self._raw = raw
+
+    def stream(self) -> Iterator[bytes]:
+        """All of it."""
+        yield _content(self._raw)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._raw, name)
 
 
 _timed_out: Any = ReadTimeoutError
