@@ -127,8 +127,8 @@ class _Session:
 
 
 class _Raw:
-    """An answer's body, which botocore reads by `stream` where it wants all of it at once, also when
-    that says why there is no object."""
+    """An answer's body. botocore reads it by `stream` where it wants all of it at once, also where
+    it says why there is no object."""
 
     def __init__(self, raw: Any) -> None:
         self._raw = raw
