@@ -218,8 +218,10 @@ def parsed(type_: str, text: str) -> Row:
     try:
         content = yaml.load(text, Loader=loader)  # noqa: S506 (a safe loader)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        said = " ".join(str(error).split())
-        raise BadRowError(f"its text is not YAML: {said}") from None
+        mark = getattr(error, "problem_mark", None)
+        line = f" in line {mark.line + 1}" if mark is not None else ""
+        said = " ".join(str(getattr(error, "problem", None) or error).split())
+        raise BadRowError(f"its text is not YAML{line}: {said}") from None
     if not isinstance(content, dict):
         raise BadRowError("its text must be an object with the fields of a runtime, such as image")
     try:

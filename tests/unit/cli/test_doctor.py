@@ -52,6 +52,11 @@ def thing(name: str, reason: str = "Ready", status: str = "True", **spec: Any) -
     }
 
 
+def prefetched(**status: str) -> dict[str, Any]:
+    model = thing("chat", "OriginResolved", prefetch=True)
+    return {**model, "status": {**model["status"], "prefetch": status}}
+
+
 def hooks(bundle: bytes = AUTHORITY.certificate) -> list[dict[str, Any]]:
     client = {"caBundle": base64.b64encode(bundle).decode()}
     return [{"webhooks": [{"clientConfig": client, "failurePolicy": "Ignore"}]}]
@@ -100,6 +105,7 @@ WELL = Picture(
     gateway=Read(Answer("http://gateway", 401, True)),
     nodes=Read([node("a", gpus=1, **{"beamlit.com/flavor": "a100"})]),
     catalogue=Read([]),
+    runtimes=Read([]),
     models=Read([thing("iris", "OriginResolved")]),
     deployments=Read([thing("iris", "Idle")]),
     environments=Read([thing("production")]),
@@ -333,6 +339,31 @@ BROKEN: list[tuple[str, dict[str, Any], str, Level, str]] = [
         "not looked at by any operator: Model team/new",
     ),
     (
+        "a prefetch that failed",
+        {"models": Read([prefetched(phase="Failed", message="no room", folder="f")])},
+        "prefetch",
+        Level.PROBLEM,
+        "Model team/chat: no room",
+    ),
+    (
+        "a prefetch without a cache",
+        {"models": Read([prefetched(phase="Pending", message="no cache is set up")])},
+        "prefetch",
+        Level.WARNING,
+        "Model team/chat: no cache is set up",
+    ),
+    (
+        "a row of a runtime that cannot be used",
+        {
+            "runtimes": Read(
+                [{"metadata": {"name": "ours"}, "data": {"mine": "port: 8080", "tei": "port: 81"}}]
+            )
+        },
+        "runtimes",
+        Level.WARNING,
+        "ConfigMap ours, key mine: image is missing",
+    ),
+    (
         "deployments that do not start",
         {"deployments": Read([thing(f"m{n}", "StartFailed", "False") for n in range(9)])},
         "deployments",
@@ -375,6 +406,20 @@ def test_what_is_broken_is_found_and_says_what_to_do(
     assert says in bad[0].message
 
 
+def test_a_prefetch_that_goes_on_is_no_trouble() -> None:
+    for status in (
+        {"phase": "Pending", "message": "waits: 2 other Models are fetched now", "folder": "f"},
+        {"phase": "Fetching", "message": "1 of 2 bytes", "folder": "f"},
+        {"phase": "Done", "message": "the files are in the cache", "folder": "f"},
+    ):
+        found = next(
+            r for r in examined(models=Read([prefetched(**status)])) if r.check == "prefetch"
+        )
+        assert [f.message for f in found.findings] == [
+            "1 Model with `prefetch`, none of them stuck"
+        ]
+
+
 def test_every_check_but_those_that_only_inform_can_find_something() -> None:
     assert {name for name, _ in CHECKS} == {case[2] for case in BROKEN}
 
@@ -402,6 +447,7 @@ def test_what_may_not_be_read_is_said_and_nothing_fails() -> None:
                 "gateway",
                 "nodes",
                 "catalogue",
+                "runtimes",
                 "models",
                 "deployments",
                 "environments",

@@ -99,7 +99,7 @@ def test_every_built_in_row_can_be_written_as_a_config_map_has_it() -> None:
 @pytest.mark.parametrize(
     ("key", "text", "sentence"),
     [
-        ("mine", "image: [", "its text is not YAML"),
+        ("mine", "image: [", "its text is not YAML in line "),
         ("mine", "- image", "its text must be an object"),
         ("mine", "", "its text must be an object"),
         ("mine", "args: [x]", "image is missing, and mine is no built-in type"),

@@ -51,6 +51,7 @@ from beamlit_operator.kube import (
     MODELS,
     NAMESPACES,
     NODES,
+    PERSISTENT_VOLUME_CLAIMS,
     PODS,
     POLICIES,
     REPLICA_SETS,
@@ -126,7 +127,7 @@ class Contents:
         for kind in (PODS, REPLICA_SETS, ENDPOINT_SLICES):
             found = await self._list(kind, selector=labels.MODEL_DEPLOYMENT)
             self._objects("workloads", kind, found)
-        for kind in (_QUOTAS, _LIMITS):
+        for kind in (_QUOTAS, _LIMITS, PERSISTENT_VOLUME_CLAIMS):
             found = [each for space in spaces for each in await self._list(kind, space)]
             self._objects("workloads", kind, found)
 

@@ -112,6 +112,7 @@ class Gatherer:
             pods,
             lease,
             catalogue,
+            runtimes,
         ) = await asyncio.gather(
             *(
                 self._all(kind, self._workspace)
@@ -124,6 +125,7 @@ class Gatherer:
             self._all(PODS, system),
             self._one(LEASES, labels.OPERATOR_NAME, system),
             self._one(CONFIG_MAPS, catalogues.name(), system),
+            self._try("the ConfigMaps of runtimes", lambda: self._runtimes(system)),
         )
         definitions = {name: await self._one(CUSTOM_RESOURCE_DEFINITIONS, name) for name in NAMES}
         review, certificate, rights, gateway = await asyncio.gather(
@@ -152,6 +154,7 @@ class Gatherer:
             gateway=gateway,
             nodes=nodes,
             catalogue=catalogue,
+            runtimes=runtimes,
             models=models,
             deployments=deployments,
             environments=environments,
@@ -187,6 +190,10 @@ class Gatherer:
                 raise
 
         return await self._try(f"{kind.kind} {name}", read)
+
+    async def _runtimes(self, system: str) -> list[Json]:
+        selector = f"{labels.RUNTIMES}=true"
+        return (await self._client.list(CONFIG_MAPS, system, label_selector=selector)).items
 
     async def _version(self) -> Json:
         response = await self._client.request("GET", "/version")

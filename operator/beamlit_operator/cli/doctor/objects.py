@@ -12,6 +12,7 @@ from beamlit_operator.cli.doctor.cluster import some
 from beamlit_operator.cli.doctor.findings import Finding, ok, problem, warning
 from beamlit_operator.cli.doctor.picture import Picture
 from beamlit_operator.kube import Json
+from beamlit_operator.workloads.presets import extended
 
 MESSAGE = 300
 """Characters of an object's message that are shown."""
@@ -30,6 +31,44 @@ def origins(picture: Picture) -> Iterator[Finding]:
         yield ok(f"{_count(good, 'Model')}, of each the files can be found")
     elif not found:
         yield ok("no Model")
+
+
+def prefetches(picture: Picture) -> Iterator[Finding]:
+    """Whether Models with `spec.prefetch` have a cache that their files can be fetched into."""
+    found = [m for m in picture.models.known() if (m.get("spec") or {}).get("prefetch")]
+    by_message: defaultdict[tuple[bool, str], list[str]] = defaultdict(list)
+    for each in found:
+        status = (each.get("status") or {}).get("prefetch") or {}
+        failed = status.get("phase") == "Failed"
+        # What waits for its turn has a folder already; what waits for its origin is told there.
+        homeless = (
+            status.get("phase") == "Pending"
+            and not status.get("folder")
+            and _condition(each, conditions.READY).get("status") == "True"
+        )
+        if failed or homeless:
+            by_message[failed, _short(status.get("message"))].append(_place(each))
+    for (failed, message), places in sorted(by_message.items()):
+        told = f"Model {some(places)}: {message}"
+        if failed:
+            yield problem(told, _remedy(Reason.PREFETCH_FAILED))
+        else:
+            yield warning(told, "Files are fetched at each start until then (docs/cache.md).")
+    if found and not by_message:
+        yield ok(f"{_count(len(found), 'Model')} with `prefetch`, none of them stuck")
+    elif not found:
+        yield ok("no Model with `prefetch`")
+
+
+def runtimes(picture: Picture) -> Iterator[Finding]:
+    """Whether the rows that ConfigMaps add to the runtime table can be used."""
+    found = picture.runtimes.known()
+    table = extended({each["metadata"]["name"]: each.get("data") or {} for each in found})
+    for each in table.problems:
+        yield warning(str(each), "Correct it; `beamlit runtimes -f FILE` checks it before.")
+    if not table.problems:
+        added = f", with the rows of {_count(len(found), 'ConfigMap')}" if found else ""
+        yield ok(f"{len(table.presets)} types{added}")
 
 
 def deployments(picture: Picture) -> Iterator[Finding]:

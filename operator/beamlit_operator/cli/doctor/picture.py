@@ -102,6 +102,8 @@ class Picture:
     nodes: Read[list[Json]] = UNREAD
     catalogue: Read[list[Json]] = UNREAD
     """The ConfigMap with the cluster's own regions and flavors; an empty list: there is none."""
+    runtimes: Read[list[Json]] = UNREAD
+    """The ConfigMaps with rows of the runtime table."""
     models: Read[list[Json]] = UNREAD
     deployments: Read[list[Json]] = UNREAD
     environments: Read[list[Json]] = UNREAD

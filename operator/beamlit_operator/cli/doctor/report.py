@@ -29,6 +29,8 @@ CHECKS: Sequence[tuple[str, Check]] = (
     ("workspaces", objects.workspaces),
     ("environments", objects.environments),
     ("origins", objects.origins),
+    ("prefetch", objects.prefetches),
+    ("runtimes", objects.runtimes),
     ("deployments", objects.deployments),
 )
 """Every check, from the ground up: what stands further down rests on what is above."""
