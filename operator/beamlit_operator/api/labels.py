@@ -17,6 +17,9 @@ APP_PROTOCOL = "beamlit.com/app-protocol"
 MODEL_ARGUMENTS = "beamlit.com/model-arguments"
 """Annotation on a revision's Deployment: the arguments that the model's files call for, a list in
 JSON."""
+MODEL_FACTS = "beamlit.com/model-facts"
+"""Annotation on a revision's Deployment: what was known of the model's files when it was made, in
+JSON."""
 RUNTIMES = "beamlit.com/runtimes"
 """Label of the ConfigMaps in the operator's namespace that add runtime presets: `true`."""
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from beamlit_operator.api import Model, ModelDeployment, Reason
 from beamlit_operator.api import labels as marks
+from beamlit_operator.api.facts import ModelFacts
 from beamlit_operator.api.policy import Flavor
 from beamlit_operator.api.runtime import AppProtocol, Runtime
 from beamlit_operator.policy import Catalogue, EffectivePolicy, built_in, written
@@ -27,7 +28,7 @@ from beamlit_operator.workloads.autoscaler import scaling_problem
 from beamlit_operator.workloads.cache import Cache, with_cache
 from beamlit_operator.workloads.claimed import unseen_problem
 from beamlit_operator.workloads.devices import DeviceNotAllowedError, flavors_to_place
-from beamlit_operator.workloads.draft import Draft, draft
+from beamlit_operator.workloads.draft import Draft, draft, settled
 from beamlit_operator.workloads.files import ModelFiles
 from beamlit_operator.workloads.loading import (
     progress_deadline,
@@ -125,24 +126,33 @@ def workload(
         if (unseen := unseen_problem(files, runtime, settings.presets)) is not None:
             return Refusal(Reason.INVALID_SPEC, unseen)
         gpus = _gpus(deployment, runtime)
-        serving = server(
-            runtime,
-            model=deployment.spec.model,
-            environment=deployment.spec.environment,
-            paths=files.paths,
-            gpus=gpus,
-            known=settings.presets,
-            facts=files.facts,
-            gpu_bytes=gpumemory.surely_bytes(
-                files.facts, deployment.spec.flavors, gpus=gpus, catalogue=settings.catalogue
-            ),
-        )
+
+        def drafted_by(facts: ModelFacts | None) -> Draft:
+            gpu_bytes = gpumemory.surely_bytes(
+                facts, deployment.spec.flavors, gpus=gpus, catalogue=settings.catalogue
+            )
+            serving = server(
+                runtime,
+                model=deployment.spec.model,
+                environment=deployment.spec.environment,
+                paths=files.paths,
+                gpus=gpus,
+                known=settings.presets,
+                facts=facts,
+                gpu_bytes=gpu_bytes,
+            )
+            return draft(
+                deployment,
+                serving,
+                files,
+                image=settings.image,
+                catalogue=settings.catalogue,
+                facts=facts,
+            )
+
+        drafted = settled(drafted_by, files.facts, live=live or {})
     except RuntimeProblem as problem:
         return Refusal(Reason.INVALID_SPEC, str(problem))
-
-    drafted = draft(deployment, serving, files, image=settings.image, catalogue=settings.catalogue)
-    if files.facts is None or files.facts.incomplete is not None:
-        drafted = drafted.as_before(live or {})
     serving, pod, revision = drafted.serving, drafted.pod, drafted.revision
     template = deployment.spec.pod_template or {}
     if (clash := access_problem(files.access, pod)) is not None:

@@ -202,6 +202,7 @@ def revision(
     *,
     size: int = LARGE,
     live: dict[str, Any] | None = None,
+    paths: tuple[str, ...] = ("m.gguf",),
     **spec: Any,
 ) -> Workload:
     given = {"type": "llamacpp", "resources": {"limits": {"memory": "20Gi"}}, **spec}
@@ -212,7 +213,7 @@ def revision(
         }
     )
     files = ModelFiles(
-        uri="s3://models/m", revision="sha256:0", paths=("m.gguf",), bytes=size, facts=facts
+        uri="s3://models/m", revision="sha256:0", paths=paths, bytes=size, facts=facts
     )
     model = Model.model_validate({"metadata": {"name": "m"}})
     found = workload(deployment, model, policy=HELD, files=files, settings=SETTINGS, live=live)
@@ -272,19 +273,77 @@ def test_the_time_to_end_is_as_the_user_says() -> None:
     assert pod["terminationGracePeriodSeconds"] == 30
 
 
+UNREAD = (None, ModelFacts(incomplete="the store did not answer"))
+SMALL = LLAMA.model_copy(update={"context_length": 2048})
+
+
 def test_a_store_that_does_not_answer_for_a_moment_starts_no_other_revision() -> None:
     before = revision(LLAMA)
     assert container(before)["args"][-2] == "--ctx-size"
     told = {"beamlit.com/model-arguments": '["--ctx-size", "37632"]'}
     assert told.items() <= before.deployment["metadata"]["annotations"].items()
-    for unread in (None, ModelFacts(incomplete="the store did not answer")):
+    for unread in UNREAD:
         assert revision(unread).revision != before.revision
         again = revision(unread, live=running(before))
         assert again.revision == before.revision
         assert container(again)["args"] == container(before)["args"]
-        # What a user changes makes a new one all the same.
+        # What a user changes makes a new one all the same, by what is known of the same files.
         changed = revision(unread, live=running(before), servingPort=9000)
-        assert "--ctx-size" not in container(changed)["args"]
+        assert changed.revision == revision(LLAMA, servingPort=9000).revision
+
+
+def test_a_revision_of_before_is_known_by_its_arguments_alone() -> None:
+    before = revision(LLAMA)
+    live = running(before)
+    metadata = before.deployment["metadata"]
+    annotations = {k: v for k, v in metadata["annotations"].items() if "facts" not in k}
+    live[before.revision]["metadata"] = {**metadata, "annotations": annotations}
+    for unread in UNREAD:
+        assert revision(unread, live=live).revision == before.revision
+
+
+BOOSTER = ModelFacts(format="lightgbm")
+
+
+def served(facts: ModelFacts | None, live: dict[str, Any] | None = None) -> Workload:
+    """Of a file whose content tells which server it is for."""
+    return revision(facts, live=live, paths=("model.txt",), type=None)
+
+
+def test_what_chooses_the_server_is_remembered_by_the_revision_too() -> None:
+    before = served(BOOSTER)
+    assert before.runtime == "mlserver"
+    for unread in UNREAD:
+        again = served(unread, running(before))
+        assert again.revision == before.revision
+        assert again.deployment["metadata"] == before.deployment["metadata"]
+
+
+def ready(found: Workload, count: int = 1) -> dict[str, Any]:
+    live = running(found)
+    live[found.revision]["status"] = {"replicas": 1, "readyReplicas": count}
+    return live
+
+
+def test_what_is_learned_later_restarts_nothing_that_serves() -> None:
+    for unread in UNREAD:
+        first = revision(unread)
+        assert "--ctx-size" not in container(first)["args"]
+        live = ready(first)
+        for _ in range(2):  # it stays so
+            later = revision(LLAMA, live=live)
+            assert later.revision == first.revision
+            live = ready(later)
+        # What does not serve may be mended by it, and what a user changes is made by it.
+        assert revision(LLAMA, live=ready(first, 0)).revision == revision(LLAMA).revision
+        changed = revision(LLAMA, live=live, servingPort=9000)
+        assert "--ctx-size" in container(changed)["args"]
+
+
+def test_a_revision_that_was_made_by_other_facts_is_followed_by_one_of_these() -> None:
+    first = revision(SMALL)
+    assert "--ctx-size" not in container(first)["args"]
+    assert revision(LLAMA, live=ready(first)).revision == revision(LLAMA).revision
 
 
 def test_an_annotation_that_nobody_of_ours_wrote_is_left_aside() -> None:
