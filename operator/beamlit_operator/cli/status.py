@@ -128,18 +128,23 @@ def prefetch_text(prefetch: PrefetchStatus) -> Text:
 
 
 def conditions_table(conditions: Iterable[Condition]) -> Table:
-    """One row per condition, with its message in full."""
+    """One row per condition, with its message in full, once."""
     table = Table(box=None, padding=(0, 3, 0, 0), header_style="dim")
     for column in ("CONDITION", "STATUS", "REASON"):
         table.add_column(column, no_wrap=True)
     table.add_column("MESSAGE", overflow="fold")
+    above: Condition | None = None
     for each in conditions:
         style = READY_STYLES[each.status]
         if each.type == STALLED:
             style = "red"
         elif each.type != READY:
             style = "yellow"
-        table.add_row(each.type, Text(each.status, style=style), each.reason, Text(each.message))
+        # What is Stalled is not Ready either, in the same words.
+        known = each.message and each.message == (above.message if above else None)
+        message = Text("as above", style="dim") if known else Text(each.message)
+        table.add_row(each.type, Text(each.status, style=style), each.reason, message)
+        above = each
     return table
 
 

@@ -107,9 +107,10 @@ def _summary(ref: OriginRef, directory: Path, fetched: Fetched) -> str:
     if not fetched.files:
         return f"{directory} holds {ref.place} at {fetched.revision} already: nothing to fetch"
     files = "1 file" if fetched.files == 1 else f"{fetched.files} files"
+    size = f" ({mebibytes(fetched.bytes)})" if fetched.bytes >= 2**20 else ""
     return (
         f"fetched {ref.place} at {fetched.revision} into {directory}: {files},"
-        f" {fetched.bytes} bytes ({mebibytes(fetched.bytes)}) in {fetched.seconds:.1f} seconds"
+        f" {fetched.bytes} bytes{size} in {fetched.seconds:.1f} seconds"
     )
 
 

@@ -539,6 +539,7 @@ WRONG: list[tuple[Values, str]] = [
         {"operator": {"namespaces": ["b"]}, "workspaces": [{"name": "a", "environments": []}]},
         "nobody would serve it",
     ),
+    ({"origins": {"cache": {"limit": "500Gi"}}}, "origins.cache.claimName is empty"),
 ]
 
 

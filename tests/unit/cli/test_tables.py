@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from rich.console import Console, RenderableType
 
-from beamlit_operator.api import Model, ModelDeployment
+from beamlit_operator.api import Condition, Model, ModelDeployment
 from beamlit_operator.api.facts import ModelFacts
 from beamlit_operator.api.model import PrefetchStatus
 from beamlit_operator.api.summary import facts_line, size
@@ -17,7 +17,7 @@ from beamlit_operator.cli.coldstart import ColdStart, pod_steps, timeline
 from beamlit_operator.cli.invoke import with_path
 from beamlit_operator.cli.listing import deployments_table, models_table, short_version
 from beamlit_operator.cli.scene import pod_state
-from beamlit_operator.cli.status import prefetch_text
+from beamlit_operator.cli.status import conditions_table, prefetch_text
 from beamlit_operator.kube import Change, ObjectKey
 
 DIGEST = "sha256:" + "0123456789abcdef" * 4
@@ -112,6 +112,26 @@ def test_sizes_are_told_in_the_largest_unit_that_fits(count: int, told: str) -> 
 def test_a_status_tells_how_far_a_prefetch_is() -> None:
     waits = PrefetchStatus(phase="Pending", message="no cache is set up")
     assert prefetch_text(waits).plain == "prefetch  Pending: no cache is set up"
+
+
+def test_the_same_message_is_told_once() -> None:
+    seconds = "2026-01-01T00:00:00Z"
+    conditions = [
+        Condition.model_validate(
+            {"type": t, "status": s, "reason": "R", "message": m, "lastTransitionTime": seconds}
+        )
+        for t, s, m in (
+            ("Ready", "False", "it fails"),
+            ("Stalled", "True", "it fails"),
+            ("PolicyOverridden", "True", "another"),
+        )
+    ]
+    shown = rendered(conditions_table(conditions))
+    assert [line.split()[3:] for line in shown[1:]] == [
+        ["it", "fails"],
+        ["as", "above"],
+        ["another"],
+    ]
 
 
 def test_models_show_their_version_in_every_environment() -> None:
