@@ -133,6 +133,13 @@ class Integrations:
         known = self._found.get((workspace, kind), {}).values()
         return choose(known, subject, endpoint=endpoint, usual=usual)
 
+    def named(self, workspace: str, name: str) -> tuple[str, Integration] | None:
+        """The integration of that name, and its kind."""
+        for (place, kind), known in self._found.items():
+            if place == workspace and name in known:
+                return kind, known[name]
+        return None
+
     def _changed(self, change: Change) -> None:
         for item in (change.old, change.new):
             if item is None:
@@ -163,6 +170,11 @@ async def read_credentials(client: KubeClient, key: ObjectKey, keys: Keys) -> Cr
         raise SecretProblemError(
             f"Secret {key.name} does not exist in {key.namespace}: create it"
         ) from None
+    if secret.get("type") == "kubernetes.io/service-account-token":
+        raise SecretProblemError(
+            f"Secret {key.name} in {key.namespace} is the token of a ServiceAccount, which is for"
+            " the cluster's API and sent to no store: name a Secret that was made for the origin"
+        )
     data: Json = secret.get("data") or {}
     if keys.either and not any(all(name in data for name in each) for each in keys.either):
         sets = " nor ".join(" and ".join(each) for each in keys.either)

@@ -37,6 +37,7 @@ from beamlit_operator.controllers.credentials import (
     Keys,
     SecretUse,
 )
+from beamlit_operator.controllers.scope import Integration, choose
 from beamlit_operator.origins import (
     ClaimRef,
     HubRef,
@@ -299,10 +300,18 @@ def secret_for(
     origin: Origin, *, workspace: str, integrations: Integrations, hub: str | None = None
 ) -> Opens:
     """The Secret that opens an origin: its own, else the integration's, else none (anonymous)."""
-    found, integration = store_kind(origin), integration_of(origin)
-    if found is None or integration is None:
-        return Opens(own_secret(origin))
+    found = store_kind(origin)
+    if found is None:
+        return Opens(None)
     kind, part = found
+    own: SecretUse | None = kind.secret(part)
+    if own is not None:
+        # Naming an integration must not lead around what its owner says of it.
+        named = integrations.named(workspace, own.name)
+        return Opens(own) if named is None else _as_named(own, *named, found, hub)
+    integration = integration_of(origin)
+    if integration is None:
+        return Opens(None)
     choice = integrations.find(
         workspace,
         integration,
@@ -312,6 +321,30 @@ def secret_for(
     )
     secret = SecretUse(choice.name, integration=True) if choice.name else None
     return Opens(secret, choice.withheld)
+
+
+def _as_named(
+    own: SecretUse,
+    integration: str,
+    known: Integration,
+    found: tuple[StoreKind[Any, Any], Any],
+    hub: str | None,
+) -> Opens:
+    """An integration that an origin names itself."""
+    kind, part = found
+    if kind.integration != integration:
+        return Opens(
+            None,
+            f"Secret {own.name} is an integration of this workspace for {integration}, and used for"
+            " nothing else: name a Secret of its own in the origin",
+        )
+    choice = choose(
+        (known,),
+        kind.subject(part),
+        endpoint=kind.sent_to(part, hub),
+        usual=hub or DEFAULT_HUB_ENDPOINT,
+    )
+    return Opens(own if choice.name else None, choice.withheld)
 
 
 def integration_of(origin: Origin) -> str | None:

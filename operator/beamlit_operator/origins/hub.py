@@ -35,7 +35,7 @@ from huggingface_hub.utils import (  # type: ignore[attr-defined]  # exported la
 
 from beamlit_operator.origins.answers import in_time
 from beamlit_operator.origins.errors import OriginError, OriginReason, one_line
-from beamlit_operator.origins.hub_session import ANSWER_TIMEOUT_SECONDS, asking
+from beamlit_operator.origins.hub_session import ANSWER_TIMEOUT_SECONDS, asking, whole
 from beamlit_operator.origins.hub_xet import XetFile
 from beamlit_operator.origins.kinds import MAX_READ_BYTES
 from beamlit_operator.origins.listing import OriginFile, ResolvedOrigin, resolved
@@ -220,9 +220,8 @@ def read(
     try:
         headers = build_hf_headers(token=token) | own
         with asking(credentials), get_session().stream("GET", url, headers=headers) as answer:
-            if answer.is_error:
-                answer.read()  # what the library's judgement is made of
-            hf_raise_for_status(answer)
+            # All of an error: it is what the library's judgement is made of.
+            hf_raise_for_status(whole(answer) if answer.is_error else answer)
             # A server that knows no ranges sends the file from its beginning.
             skip = 0 if answer.status_code == 206 else start
             if skip + length > MAX_READ_BYTES:

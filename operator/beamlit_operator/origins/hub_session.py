@@ -94,7 +94,7 @@ def _shorten(answer: Any) -> None:
         answer.stream = _Few(answer.stream, _REDIRECT_BYTES)
 
 
-def _whole(answer: Any) -> Any:
+def whole(answer: Any) -> Any:
     """The answer with all that it says, if that is not too much."""
     try:
         # Part by part as they are decoded: a few compressed bytes can become many.
@@ -123,10 +123,10 @@ class _Bounded(_CLIENT):  # type: ignore[misc]  # a class that is known when it 
         answer = super().send(request, stream=True, **options)
         if stream:
             return answer
-        whole = _whole(answer)
-        if held is not None and len(whole.content) > _LARGE:
+        read = whole(answer)
+        if held is not None and len(read.content) > _LARGE:
             held.enter_context(_ONE)
-        return whole
+        return read
 
 
 class _Routed(_Bounded):

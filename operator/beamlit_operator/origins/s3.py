@@ -129,14 +129,21 @@ def read(
         with contextlib.closing(answer["Body"]) as body:
             # Not every compatible store honours If-Match and Range.
             if answer.get("ETag", "").strip('"') != file.digest or (
-                answer["ContentLength"] != length
+                answer.get("ContentLength") != length
             ):
                 raise OriginError(
                     OriginReason.CHANGED,
                     f"object {file.source!r} of {ref.place} was changed or removed meanwhile",
                 )
-            part: bytes = body.read()
-            return part
+            # No more than was asked for, whatever the store sends.
+            part: bytes = body.read(length)
+        if len(part) != length:
+            raise OriginError(
+                OriginReason.UNREACHABLE,
+                f"{ref.place} cannot be reached: it breaks connections off; check the store, and "
+                "proxies between",
+            )
+        return part
     except (ClientError, BotoCoreError, Urllib3Error, ConnectionError) as error:
         raise judge(error, ref, credentials) from None
     finally:

@@ -18,7 +18,8 @@ None of it defines a revision: a claim that appears restarts nobody and renames 
 row replaces the pods, one after the other, because those that are missing could not start.
 
 A pod whose template says itself where the files are, lets another container write them, or fetches
-with another image, keeps its own volume: what others share must be what was fetched.
+with another image, command or variables from elsewhere, keeps its own volume: what others share
+must be what was fetched.
 """
 
 from __future__ import annotations
@@ -79,6 +80,9 @@ def identity(fetcher: Mapping[str, Any]) -> str | None:
         None when it is told something else than to fetch into the pod's own volume.
     """
     told = fetcher.get("args") or []
+    # Another program brings what it likes, and variables of a ConfigMap may name another store.
+    if fetcher.get("command") != ["beamlit"] or fetcher.get("envFrom"):
+        return None
     if told[:1] != ["fetch"] or told.count(MODELS) != 1 or SHARED in told:
         return None
     endpoints = [each for each in fetcher.get("env") or () if each.get("name") in _ENDPOINTS]

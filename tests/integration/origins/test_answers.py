@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gzip
 import itertools
 import json
@@ -13,8 +14,17 @@ import pytest
 from aiohttp import web
 from tests.support.stack import free_port
 
-from beamlit_operator.origins import HubRef, OriginError, OriginReason, OriginRef, S3Ref, resolve
+from beamlit_operator.origins import (
+    HubRef,
+    OriginError,
+    OriginReason,
+    OriginRef,
+    S3Ref,
+    kinds,
+    resolve,
+)
 from beamlit_operator.origins import answers as limits
+from beamlit_operator.origins.listing import OriginFile
 from beamlit_operator.origins.waiting import ASKER
 
 Body = Callable[[web.Request], tuple[dict[str, str], Iterable[bytes]]]
@@ -93,6 +103,47 @@ async def test_an_error_without_an_end_is_refused() -> None:
     async with answering(spaces, status=400) as endpoint:
         assert "MiB" in (await failed(s3(endpoint))).message
         assert "MiB" in (await failed(hub(endpoint))).message
+
+
+FILE = OriginFile("config.json", 2**20, "e", "models/config.json")
+
+
+@pytest.mark.parametrize("ref", [hub, s3])
+async def test_of_a_part_no_more_is_taken_than_was_asked_for(
+    ref: Callable[[str], OriginRef],
+) -> None:
+    async def lie(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b'HTTP/1.1 206 Partial Content\r\nETag: "e"\r\nContent-Length: 100\r\n')
+        writer.write(b"Transfer-Encoding: chunked\r\n\r\n")
+        with contextlib.suppress(ConnectionError):
+            while True:  # it says 100, and sends for ever
+                writer.write(b"10000\r\n" + b"x" * 2**16 + b"\r\n")
+                await writer.drain()
+        writer.close()
+
+    port = free_port()
+    async with await asyncio.start_server(lie, "127.0.0.1", port):
+        endpoint = f"http://127.0.0.1:{port}"
+        assert await asyncio.to_thread(kinds.read, ref(endpoint), {}, FILE, 0, 100) == b"x" * 100
+
+
+@pytest.mark.parametrize("ref", [hub, s3])
+async def test_why_there_is_no_part_is_not_told_without_an_end(
+    ref: Callable[[str], OriginRef],
+) -> None:
+    async with answering(spaces, status=400) as endpoint:
+        with pytest.raises(OriginError, match="MiB"):
+            await asyncio.to_thread(kinds.read, ref(endpoint), {}, FILE, 0, 100)
+
+
+async def test_a_part_of_which_the_size_is_not_told_is_not_taken() -> None:
+    def silent(_: web.Request) -> tuple[dict[str, str], Iterable[bytes]]:
+        return {"ETag": '"e"'}, itertools.repeat(b" " * 2**20)
+
+    async with answering(silent, status=206) as endpoint:
+        with pytest.raises(OriginError, match="changed or removed"):
+            await asyncio.to_thread(kinds.read, s3(endpoint), {}, FILE, 0, 100)
 
 
 async def test_what_a_redirect_says_besides_is_not_read() -> None:

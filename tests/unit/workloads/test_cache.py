@@ -128,6 +128,8 @@ def test_the_table_of_the_module(
         template(containers=[{"name": "log", "image": "x", "volumeMounts": [WRITING]}]),
         template(initContainers=[{"name": "fetch", "args": ["version"]}]),
         template(initContainers=[{"name": "fetch", "image": "ours:older"}]),
+        template(initContainers=[{"name": "fetch", "command": ["sh", "-c", "poison /mnt/cache"]}]),
+        template(initContainers=[{"name": "fetch", "envFrom": [{"configMapRef": {"name": "x"}}]}]),
         template(
             initContainers=[{"name": "fetch", "volumeMounts": [{**WRITING, "subPath": "mine"}]}]
         ),
