@@ -93,6 +93,8 @@ class WebStore:
         self._ended.set()
         assert self._runner is not None
         await self._runner.cleanup()
+        # What is closed is told to the loop, which has to hear of it before it ends.
+        await asyncio.sleep(0.05)
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         path, headers = request.match_info["path"], request.headers

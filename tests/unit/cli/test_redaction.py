@@ -142,6 +142,14 @@ def test_what_is_no_secret_stays(item: dict[str, Any]) -> None:
     assert Redaction().object(item) == item
 
 
+def test_a_field_that_is_on_or_off_stays_in_a_document() -> None:
+    item = {"s3": {"nodeCredentials": False, "token": None, "uri": "s3://a/b"}, "secret": True}
+    text = yaml.safe_dump(item)
+    assert yaml.safe_load(Redaction().text(text)) == item
+    assert Redaction().text('{"token":false,"x":1}') == '{"token":false,"x":1}'
+    assert Redaction().text("password: falsehood") == "password: ***"
+
+
 def test_of_a_secret_the_name_and_the_keys_stay() -> None:
     told = outline(
         {"kind": "Secret", "type": "Opaque", "metadata": {"name": "x"}, "data": {"b": "", "a": ""}}

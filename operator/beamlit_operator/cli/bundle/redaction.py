@@ -70,6 +70,8 @@ _TEXTS: tuple[tuple[re.Pattern[str], str], ...] = (
         re.compile(
             r"(?i)((?:password|passwd|passphrase|secret|token|credentials?|signature|api[_-]?key"
             r"|access[_-]?key(?:[_-]?id)?|secret[_-]?key)\\?[\"']?\s*[=:]\s*)"
+            # What is on or off is no secret, and a document must stay one.
+            r"(?!(?:true|false|null)(?![^\s,}\]]))"
             r"(\\?\"[^\"]*\"|'[^']*'|[^\s\"',;&]+)"
         ),
         rf"\1{HIDDEN}",
