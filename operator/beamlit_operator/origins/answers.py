@@ -26,14 +26,15 @@ _T = TypeVar("_T")
 
 SECONDS = 60.0
 
-HUB_BYTES = 32 * 2**20
-"""A repository of 100,000 files is told in 25 MiB."""
+HUB_BYTES = 64 * 2**20
+"""A repository of 100,000 files with long names is told in 30 MiB."""
 
 HUB_VALUES = 2_000_000
 """The same has 1,200,000."""
 
-S3_BYTES = 4 * 2**20
-"""A page has at most 1,000 keys of 1,024 bytes, each of which takes three where it is quoted."""
+S3_BYTES = 8 * 2**20
+"""A page has at most 1,000 keys of 1,024 bytes, each of which takes three where it is quoted, and
+perhaps the names of as many versions."""
 
 S3_VALUES = 100_000
 """A page of versions has up to 30 for each of its 1,000 keys."""
