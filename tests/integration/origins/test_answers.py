@@ -72,7 +72,7 @@ def values(_: web.Request) -> tuple[dict[str, str], Iterable[bytes]]:
 
 
 def bomb(_: web.Request) -> tuple[dict[str, str], Iterable[bytes]]:
-    packed = gzip.compress(b" " * 2**26)
+    packed = gzip.compress(b" " * 2**27)
     return {"Content-Encoding": "gzip"}, [packed]
 
 
