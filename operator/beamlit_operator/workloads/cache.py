@@ -173,8 +173,8 @@ def _possible(pod: Mapping[str, Any]) -> str | None:
     for container, mount in _mounts(pod):
         if container.get("name") == FETCHING:
             folder = identity(container) if mount == _OWN_MOUNT else None
-        elif mount.get("readOnly") is not True:
-            return None
+        elif mount.get("readOnly") is not True or mount.get("subPathExpr"):
+            return None  # a mount has a subPath or a subPathExpr, and here it needs the first
     return folder
 
 

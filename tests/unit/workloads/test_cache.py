@@ -127,6 +127,17 @@ def test_the_table_of_the_module(
         template(containers=[{"name": "model", "volumeMounts": [{**WRITING, "readOnly": False}]}]),
         template(containers=[{"name": "log", "image": "x", "volumeMounts": [WRITING]}]),
         template(initContainers=[{"name": "fetch", "args": ["version"]}]),
+        template(
+            containers=[
+                {
+                    "name": "look",
+                    "image": "x",
+                    "volumeMounts": [
+                        {**WRITING, "readOnly": True, "subPathExpr": "$(POD)", "mountPath": "/l"}
+                    ],
+                }
+            ]
+        ),
         template(initContainers=[{"name": "fetch", "image": "ours:older"}]),
         template(initContainers=[{"name": "fetch", "command": ["sh", "-c", "poison /mnt/cache"]}]),
         template(initContainers=[{"name": "fetch", "envFrom": [{"configMapRef": {"name": "x"}}]}]),
