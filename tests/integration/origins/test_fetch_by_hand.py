@@ -29,6 +29,8 @@ class Terminal:
             command = [sys.executable, "-m", "beamlit_operator.origins", "hf://org/model"]
             command += [str(target), "--endpoint", hub.endpoint]
             environment = {**os.environ, "TERM": term, "COLUMNS": "110"}
+            # Whoever runs the tests in the background has it ignored.
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
             os.execve(sys.executable, command, environment)
         self.text = ""
 

@@ -296,7 +296,7 @@ class TestTransfer:
         error = failure(ref(store, weights=wrong), tmp_path)
         assert error.reason is OriginReason.CORRUPT
         assert digest(CONTENT) in error.message
-        assert wrong in error.message
+        assert wrong[:12] in error.message
         # And nothing of it is taken for good the next time.
         assert failure(ref(store, weights=wrong), tmp_path).reason is OriginReason.CORRUPT
         fetched(ref(store), tmp_path)
