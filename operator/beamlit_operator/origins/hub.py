@@ -269,8 +269,8 @@ def judge(error: Exception, ref: HubRef, credentials: Mapping[str, str]) -> Orig
         return OriginError(
             OriginReason.UNREACHABLE, f"{ref.place} did not answer as a Hub does: {text}"
         )
-    # An answer that is not the Hub's JSON.
-    if isinstance(error, ValueError | RecursionError):
+    # An answer that is not the Hub's JSON, or has not what the library takes out of it.
+    if isinstance(error, ValueError | RecursionError | LookupError | TypeError | AttributeError):
         return OriginError(
             OriginReason.UNREACHABLE,
             f"{ref.place}: the endpoint does not answer like a Hub: check endpoint",

@@ -72,6 +72,11 @@ def look(ref: S3Ref, credentials: Mapping[str, str]) -> ResolvedOrigin:
             folder = ref.prefix[: ref.prefix.rfind("/") + 1]
     except (ClientError, BotoCoreError) as error:
         raise judge(error, ref, credentials) from None
+    except (KeyError, TypeError, AttributeError):  # a listing without names, sizes or ETags
+        raise OriginError(
+            OriginReason.UNREACHABLE,
+            f"{ref.place}: the endpoint does not answer like S3: check endpoint",
+        ) from None
     finally:
         s3.close()
     if not found:

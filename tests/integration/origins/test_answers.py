@@ -192,3 +192,25 @@ async def test_answers_that_drip_keep_nobody_else_from_being_looked_at() -> None
         assert "was not asked" in await asked("hostile", many[0])
         assert "was not asked" in await asked("hostile", HubRef("acme/other", endpoint=good))
         assert await asked("team-a", HubRef("acme/other", endpoint=good)) == "0" * 40
+
+
+@pytest.mark.parametrize(
+    ("ref", "content"),
+    [
+        (hub, b"{}"),
+        (hub, b"[]"),
+        (hub, b"null"),
+        (hub, b'{"id": "a", "sha": "0", "siblings": [1]}'),
+        (hub, b'{"id": "a", "sha": "0", "siblings": [{"rfilename": "x", "size": 1, "lfs": 7}]}'),
+        (hub, b"[" * 100_000),
+        (s3, b"<ListBucketResult><Contents><Key>models/a</Key></Contents></ListBucketResult>"),
+        (s3, b"<ListBucketResult><Contents/></ListBucketResult>"),
+        (s3, b"<Contents>" * 5_000),
+    ],
+)
+async def test_an_answer_of_another_program_is_said_to_be_one(
+    ref: Callable[[str], OriginRef], content: bytes
+) -> None:
+    async with answering(lambda _: ({}, [content])) as endpoint:
+        error = await failed(ref(endpoint))
+    assert error.reason is OriginReason.UNREACHABLE, error
