@@ -37,8 +37,7 @@ from beamlit_operator.origins.answers import in_time
 from beamlit_operator.origins.errors import OriginError, OriginReason, one_line
 from beamlit_operator.origins.hub_session import ANSWER_TIMEOUT_SECONDS, asking, whole
 from beamlit_operator.origins.hub_xet import XetFile
-from beamlit_operator.origins.kinds import MAX_READ_BYTES
-from beamlit_operator.origins.listing import OriginFile, ResolvedOrigin, resolved
+from beamlit_operator.origins.listing import MAX_READ_BYTES, OriginFile, ResolvedOrigin, resolved
 from beamlit_operator.origins.reach import why
 from beamlit_operator.origins.ref import DEFAULT_HUB_ENDPOINT, HubRef
 

@@ -20,7 +20,7 @@ from typing import Any, Generic, Protocol, TypedDict, TypeVar, Unpack
 
 from beamlit_operator.origins.claimref import ClaimRef
 from beamlit_operator.origins.errors import invalid
-from beamlit_operator.origins.listing import OriginFile, ResolvedOrigin
+from beamlit_operator.origins.listing import MAX_READ_BYTES, OriginFile, ResolvedOrigin
 from beamlit_operator.origins.ociref import DEFAULT_FOLDER, OciRef, parse_reference
 from beamlit_operator.origins.progress import Progress
 from beamlit_operator.origins.ref import (
@@ -32,9 +32,6 @@ from beamlit_operator.origins.ref import (
 from beamlit_operator.origins.staging import Staging
 from beamlit_operator.origins.trust import read_authorities
 from beamlit_operator.origins.webref import WebFile, WebRef, without_query
-
-MAX_READ_BYTES = 32 * 2**20
-"""The most that one ``read`` may ask for."""
 
 _R = TypeVar("_R", bound=OriginRef)
 _C = TypeVar("_C", bound=OriginRef, contravariant=True)

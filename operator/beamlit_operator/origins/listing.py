@@ -14,6 +14,9 @@ RESERVED = ".beamlit"
 
 MAX_FILES = 100_000
 
+MAX_READ_BYTES = 32 * 2**20
+"""The most that may be read of one file when an origin is looked at."""
+
 _ARCHIVES = (".tar", ".tar.gz", ".tgz", ".zip")
 
 

@@ -33,8 +33,7 @@ from urllib3.exceptions import HTTPError, InvalidHeader
 
 from beamlit_operator.origins import trust
 from beamlit_operator.origins.errors import OriginError, OriginReason, invalid, one_line
-from beamlit_operator.origins.kinds import MAX_READ_BYTES
-from beamlit_operator.origins.listing import OriginFile, ResolvedOrigin, resolved
+from beamlit_operator.origins.listing import MAX_READ_BYTES, OriginFile, ResolvedOrigin, resolved
 from beamlit_operator.origins.reach import why
 from beamlit_operator.origins.webref import WebFile, WebRef, without_query
 

@@ -11,8 +11,8 @@ import pytest
 from tests.support.hub import HubServer
 
 from beamlit_operator.origins import HubRef, OriginError, OriginReason, S3Ref, read
-from beamlit_operator.origins.kinds import MAX_READ_BYTES, look
-from beamlit_operator.origins.listing import ResolvedOrigin
+from beamlit_operator.origins.kinds import look
+from beamlit_operator.origins.listing import MAX_READ_BYTES, ResolvedOrigin
 
 from .conftest import KEYS
 
