@@ -12,6 +12,7 @@ from tests.integration.gateway.conftest import until
 pytestmark = pytest.mark.xdist_group("authentication")
 
 
+@pytest.mark.long
 async def test_known_callers_are_served_for_a_while_and_nobody_else_is_let_in(tmp_path: Path):
     # Longer than one request waits for an agent that may start again.
     async with running_scene(tmp_path, decision_stale=9.0) as scene:

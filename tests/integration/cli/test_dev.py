@@ -140,6 +140,7 @@ def test_operator_and_gateway_that_die_come_back_and_the_api_servers_death_ends_
         assert "the cluster was killed by signal 9. Its log" in dev.screen.read_text()
 
 
+@pytest.mark.long
 def test_killed_outright_it_leaves_no_process_and_what_was_applied_is_there_after(
     tmp_path: Path,
 ) -> None:

@@ -91,6 +91,7 @@ def demo_under_way(folder: Path) -> Iterator[tuple[subprocess.Popen[str], dict[i
             process.terminate()
 
 
+@pytest.mark.long
 def test_a_part_that_dies_fails_the_demo_which_says_so_and_keeps_the_logs(tmp_path: Path) -> None:
     with demo_under_way(tmp_path) as (process, processes):
         operator = next(p for p, c in processes.items() if "beamlit_operator.controllers" in c)

@@ -58,6 +58,7 @@ def image(requirements: Path) -> Image:
     return Image("example.com/greeter", "venv", requirements, (version,), args=("greet",))
 
 
+@pytest.mark.long
 async def test_two_clusters_share_one_pull_and_an_interrupted_one_is_built_again(
     tmp_path: Path,
 ) -> None:

@@ -114,6 +114,7 @@ async def test_a_node_that_turns_out_to_be_elsewhere_serves_no_more_and_a_503_sa
         await load.until(lambda answer: answer.node == NODES["au"])
 
 
+@pytest.mark.long
 async def test_the_operator_may_die_in_the_middle_of_a_tightening(workspace, stack):
     await workspace.apply("Policy", "where", where("us"))
     await workspace.quickstart()
@@ -136,6 +137,7 @@ async def test_the_operator_may_die_in_the_middle_of_a_tightening(workspace, sta
     assert (line["action"], line["before"]) == ("changed", None), "what was, nobody saw"
 
 
+@pytest.mark.long
 async def test_what_wakes_outside_while_the_operator_is_away_ends_when_it_is_back(workspace, stack):
     await workspace.apply("Policy", "where", where("us"))
     await workspace.quickstart()

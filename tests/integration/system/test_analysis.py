@@ -38,6 +38,7 @@ def weights(deployment) -> list[int]:
     return sorted(row["traffic"] for row in deployment["status"]["revisions"] if row["traffic"])
 
 
+@pytest.mark.long
 async def test_a_canary_that_fails_goes_back_and_a_good_one_goes_through_by_themselves(workspace):
     await workspace.quickstart(envs={"VERSION": "1"}, **spec(ANALYSIS))
     await workspace.until_ready("Serving")

@@ -52,6 +52,7 @@ async def autoscaler(workspace: Workspace) -> Json:
     return found
 
 
+@pytest.mark.long
 async def test_cpu_load_adds_replicas_and_its_end_removes_them_to_zero(workspace):
     request = {"name": "model", "resources": {"requests": {"cpu": "50m"}}}
     await workspace.quickstart(
@@ -95,6 +96,7 @@ async def test_requests_per_second_add_replicas(workspace):
     assert statuses == {200}
 
 
+@pytest.mark.long
 async def test_a_burst_gets_all_its_replicas_at_once_and_keeps_them_for_a_window(workspace):
     await workspace.quickstart(
         serverlessConfig={

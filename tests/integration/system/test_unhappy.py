@@ -86,6 +86,7 @@ async def test_a_deployment_wakes_while_the_operator_is_away(workspace):
     await workspace.until_ready("Serving")
 
 
+@pytest.mark.long
 async def test_files_that_changed_in_the_store_are_served_as_they_are_now(workspace):
     upload = workspace.stack.s3().put_object
     changing = {"Bucket": "models", "Key": f"{workspace.name}/server.py"}
