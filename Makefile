@@ -60,7 +60,7 @@ dev: $(READY) ## the embedded cluster with sample models, until Ctrl-C
 test: $(READY) ## all tests but the long ones
 	@$(WITH_TOOLS) $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup -m "not long" $(PYTEST_ARGS)
 
-test-long: $(READY) ## the long ones: operators and gateways that fail under load, and the page of lifecycles
+test-long: $(READY) ## the long ones: what fails under load, and the commands of the pages
 	@$(WITH_TOOLS) $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup -m long $(PYTEST_ARGS) tests/integration
 
 lint: $(READY) ## style, types, the rooms' borders, and that crds/ is up to date and additive
