@@ -42,6 +42,7 @@ async def served(workspace):
         await asyncio.sleep(0.5)
 
 
+@pytest.mark.long
 async def test_files_of_a_web_server_are_served_once_their_digests_are_right(workspace, store):
     await workspace.apply("Environment", "production", {"policies": []})
     await workspace.apply("Model", "tiny", origin(store, sha256="0" * 64))
