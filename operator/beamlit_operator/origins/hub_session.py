@@ -1,5 +1,6 @@
 """With which client the Hub's library asks: one that waits no longer and takes no more than it
-should (:mod:`.answers`), and trusts the authorities of the origin that it asks for.
+should (:mod:`.answers`), leads nowhere that origins may not (:mod:`.addresses`), and trusts the
+authorities of the origin that it asks for.
 
 The library has one client for the whole process, and origins differ in whom they trust. So its
 client hands each request to the one of the block that it is made in (:func:`asking`).
@@ -16,6 +17,7 @@ from typing import Any
 
 from huggingface_hub import get_session, set_client_factory
 
+from beamlit_operator.origins.addresses import check_host, check_peer
 from beamlit_operator.origins.answers import HUB_BYTES, HUB_VALUES, taken
 from beamlit_operator.origins.trust import context
 
@@ -88,6 +90,22 @@ class _Few(_HTTP.SyncByteStream):  # type: ignore[misc]  # a class that is known
         self._stream.close()
 
 
+def _guard(request: Any) -> None:
+    """Looks where a request leads to, also after a redirect, before anything is sent."""
+    host = request.url.raw_host.decode("ascii")  # as it is connected to
+    check_host(host)
+    direct = True
+
+    def looked(event: str, info: Mapping[str, Any]) -> None:
+        nonlocal direct
+        if event.endswith("connect_tcp.started"):
+            direct = str(info.get("host")) == host  # or it is a proxy of the environment
+        elif event.endswith("connect_tcp.complete") and direct:
+            check_peer(info["return_value"].get_extra_info("socket"), host)
+
+    request.extensions = {**request.extensions, "trace": looked}
+
+
 def _shorten(answer: Any) -> None:
     """A redirect's text is read by the library, and thrown away."""
     if answer.has_redirect_location:
@@ -143,7 +161,7 @@ def _made(kind: Any = _Bounded, **options: Any) -> Any:
     return kind(
         follow_redirects=True,
         timeout=ANSWER_TIMEOUT_SECONDS,
-        event_hooks={"response": [_shorten]},
+        event_hooks={"request": [_guard], "response": [_shorten]},
         **options,
     )
 

@@ -13,15 +13,23 @@ import threading
 import weakref
 from collections.abc import Iterator, Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 import botocore.session
 from botocore import UNSIGNED
+from botocore.awsrequest import (
+    AWSHTTPConnection,
+    AWSHTTPConnectionPool,
+    AWSHTTPSConnection,
+    AWSHTTPSConnectionPool,
+)
 from botocore.config import Config
 from botocore.credentials import CredentialResolver
 from botocore.exceptions import ConnectionClosedError, HTTPClientError, ReadTimeoutError
 from urllib3.exceptions import HTTPError, ProtocolError
 from urllib3.exceptions import ReadTimeoutError as Urllib3TimeoutError
 
+from beamlit_operator.origins.addresses import Checked, check_host
 from beamlit_operator.origins.answers import S3_BYTES, S3_VALUES, taken
 from beamlit_operator.origins.errors import OriginError, OriginReason
 from beamlit_operator.origins.identity import (
@@ -89,9 +97,28 @@ def _follow_no_further(params: Mapping[str, Any], **_: Any) -> None:
 
 
 def _bounded(made: Any) -> Any:
-    """The client, which takes no answer without an end: its library has no place to say so."""
-    made._endpoint.http_session = _Session(made._endpoint.http_session)
+    """The client, which takes no answer without an end, and leads nowhere that origins may not:
+    its library has no place to say so."""
+    session = made._endpoint.http_session
+    session._manager.pool_classes_by_scheme = {"http": _Pool, "https": _SecurePool}
+    made._endpoint.http_session = _Session(session)
     return made
+
+
+class _Connection(Checked, AWSHTTPConnection):
+    pass
+
+
+class _SecureConnection(Checked, AWSHTTPSConnection):
+    pass
+
+
+class _Pool(AWSHTTPConnectionPool):
+    ConnectionCls = _Connection
+
+
+class _SecurePool(AWSHTTPSConnectionPool):
+    ConnectionCls = _SecureConnection
 
 
 class _Session:
@@ -102,9 +129,15 @@ class _Session:
 
     def send(self, request: Any) -> Any:
         """The answer; an object's content is not read yet."""
+        check_host(urlsplit(request.url).hostname or "")
         streamed, request.stream_output = request.stream_output, True
         try:
             answer = self._session.send(request)
+        except HTTPClientError as error:
+            # What a connection of ours said; the session wraps whatever it does not know.
+            if isinstance(error.kwargs.get("error"), OriginError):
+                raise error.kwargs["error"] from None
+            raise
         finally:
             request.stream_output = streamed
         answer.raw = _Raw(answer.raw)

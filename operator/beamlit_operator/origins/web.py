@@ -4,7 +4,7 @@
 |-----------------------------------------|-------------------------------------------------------|
 | redirects, at most 5 times              | followed; credentials stay with the url's own host    |
 | redirects from https to http            | followed without credentials: the digest decides      |
-| is at a link-local address              | not asked: clouds give away credentials there         |
+| is at a link-local address              | not asked (:mod:`.addresses`)                         |
 | does not answer to HEAD                 | GET of the first byte tells the size                  |
 | does not tell the size                  | refused: a disk could fill                            |
 
@@ -15,13 +15,11 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import ipaddress
 import os
 import re
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from socket import socket
 from typing import Any, Protocol
 from urllib.parse import SplitResult, urljoin, urlsplit
 from urllib.request import getproxies_environment, proxy_bypass
@@ -32,6 +30,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import HTTPError, InvalidHeader
 
 from beamlit_operator.origins import trust
+from beamlit_operator.origins.addresses import Checked, check_host
 from beamlit_operator.origins.errors import OriginError, OriginReason, invalid, one_line
 from beamlit_operator.origins.listing import MAX_READ_BYTES, OriginFile, ResolvedOrigin, resolved
 from beamlit_operator.origins.reach import why
@@ -47,9 +46,6 @@ _READ_SECONDS = 20.0
 _LOOK_ATTEMPTS = 3
 _SLOW_DOWN_SECONDS = 5.0
 """How long to wait when a server says that it is too much, and not for how long."""
-
-# Not link-local, but with the same purpose: AWS over IPv6, Alibaba Cloud.
-_METADATA = {ipaddress.ip_address("fd00:ec2::254"), ipaddress.ip_address("100.100.100.200")}
 
 _CONTENT_RANGE = re.compile(r"bytes (?:(\d+)-\d+|\*)/(\d+|\*)")
 
@@ -175,9 +171,7 @@ class Client:
     def _request(
         self, method: str, url: str, headers: dict[str, str], authorization: str | None
     ) -> Any:
-        host = urlsplit(url).hostname or ""
-        with contextlib.suppress(ValueError):  # a name: its address is looked at when connecting
-            _check_address(ipaddress.ip_address(host), host)
+        check_host(urlsplit(url).hostname or "")
         # Not compressed: ranges and digests are of the file's own bytes.
         headers |= {"Accept-Encoding": "identity", "User-Agent": "beamlit-operator"}
         if authorization:
@@ -396,34 +390,12 @@ def _retry_after(answer: Any) -> float:
     return asked if asked is not None else _SLOW_DOWN_SECONDS
 
 
-def _check_address(address: ipaddress.IPv4Address | ipaddress.IPv6Address, host: str) -> None:
-    mapped = getattr(address, "ipv4_mapped", None) or address
-    if mapped.is_link_local or mapped in _METADATA:
-        raise invalid(
-            f"{host} is a link-local address ({mapped}), where clouds keep their metadata: name "
-            "another host"
-        )
+class _Connection(Checked, HTTPConnection):
+    pass
 
 
-def _check_peer(connected: socket, host: str) -> socket:
-    """Looks at what a name led to in the end, before anything is sent there."""
-    try:
-        peer = str(connected.getpeername()[0]).partition("%")[0]
-        _check_address(ipaddress.ip_address(peer), host)
-    except BaseException:
-        connected.close()
-        raise
-    return connected
-
-
-class _Connection(HTTPConnection):
-    def _new_conn(self) -> socket:
-        return _check_peer(super()._new_conn(), self.host)
-
-
-class _SecureConnection(HTTPSConnection):
-    def _new_conn(self) -> socket:
-        return _check_peer(super()._new_conn(), self.host)
+class _SecureConnection(Checked, HTTPSConnection):
+    pass
 
 
 class _Pool(urllib3.HTTPConnectionPool):

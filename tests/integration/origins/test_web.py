@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import ipaddress
 import random
 import ssl
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from beamlit_operator.origins import (
     OriginReason,
     WebFile,
     WebRef,
+    addresses,
     arriving,
     read,
     trust,
@@ -223,7 +225,7 @@ class TestRedirects:
         self, store: WebStore, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         # As if the address of the test's own server were one of those.
-        monkeypatch.setattr(web, "_METADATA", {web.ipaddress.ip_address("127.0.0.1")})
+        monkeypatch.setattr(addresses, "_REFUSED", (ipaddress.ip_network("127.0.0.1/32"),))
         url = store.url("m/config.json").replace("127.0.0.1", "localhost")
         with pytest.raises(OriginError, match="localhost is a link-local address"):
             look(WebRef((WebFile(url, digest(b"{}")),)), {})
