@@ -42,6 +42,12 @@ from beamlit_operator.controllers.originbook import Question
 from beamlit_operator.controllers.originfiles import files_of
 from beamlit_operator.controllers.plan import Deletion, Plan, Scale
 from beamlit_operator.controllers.progress import Progress
+from beamlit_operator.controllers.revisions import (
+    VERSION,
+    Revision,
+    replicas_of,
+    revisions_of,
+)
 from beamlit_operator.controllers.rolling import Telling, pods_of
 from beamlit_operator.controllers.snapshot import Snapshot
 from beamlit_operator.controllers.verdict import State, Verdict
@@ -64,7 +70,7 @@ class _Outcome:
     phase: str
     telling: Telling = field(default_factory=Telling)
     plan: Plan = field(default_factory=Plan)
-    expected: report.Revision | None = None
+    expected: Revision | None = None
     progress: Progress | None = None
 
 
@@ -167,7 +173,7 @@ def _outcome(snapshot: Snapshot, policy: EffectivePolicy, now: datetime) -> _Out
 
 def _held_back(snapshot: Snapshot, policy: EffectivePolicy, verdict: Verdict) -> _Outcome:
     """A check failed: what runs goes on; nothing starts unless policies clearly allow it."""
-    revisions = report.revisions(snapshot)
+    revisions = revisions_of(snapshot)
     telling = rolling.kept(snapshot.deployment)
     serving = telling.serving
     outdated = _outdated(snapshot, policy, serving, verdict)
@@ -217,7 +223,7 @@ def _placed(
     snapshot: Snapshot, policy: EffectivePolicy, built: Workload, *, now: datetime
 ) -> _Outcome:
     snapshot = replace(snapshot, pods=tuple(_up_to_date(snapshot.pods, built)))
-    deployment, there = snapshot.deployment, report.revisions(snapshot)
+    deployment, there = snapshot.deployment, revisions_of(snapshot)
     rollout = decide_rollout(rolling.situation(snapshot, policy, built, revisions=there, now=now))
     replicas = {each.name: each.replicas for each in there}
     wanted = rolling.scales(rollout, deployment, replicas)
@@ -248,9 +254,7 @@ def _placed(
         rollout, deployment, desired=built.revision, versions=versions, now=now
     )
     told = _told(snapshot, policy, telling, built=built, rollout=rollout)
-    expected = report.Revision(
-        built.revision, built.version, first, 0, app_protocol=built.app_protocol
-    )
+    expected = Revision(built.revision, built.version, first, 0, app_protocol=built.app_protocol)
     return replace(told, plan=plan, expected=expected if made else None)
 
 
@@ -276,7 +280,7 @@ def _told(
     rollout: RolloutPlan | None = None,
 ) -> _Outcome:
     """What the pods of the revisions that get the requests, and of the current one, say."""
-    by_name = {r.name: r for r in report.revisions(snapshot)}
+    by_name = {r.name: r for r in revisions_of(snapshot)}
     servers = [by_name[name] for name in telling.weights if name in by_name]
     serving = telling.serving or (built.revision if built is not None else "")
     active = any(each.ready > 0 for each in servers)
@@ -376,7 +380,7 @@ def model_files(snapshot: Snapshot) -> ModelFiles:
 def with_version(deployment: Json, version: str) -> Json:
     """The Deployment with the origin's whole revision as an annotation, for the status."""
     metadata = deployment["metadata"]
-    annotations = {**(metadata.get("annotations") or {}), report.VERSION: version}
+    annotations = {**(metadata.get("annotations") or {}), VERSION: version}
     return {**deployment, "metadata": {**metadata, "annotations": annotations}}
 
 
@@ -409,7 +413,7 @@ def _all_to_zero(snapshot: Snapshot) -> tuple[Scale, ...]:
     return tuple(
         Scale(each["metadata"]["name"], 0, "spec.enabled is false")
         for each in snapshot.workloads
-        if report.replicas(each) > 0
+        if replicas_of(each) > 0
     )
 
 
@@ -428,7 +432,7 @@ def _nothing_new(snapshot: Snapshot, policy: EffectivePolicy) -> tuple[Scale, ..
     for each in snapshot.workloads:
         name = each["metadata"]["name"]
         stay = [p for p in pods_of(snapshot, name) if _runs(p) and p["metadata"]["uid"] not in gone]
-        if report.replicas(each) > len(stay):
+        if replicas_of(each) > len(stay):
             because = "policies do not clearly allow it, so nothing new starts"
             scales.append(Scale(name, len(stay), because))
     return tuple(scales)

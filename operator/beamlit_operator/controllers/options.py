@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from beamlit_operator.autoscaling.config import DEFAULT_GRACE_SECONDS
 from beamlit_operator.controllers.admission.configuration import NAME, SERVICE
-from beamlit_operator.origins.cache_command import size
+from beamlit_operator.origins.sizes import size
 from beamlit_operator.policy.extending import CONFIG_MAP
 from beamlit_operator.workloads.outgoing import PROXY_VARIABLES, Outgoing
 

@@ -3,75 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from beamlit_operator.api import Reason, conditions, labels
 from beamlit_operator.api.modeldeployment import ModelDeploymentStatus, StartProgress
-from beamlit_operator.api.runtime import H2C, AppProtocol
 from beamlit_operator.controllers.objects import Held
 from beamlit_operator.controllers.plan import Announcement, Plan
 from beamlit_operator.controllers.progress import GENERIC, ORDER, Fetched, Progress
+from beamlit_operator.controllers.revisions import Revision, revisions_of
 from beamlit_operator.controllers.rolling import Telling
 from beamlit_operator.controllers.snapshot import Snapshot
 from beamlit_operator.controllers.verdict import State, Verdict, changed, conditions_of
 from beamlit_operator.kube import Json
 from beamlit_operator.policy import EffectivePolicy, policy_status
 
-VERSION = "beamlit.com/version"
-"""Annotation on a revision's Deployment: the origin's whole revision, too long for a label."""
-
 MAX_ROWS = 32
 """Rows of ``status.revisions`` at most, as the schema has it."""
 
 QUIET = frozenset({Reason.RESOLVING, Reason.STARTING})
 """Reasons that are passed through on the way; an Event for each would only be noise."""
-
-
-@dataclass(frozen=True, slots=True)
-class Revision:
-    """One revision as it is in the cluster. ``traffic`` is what the status says, in percent."""
-
-    name: str
-    version: str
-    replicas: int
-    ready: int
-    traffic: int = 0
-    app_protocol: AppProtocol | None = None
-
-
-def replicas(workload: Json) -> int:
-    """The replicas a Deployment is set to."""
-    wanted = (workload.get("spec") or {}).get("replicas")
-    return 1 if wanted is None else int(wanted)
-
-
-def revisions(snapshot: Snapshot) -> list[Revision]:
-    """The revisions that exist, newest first, with the traffic that the status says."""
-    told = {r.name: r.traffic for r in snapshot.deployment.status.revisions}
-    found = []
-    for workload in snapshot.workloads:
-        metadata = workload["metadata"]
-        if metadata.get("deletionTimestamp"):
-            continue
-        name = metadata["name"]
-        found.append(
-            Revision(
-                name=name,
-                version=(metadata.get("annotations") or {}).get(VERSION, ""),
-                replicas=replicas(workload),
-                ready=int((workload.get("status") or {}).get("readyReplicas") or 0),
-                traffic=told.get(name, 0),
-                app_protocol=_protocol(metadata),
-            )
-        )
-    return found
-
-
-def _protocol(metadata: Json) -> AppProtocol | None:
-    said = (metadata.get("annotations") or {}).get(labels.APP_PROTOCOL)
-    return H2C if said == H2C else None
 
 
 def is_settled(snapshot: Snapshot) -> bool:
@@ -120,7 +71,7 @@ def status(
     if scaling_blocked is not None:
         more.append((conditions.SCALING_BLOCKED, *scaling_blocked))
     refused = _refused(snapshot)
-    there = revisions(snapshot)
+    there = revisions_of(snapshot)
     if expected is not None and all(each.name != expected.name for each in there):
         # Told in the same write instead of in another one right after.
         there.insert(0, expected)

@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
 
 from beamlit_operator.api import labels
 from beamlit_operator.api.modeldeployment import ModelDeployment, ServerlessConfig
 from beamlit_operator.api.rollout import HistoryEntry, Role, Rollout, RolloutStatus
 from beamlit_operator.controllers import bounds
 from beamlit_operator.controllers.diagnosis import why_not_started, why_refused
+from beamlit_operator.controllers.revisions import Revision
 from beamlit_operator.controllers.snapshot import Snapshot
 from beamlit_operator.kube import Json
 from beamlit_operator.policy import EffectivePolicy
@@ -32,10 +32,7 @@ from beamlit_operator.rollout import (
 )
 from beamlit_operator.rollout.course import criteria_of
 from beamlit_operator.workloads.autoscaler import scales_by_resource
-
-if TYPE_CHECKING:
-    from beamlit_operator.controllers.report import Revision
-    from beamlit_operator.workloads.native import Workload
+from beamlit_operator.workloads.native import Workload
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,8 +17,8 @@ from beamlit_operator.origins.errors import OriginError
 from beamlit_operator.origins.fetch import Fetched, fetch
 from beamlit_operator.origins.kinds import kind_of, kind_of_uri, parse_uri
 from beamlit_operator.origins.ociref import OciRef
-from beamlit_operator.origins.progress import mebibytes
 from beamlit_operator.origins.ref import HubRef, OriginRef
+from beamlit_operator.origins.sizes import mebibytes
 from beamlit_operator.origins.staging import HOME
 from beamlit_operator.origins.terminal import Bar, somebody_looks
 

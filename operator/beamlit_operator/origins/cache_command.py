@@ -14,22 +14,11 @@ import re
 import sys
 import time
 from collections.abc import Sequence
-from decimal import Decimal
 from pathlib import Path
 
 from beamlit_operator.origins import cache
 from beamlit_operator.origins.eviction import GRACE_SECONDS, Entry, chosen, may_go
-from beamlit_operator.origins.progress import mebibytes
-
-_UNITS = {
-    "": 1,
-    **{unit: 1000**n for n, unit in enumerate(("k", "M", "G", "T", "P"), 1)},
-    **{f"{unit}i": 1024**n for n, unit in enumerate(("K", "M", "G", "T", "P"), 1)},
-}
-"""Kubernetes' suffixes of quantities (apimachinery's resource.Quantity)."""
-
-_QUANTITY = re.compile(r"([0-9]{1,18}(?:\.[0-9]{1,9})?)([kMGTP]|[KMGTP]i)?")
-
+from beamlit_operator.origins.sizes import mebibytes, size
 
 _DIGEST = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{28,}\b")
 
@@ -154,18 +143,6 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         f" {GRACE_SECONDS / 60:.0f} minutes before, or since, stays",
     )
     return parser
-
-
-def size(text: str) -> int:
-    """Bytes of a Kubernetes quantity.
-
-    Raises:
-        argparse.ArgumentTypeError: it is none.
-    """
-    found = _QUANTITY.fullmatch(text)
-    if found is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is no size: write 500Gi, 200G or bytes")
-    return int(Decimal(found[1]) * _UNITS[found[2] or ""])
 
 
 def _say(line: str) -> None:

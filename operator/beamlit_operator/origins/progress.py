@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from types import TracebackType
 
 from beamlit_operator.origins.progress_server import PORT_VARIABLE, served
+from beamlit_operator.origins.sizes import mebibytes
 from beamlit_operator.origins.terminal import INTERVAL_SECONDS, Bar
 
 _INTERVAL_SECONDS = 1.0
@@ -104,8 +105,3 @@ class Progress:
 
     def _measure(self) -> int:
         return min(self._bytes, self._total)
-
-
-def mebibytes(count: float) -> str:
-    """For people: ``12.3 MiB``."""
-    return f"{count / 2**20:.1f} MiB"

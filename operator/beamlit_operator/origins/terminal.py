@@ -10,6 +10,8 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
+from beamlit_operator.origins.sizes import mebibytes
+
 INTERVAL_SECONDS = 0.1
 
 
@@ -68,8 +70,6 @@ def _drawn() -> Any:
         TimeRemainingColumn,
     )
     from rich.text import Text
-
-    from beamlit_operator.origins.progress import mebibytes
 
     class Speed(ProgressColumn):
         """In the unit that sizes are told in everywhere else; rich's own has powers of 1000."""

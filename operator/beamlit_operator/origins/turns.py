@@ -32,8 +32,8 @@ from pathlib import Path
 
 from beamlit_operator.origins.errors import OriginError, OriginReason, one_line
 from beamlit_operator.origins.listing import RESERVED
-from beamlit_operator.origins.progress import mebibytes
 from beamlit_operator.origins.progress_server import PORT_VARIABLE, served
+from beamlit_operator.origins.sizes import mebibytes
 
 LOCK = "lock"
 USED = "used"

@@ -15,8 +15,9 @@ from pathlib import Path
 import pytest
 
 from beamlit_operator.origins import cache
-from beamlit_operator.origins.cache_command import main, size
+from beamlit_operator.origins.cache_command import main
 from beamlit_operator.origins.listing import OriginFile, ResolvedOrigin
+from beamlit_operator.origins.sizes import size
 from beamlit_operator.origins.staging import stage
 
 ONE, TWO, THREE = ("1" * 32, "2" * 32, "3" * 32)
