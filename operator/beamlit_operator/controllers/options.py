@@ -6,7 +6,7 @@ import argparse
 import os
 import re
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version as package_version
 from typing import Literal
@@ -128,35 +128,57 @@ def parse(
     )
     usual = Options()
 
-    def env(name: str, otherwise: str) -> str:
-        return environ.get(f"BEAMLIT_{name}", otherwise)
+    def variable(flag: str) -> str:
+        return "BEAMLIT_" + flag.removeprefix("--").replace("-", "_").upper()
+
+    def option(
+        flag: str,
+        otherwise: object,
+        *,
+        kind: Callable[[str], object] = str,
+        metavar: str | None = None,
+        choices: Sequence[str] | None = None,
+        help: str | None = None,
+    ) -> None:
+        # argparse has `kind` judge what a variable says, too: it is text.
+        parser.add_argument(
+            flag,
+            default=environ.get(variable(flag), otherwise),
+            type=kind,
+            metavar=metavar,
+            choices=choices,
+            help=help,
+        )
+
+    def switch(flag: str, otherwise: bool, *, help: str | None = None) -> None:
+        said = environ.get(variable(flag))
+        default = otherwise if said is None else said.lower() in ("1", "true", "yes")
+        parser.add_argument(flag, action=argparse.BooleanOptionalAction, default=default, help=help)
 
     def env_list(name: str) -> list[str]:
-        return [part.strip() for part in env(name, "").split(",") if part.strip()]
+        return [part.strip() for part in environ.get(name, "").split(",") if part.strip()]
 
-    parser.add_argument("--kubeconfig", default=environ.get("BEAMLIT_KUBECONFIG"))
+    option("--kubeconfig", usual.kubeconfig)
     parser.add_argument(
         "--namespace", action="append", default=None, help="serve only this one (repeatable)"
     )
-    parser.add_argument("--gateway-url", default=env("GATEWAY_URL", usual.gateway_url))
+    option("--gateway-url", usual.gateway_url)
     parser.add_argument("--gateway-load", action="append", default=None, metavar="URL")
-    parser.add_argument(
+    option(
         "--scale-to-zero-grace",
-        type=_seconds,
-        default=float(env("SCALE_TO_ZERO_GRACE", str(usual.scale_to_zero_grace))),
+        usual.scale_to_zero_grace,
+        kind=_seconds,
         metavar="SECONDS",
         help="how long the last replica stays after an idle stable window",
     )
-    parser.add_argument(
-        "--operator-namespace", default=env("OPERATOR_NAMESPACE", usual.operator_namespace)
-    )
-    parser.add_argument(
+    option("--operator-namespace", usual.operator_namespace)
+    option(
         "--cluster-domain",
-        default=env("CLUSTER_DOMAIN", usual.cluster_domain),
+        usual.cluster_domain,
         metavar="DOMAIN",
         help="the domain of the cluster's DNS",
     )
-    parser.add_argument("--image", default=env("IMAGE", default_image()))
+    option("--image", default_image())
     parser.add_argument(
         "--fetch-env",
         action="append",
@@ -165,128 +187,108 @@ def parse(
         metavar="NAME=VALUE",
         help=f"for the pods that fetch models, repeatable: {', '.join(PROXY_VARIABLES)}",
     )
-    parser.add_argument(
+    option(
         "--fetch-authorities",
-        default=env("FETCH_AUTHORITIES", ""),
+        "",
         metavar="CONFIGMAP[:KEY]",
         help="a ConfigMap of each workspace with authorities that pods which fetch models trust",
     )
-    parser.add_argument(
+    option(
         "--cache-claim",
-        type=_claim_name,
-        default=env("CACHE_CLAIM", usual.cache_claim),
+        usual.cache_claim,
+        kind=_claim_name,
         metavar="NAME",
         help="a PersistentVolumeClaim of each workspace in which models' files are shared",
     )
-    parser.add_argument(
+    option(
         "--cache-limit",
-        type=_limit,
-        default=env("CACHE_LIMIT", usual.cache_limit),
+        usual.cache_limit,
+        kind=_limit,
         metavar="SIZE",
         help="what the files in it may take, such as 500Gi; what was used longest ago goes first",
     )
-    parser.add_argument(
+    option(
         "--cache-tidy-pause",
-        type=_seconds,
-        default=float(env("CACHE_TIDY_PAUSE", str(usual.cache_tidy_pause))),
+        usual.cache_tidy_pause,
+        kind=_seconds,
         metavar="SECONDS",
         help="how often a cache is tidied at most",
     )
-    parser.add_argument("--engine", choices=("native", "knative"), default=env("ENGINE", "native"))
-    parser.add_argument(
+    option("--engine", usual.engine, choices=("native", "knative"))
+    option(
         "--catalogue",
-        default=env("CATALOGUE", usual.catalogue),
+        usual.catalogue,
         metavar="CONFIGMAP",
         help="the ConfigMap in the operator's namespace with the cluster's own regions and flavors",
     )
-    parser.add_argument("--listen", default=env("LISTEN", usual.listen), metavar="HOST:PORT")
-    parser.add_argument(
+    option("--listen", usual.listen, metavar="HOST:PORT")
+    option(
         "--webhook-listen",
-        default=env("WEBHOOK_LISTEN", usual.webhook_listen),
+        usual.webhook_listen,
         metavar="HOST:PORT",
         help="serve the admission webhook here, over TLS",
     )
-    parser.add_argument("--webhook-service", default=env("WEBHOOK_SERVICE", usual.webhook_service))
-    parser.add_argument(
+    option("--webhook-service", usual.webhook_service)
+    option(
         "--webhook-configuration",
-        default=env("WEBHOOK_CONFIGURATION", usual.webhook_configuration),
+        usual.webhook_configuration,
         metavar="NAME",
         help="the ValidatingWebhookConfiguration whose caBundle is written",
     )
-    parser.add_argument(
+    option(
         "--webhook-cert-dir",
-        default=env("WEBHOOK_CERT_DIR", usual.webhook_cert_dir),
+        usual.webhook_cert_dir,
         metavar="DIR",
         help="use tls.crt and tls.key of this directory, such as cert-manager's",
     )
-    parser.add_argument(
+    switch(
         "--placement-guard",
-        action=argparse.BooleanOptionalAction,
-        default=env("PLACEMENT_GUARD", "false").lower() in ("1", "true", "yes"),
+        usual.placement_guard,
         help="write down where pods may be placed, for the ValidatingAdmissionPolicy",
     )
-    parser.add_argument(
-        "--leader-election",
-        action=argparse.BooleanOptionalAction,
-        default=env("LEADER_ELECTION", "true").lower() in ("1", "true", "yes"),
-    )
-    parser.add_argument("--identity", default=env("IDENTITY", environ.get("POD_NAME", "")))
-    parser.add_argument("--workers", type=_count, default=int(env("WORKERS", str(usual.workers))))
-    parser.add_argument(
-        "--origin-resync",
-        type=_seconds,
-        default=float(env("ORIGIN_RESYNC", str(usual.origin_resync))),
-        metavar="SECONDS",
-    )
-    parser.add_argument(
+    switch("--leader-election", usual.leader_election)
+    option("--identity", environ.get("POD_NAME", ""))
+    option("--workers", usual.workers, kind=_count)
+    option("--origin-resync", usual.origin_resync, kind=_seconds, metavar="SECONDS")
+    switch(
         "--allow-node-credentials",
-        action=argparse.BooleanOptionalAction,
-        default=env("ALLOW_NODE_CREDENTIALS", "false").lower() in ("1", "true", "yes"),
+        usual.allow_node_credentials,
         help="let Models be read with the identity of the node or the pod (nodeCredentials)",
     )
-    parser.add_argument(
+    option(
         "--hub-endpoint",
-        default=env("HUB_ENDPOINT", environ.get("HF_ENDPOINT", "")),
+        environ.get("HF_ENDPOINT", ""),
         metavar="URL",
         help="the Hugging Face Hub, when it is a mirror",
     )
-    parser.add_argument(
+    option(
         "--prometheus-url",
-        type=_address_of_prometheus,
-        default=env("PROMETHEUS_URL", usual.prometheus_url),
+        usual.prometheus_url,
+        kind=_address_of_prometheus,
         metavar="URL",
         help="the Prometheus that the queries of rollouts' analyses ask",
     )
-    parser.add_argument(
+    option(
         "--prometheus-token-file",
-        default=env("PROMETHEUS_TOKEN_FILE", usual.prometheus_token_file),
+        usual.prometheus_token_file,
         metavar="FILE",
         help="has the token that Prometheus wants",
     )
-    parser.add_argument(
+    option(
         "--prometheus-ca-file",
-        default=env("PROMETHEUS_CA_FILE", usual.prometheus_ca_file),
+        usual.prometheus_ca_file,
         metavar="FILE",
         help="has the authorities that signed its certificate",
     )
-    parser.add_argument(
-        "--resync",
-        type=_seconds,
-        default=float(env("RESYNC", str(usual.resync))),
-        metavar="SECONDS",
-    )
-    parser.add_argument("--log-format", choices=("text", "json"), default=env("LOG_FORMAT", "text"))
-    parser.add_argument(
-        "--log-level",
-        choices=("debug", "info", "warning", "error"),
-        default=env("LOG_LEVEL", "info"),
-    )
+    option("--resync", usual.resync, kind=_seconds, metavar="SECONDS")
+    option("--log-format", usual.log_format, choices=("text", "json"))
+    option("--log-level", usual.log_level, choices=("debug", "info", "warning", "error"))
     given = parser.parse_args(arguments)
     return Options(
         kubeconfig=given.kubeconfig,
-        namespaces=tuple(given.namespace or env_list("NAMESPACES")),
+        namespaces=tuple(given.namespace or env_list("BEAMLIT_NAMESPACES")),
         gateway_url=given.gateway_url.rstrip("/"),
-        gateway_load=tuple(given.gateway_load or env_list("GATEWAY_LOAD")),
+        gateway_load=tuple(given.gateway_load or env_list("BEAMLIT_GATEWAY_LOAD")),
         scale_to_zero_grace=given.scale_to_zero_grace,
         operator_namespace=given.operator_namespace,
         cluster_domain=given.cluster_domain.strip("."),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import re
-from decimal import Decimal
 
 _UNITS = {
     "": 1,
@@ -13,7 +12,7 @@ _UNITS = {
 }
 """Kubernetes' suffixes of quantities (apimachinery's resource.Quantity)."""
 
-_QUANTITY = re.compile(r"([0-9]{1,18}(?:\.[0-9]{1,9})?)([kMGTP]|[KMGTP]i)?")
+_QUANTITY = re.compile(r"([0-9]{1,18})(?:\.([0-9]{1,9}))?([kMGTP]|[KMGTP]i)?")
 
 
 def mebibytes(count: float) -> str:
@@ -30,4 +29,6 @@ def size(text: str) -> int:
     found = _QUANTITY.fullmatch(text)
     if found is None:
         raise argparse.ArgumentTypeError(f"{text!r} is no size: write 500Gi, 200G or bytes")
-    return int(Decimal(found[1]) * _UNITS[found[2] or ""])
+    whole, part, unit = found[1], found[2] or "", found[3] or ""
+    scale: int = 10 ** len(part)
+    return int(whole + part) * _UNITS[unit] // scale
