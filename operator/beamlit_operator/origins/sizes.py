@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 
-_UNITS = {
+_UNITS: dict[str, int] = {
     "": 1,
     **{unit: 1000**n for n, unit in enumerate(("k", "M", "G", "T", "P"), 1)},
     **{f"{unit}i": 1024**n for n, unit in enumerate(("K", "M", "G", "T", "P"), 1)},
@@ -30,5 +30,4 @@ def size(text: str) -> int:
     if found is None:
         raise argparse.ArgumentTypeError(f"{text!r} is no size: write 500Gi, 200G or bytes")
     whole, part, unit = found[1], found[2] or "", found[3] or ""
-    scale: int = 10 ** len(part)
-    return int(whole + part) * _UNITS[unit] // scale
+    return int(int(whole + part) * _UNITS[unit] // 10 ** len(part))
