@@ -21,10 +21,10 @@ import asyncio
 import functools
 import hashlib
 import ssl
-import threading
 from dataclasses import dataclass, field
 
 from aiohttp import web
+from tests.support.localserver import LocalServer
 from tests.support.xet import XetStore
 
 
@@ -42,8 +42,8 @@ class HubRepo:
     """Tokens that may see it (private) or read its files (gated)."""
 
 
-class HubServer:
-    """Runs in a thread of its own, on a port of its own.
+class HubServer(LocalServer):
+    """Holds repositories.
 
     Attributes:
         requests: what was asked: ``"GET /path"``.
@@ -78,13 +78,9 @@ class HubServer:
         self.refusals: list[tuple[int, dict[str, str]]] = []
         self.without_ranges = False
         self.xet = xet
-        self._tls = tls
+        self.context = tls
         self.xet_tokens_elsewhere = False
-        self.endpoint = ""
         self.content_network = ""
-        self._loop = asyncio.new_event_loop()
-        self._runner: web.AppRunner | None = None
-        self._thread = threading.Thread(target=self._loop.run_forever, name="hub", daemon=True)
 
     def add(self, name: str, files: dict[str, bytes], *, branch: str = "main") -> str:
         """Commits ``files`` to ``branch`` and returns the commit's sha."""
@@ -96,19 +92,7 @@ class HubServer:
         repo.refs[branch] = sha
         return sha
 
-    def __enter__(self) -> HubServer:
-        self._thread.start()
-        asyncio.run_coroutine_threadsafe(self._start(), self._loop).result(10)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        assert self._runner is not None
-        asyncio.run_coroutine_threadsafe(self._runner.cleanup(), self._loop).result(10)
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(10)
-        self._loop.close()
-
-    async def _start(self) -> None:
+    def _application(self) -> web.Application:
         app = web.Application(middlewares=[self._gate])
         app.router.add_get("/api/models/{repo:.+}/revision/{revision:.+}", self._info)
         app.router.add_get("/api/models/{repo:.+}/tree/{revision:.+}", self._tree)
@@ -118,15 +102,12 @@ class HubServer:
             self.xet.routes(app)
         app.router.add_get("/large/{repo:.+}/-/{sha}/{path:.+}", self._large)
         app.router.add_get("/{repo:.+}/resolve/{revision}/{path:.+}", self._resolve)
-        self._runner = web.AppRunner(app, shutdown_timeout=0.2)
-        await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", 0, ssl_context=self._tls)
-        await site.start()
-        host, port = self._runner.addresses[0][:2]
-        scheme = "https" if self._tls else "http"
-        self.endpoint = f"{scheme}://{host}:{port}"
+        return app
+
+    async def _start(self) -> None:
+        await super()._start()
         # Another name, since the library follows redirects to the same host at once.
-        self.content_network = f"{scheme}://localhost:{port}"
+        self.content_network = self.endpoint.replace("127.0.0.1", "localhost")
 
     @web.middleware
     async def _gate(self, request: web.Request, handler: web.RequestHandler) -> web.StreamResponse:

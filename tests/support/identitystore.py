@@ -5,12 +5,11 @@ from __future__ import annotations
 
 import asyncio
 import re
-import threading
 import time
 from datetime import UTC, datetime, timedelta
 
-import aiohttp
 from aiohttp import web
+from tests.support.localserver import Forwarder
 
 _CREDENTIAL = re.compile(r"Credential=([A-Z0-9]+)/")
 _ANSWER = """<AssumeRoleWithWebIdentityResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/">
@@ -24,8 +23,8 @@ _ANSWER = """<AssumeRoleWithWebIdentityResponse xmlns="https://sts.amazonaws.com
 </AssumeRoleWithWebIdentityResponse>"""
 
 
-class IdentityStore:
-    """Runs in a thread of its own.
+class IdentityStore(Forwarder):
+    """Gives credentials, and forwards what is signed with them.
 
     Attributes:
         lives: seconds after which the credentials that it gives end.
@@ -38,6 +37,7 @@ class IdentityStore:
     """
 
     def __init__(self, store: str) -> None:
+        super().__init__(store)
         self.lives = 3600.0
         self.exchanged: list[dict[str, str]] = []
         self.refuse: tuple[int, str] | None = None
@@ -45,41 +45,13 @@ class IdentityStore:
         self.keys: set[str] = set()
         self.callers: list[str] = []
         self.expired = 0
-        self.endpoint = ""
         self._ends: dict[str, float] = {}
-        self._store = store
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
-        self._runner: web.AppRunner | None = None
-        self._session: aiohttp.ClientSession | None = None
 
-    def __enter__(self) -> IdentityStore:
-        self._thread.start()
-        asyncio.run_coroutine_threadsafe(self._start(), self._loop).result(10)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        asyncio.run_coroutine_threadsafe(self._stop(), self._loop).result(10)
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(10)
-        self._loop.close()
-
-    async def _start(self) -> None:
-        self._session = aiohttp.ClientSession(auto_decompress=False)
+    def _application(self) -> web.Application:
         app = web.Application()
         app.router.add_post("/", self._exchange)
         app.router.add_route("*", "/{path:.*}", self._forward)
-        self._runner = web.AppRunner(app, shutdown_timeout=0.2)
-        await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
-        host, port = self._runner.addresses[0][:2]
-        self.endpoint = f"http://{host}:{port}"
-
-    async def _stop(self) -> None:
-        assert self._runner is not None
-        assert self._session is not None
-        await self._runner.cleanup()
-        await self._session.close()
+        return app
 
     async def _exchange(self, request: web.Request) -> web.Response:
         form = {name: str(value) for name, value in (await request.post()).items()}
@@ -116,10 +88,5 @@ class IdentityStore:
             return web.Response(status=400 if code == "ExpiredToken" else 403, text=text)
         if "list-type" not in request.query and "versions" not in request.query:
             await asyncio.sleep(self.delay)
-        assert self._session is not None
-        url = f"{self._store}{request.raw_path}"
-        async with self._session.request(request.method, url, headers=request.headers) as answer:
-            body = await answer.read()
-        left_out = ("content-length", "transfer-encoding", "connection", "date")
-        kept = {n: value for n, value in answer.headers.items() if n.lower() not in left_out}
-        return web.Response(status=answer.status, headers=kept, body=body)
+        status, kept, body = await self._forwarded(request, request.headers)
+        return web.Response(status=status, headers=kept, body=body)

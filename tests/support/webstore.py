@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-import threading
 from dataclasses import dataclass, field
 
 from aiohttp import web
+from tests.support.localserver import LocalServer
 
 
 @dataclass(frozen=True)
@@ -21,8 +21,8 @@ class Asked:
 
 
 @dataclass
-class WebStore:
-    """Runs in a thread of its own, on a port of its own.
+class WebStore(LocalServer):
+    """Sends files.
 
     Attributes:
         files: what it holds, by path without the first slash.
@@ -38,6 +38,8 @@ class WebStore:
         redirects: paths, and where they lead instead.
         context: of TLS, with the server's certificate.
     """
+
+    shutdown_seconds = 0.01
 
     files: dict[str, bytes] = field(default_factory=dict)
     asked: list[Asked] = field(default_factory=list)
@@ -55,9 +57,6 @@ class WebStore:
     endpoint: str = ""
 
     def __post_init__(self) -> None:
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="web", daemon=True)
-        self._runner: web.AppRunner | None = None
         self._ended = asyncio.Event()
 
     def url(self, path: str) -> str:
@@ -69,30 +68,14 @@ class WebStore:
         """The requests for content."""
         return [each for each in self.asked if each.method == "GET"]
 
-    def __enter__(self) -> WebStore:
-        self._thread.start()
-        asyncio.run_coroutine_threadsafe(self._start(), self._loop).result(10)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        asyncio.run_coroutine_threadsafe(self._stop(), self._loop).result(10)
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(10)
-        self._loop.close()
-
-    async def _start(self) -> None:
+    def _application(self) -> web.Application:
         app = web.Application()
         app.router.add_route("*", "/{path:.*}", self._answer)
-        self._runner = web.AppRunner(app, shutdown_timeout=0.01)
-        await self._runner.setup()
-        await web.TCPSite(self._runner, self.address, 0, ssl_context=self.context).start()
-        host, port = self._runner.addresses[0][:2]
-        self.endpoint = f"{'https' if self.context else 'http'}://{host}:{port}"
+        return app
 
     async def _stop(self) -> None:
         self._ended.set()
-        assert self._runner is not None
-        await self._runner.cleanup()
+        await super()._stop()
         # What is closed is told to the loop, which has to hear of it before it ends.
         await asyncio.sleep(0.05)
 

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support.flakystore import FlakyStore
 from tests.support.hub import HubServer
 from tests.support.stack import free_port
 
@@ -27,7 +28,6 @@ from beamlit_operator.origins import S3Ref, resolve, staging, turns
 from beamlit_operator.origins.__main__ import main
 
 from .conftest import KEYS
-from .flaky import FlakyStore
 
 IDENTITY = "c" * 32
 FILES = {f"part-{number}": os.urandom(2**20) for number in range(4)}
@@ -79,6 +79,20 @@ def visible(folder: Path) -> dict[str, bytes]:
         for path in folder.rglob("*")
         if path.is_file() and path.relative_to(folder).parts[0] != ".beamlit"
     }
+
+
+def killed_before(
+    step: str, folder: Path, revision: str, *, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A fetch whose process ends where this method of its staging area would be called."""
+
+    def ends(*_: object) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(staging.Staging, step, ends)
+        with pytest.raises(Killed):
+            main(arguments(folder, revision))
 
 
 def line_with(text: str, process: subprocess.Popen[str]) -> str:
@@ -175,10 +189,7 @@ def test_on_another_machine_files_that_were_complete_count_and_parts_do_not(
     folder = tmp_path / IDENTITY
     monkeypatch.setattr(staging, "_LARGE", 2**20)
     monkeypatch.setattr(staging, "_boot", lambda: "one")
-    with monkeypatch.context() as patch:
-        patch.setattr(staging.Staging, "publish", _fails)
-        with pytest.raises(Killed):
-            main(arguments(folder, revision))
+    killed_before("publish", folder, revision, monkeypatch=monkeypatch)
     (work,) = (folder / ".beamlit").glob("work-*")
     (work / "files" / "part-0").unlink()
     (work / "parts" / "stale").write_bytes(b"from before the crash")
@@ -194,10 +205,7 @@ def test_a_publication_that_was_begun_is_ended_on_another_machine(
 ) -> None:
     folder = tmp_path / IDENTITY
     monkeypatch.setattr(staging, "_boot", lambda: "one")
-    with monkeypatch.context() as patch:
-        patch.setattr(staging.Staging, "finish", _fails)
-        with pytest.raises(Killed):
-            main(arguments(folder, revision))
+    killed_before("finish", folder, revision, monkeypatch=monkeypatch)
     monkeypatch.setattr(staging, "_boot", lambda: "another")
     assert main(arguments(folder, revision)) == 0
     assert store.gets == len(FILES)
@@ -321,10 +329,6 @@ def test_tidying_imports_little(tmp_path: Path) -> None:
         "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
-
-
-def _fails(*_: object) -> None:
-    raise Killed
 
 
 def test_a_repository_of_a_hub_is_shared_too(

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support.flakystore import FlakyStore
 
 from beamlit_operator.origins import OriginError, OriginReason, S3Ref, arriving, s3_transfer
 from beamlit_operator.origins.fetch import Fetched, fetch
 
 from .conftest import KEYS
-from .flaky import FlakyStore
 
 CONTENT = os.urandom(300_000)
 

@@ -16,6 +16,7 @@ from typing import Any
 import botocore.session
 import pytest
 from botocore.config import Config
+from tests.support.flakystore import FlakyStore
 
 from beamlit_operator.origins import (
     OriginError,
@@ -28,7 +29,6 @@ from beamlit_operator.origins import (
 from beamlit_operator.origins.fetch import fetch
 
 from .conftest import KEYS
-from .flaky import FlakyStore
 
 SECRETS = ("secret-example", "wrong-secret", "a-session-token")
 

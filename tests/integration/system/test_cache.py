@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.integration.origins.flaky import FlakyStore
+from tests.support.flakystore import FlakyStore
 
 from beamlit_operator.kube import (
     DEPLOYMENTS,

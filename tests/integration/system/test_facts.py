@@ -5,7 +5,7 @@ import json
 import time
 
 import pytest
-from tests.integration.origins.flaky import FlakyStore
+from tests.support.flakystore import FlakyStore
 from tests.support.modelfiles import LLAMA, config, gguf, safetensors
 
 from beamlit_operator.kube import DEPLOYMENTS, MODELS

@@ -4,7 +4,7 @@ import asyncio
 import time
 
 import pytest
-from tests.integration.origins.flaky import FlakyStore
+from tests.support.flakystore import FlakyStore
 
 from .conftest import ready
 

@@ -6,7 +6,7 @@ import asyncio
 import threading
 
 import pytest
-from tests.integration.origins.flaky import FlakyStore
+from tests.support.flakystore import FlakyStore
 from tests.support.stack import SERVER
 
 from .conftest import ready

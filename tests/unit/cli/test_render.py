@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -14,6 +15,14 @@ from beamlit_operator.origins.inspection import Inspection
 from beamlit_operator.origins.listing import OriginFile
 from beamlit_operator.workloads import ModelFiles
 
+PRODUCTION = """
+---
+apiVersion: beamlit.com/v1alpha1
+kind: Environment
+metadata: {name: production}
+spec: {}
+"""
+
 MANIFESTS = """
 apiVersion: beamlit.com/v1alpha1
 kind: Model
@@ -21,15 +30,20 @@ metadata: {name: iris}
 spec: {origin: {s3: {uri: "s3://models/iris"}}}
 ---
 apiVersion: beamlit.com/v1alpha1
-kind: Environment
-metadata: {name: production}
-spec: {}
----
-apiVersion: beamlit.com/v1alpha1
 kind: ModelDeployment
 metadata: {name: iris}
 spec: {model: iris, serverlessConfig: {metric: METRIC, target: 60}}
 """
+
+
+async def printed_for(
+    manifests: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> list[dict[str, Any]]:
+    """What is printed for these manifests and an Environment."""
+    path = folder / "all.yaml"
+    path.write_text(manifests + PRODUCTION)
+    assert await render.render_command((path,), "team") == 0
+    return list(yaml.safe_load_all(capsys.readouterr().out))
 
 
 @pytest.mark.parametrize(
@@ -50,10 +64,7 @@ async def test_it_prints_all_that_the_operator_would_apply(
         return ModelFiles("s3://models/iris", "sha256:aa", ("model.joblib",), 1)
 
     monkeypatch.setattr(render, "_files", files)
-    path = tmp_path / "all.yaml"
-    path.write_text(MANIFESTS.replace("METRIC", metric))
-    assert await render.render_command((path,), "team") == 0
-    printed = list(yaml.safe_load_all(capsys.readouterr().out))
+    printed = await printed_for(MANIFESTS.replace("METRIC", metric), tmp_path, capsys)
     assert [each["kind"] for each in printed] == kinds
     assert all("ownerReferences" not in each["metadata"] for each in printed)
     if metric == "memory":
@@ -82,11 +93,6 @@ metadata: {name: our-ca}
 data: {ca.crt: of the manifests}
 ---
 apiVersion: beamlit.com/v1alpha1
-kind: Environment
-metadata: {name: production}
-spec: {}
----
-apiVersion: beamlit.com/v1alpha1
 kind: ModelDeployment
 metadata: {name: iris}
 spec: {model: iris}
@@ -107,11 +113,8 @@ async def test_it_prints_who_fetches_and_whom_that_trusts(
 
     monkeypatch.setattr(render, "resolve", resolve)
     monkeypatch.setattr(render, "inspect", inspect)
-    path = tmp_path / "all.yaml"
-    path.write_text(IDENTIFIED)
-    assert await render.render_command((path,), "team") == 0
+    deployment = (await printed_for(IDENTIFIED, tmp_path, capsys))[-1]
     assert seen == [{"ca.crt": "of the manifests"}]
-    deployment = list(yaml.safe_load_all(capsys.readouterr().out))[-1]
     pod = deployment["spec"]["template"]["spec"]
     told = {each["name"]: each.get("value") for each in pod["initContainers"][0]["env"]}
     assert pod["serviceAccountName"] == "reader"

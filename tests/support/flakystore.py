@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import Callable
 
-import aiohttp
 from aiohttp import web
+from tests.support.localserver import Forwarder
 
 
-class FlakyStore:
-    """Forwards to ``store``; in a thread of its own.
+class FlakyStore(Forwarder):
+    """Forwards to ``store``.
 
     Attributes:
         gets: how many objects (or ranges) were asked for.
@@ -23,45 +22,18 @@ class FlakyStore:
     """
 
     def __init__(self, store: str) -> None:
+        super().__init__(store)
         self.gets = 0
         self.cut_at: list[int] = []
         self.refuse: list[int] = []
         self.spoil: Callable[[int, bytes], bytes] = lambda number, body: body
         self.before_get: Callable[[int], object] = lambda number: None
         self.ignore_if_match = False
-        self.endpoint = ""
-        self._store = store
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
-        self._runner: web.AppRunner | None = None
-        self._session: aiohttp.ClientSession | None = None
 
-    def __enter__(self) -> FlakyStore:
-        self._thread.start()
-        asyncio.run_coroutine_threadsafe(self._start(), self._loop).result(10)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        asyncio.run_coroutine_threadsafe(self._stop(), self._loop).result(10)
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(10)
-        self._loop.close()
-
-    async def _start(self) -> None:
-        self._session = aiohttp.ClientSession(auto_decompress=False)
+    def _application(self) -> web.Application:
         app = web.Application()
         app.router.add_route("*", "/{path:.*}", self._forward)
-        self._runner = web.AppRunner(app, shutdown_timeout=0.2)
-        await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
-        host, port = self._runner.addresses[0][:2]
-        self.endpoint = f"http://{host}:{port}"
-
-    async def _stop(self) -> None:
-        assert self._runner is not None
-        assert self._session is not None
-        await self._runner.cleanup()
-        await self._session.close()
+        return app
 
     async def _forward(self, request: web.Request) -> web.StreamResponse:
         if self.refuse:
@@ -74,18 +46,10 @@ class FlakyStore:
         headers = dict(request.headers)
         if self.ignore_if_match:
             headers.pop("If-Match", None)
-        assert self._session is not None
-        url = f"{self._store}{request.raw_path}"
-        async with self._session.request(request.method, url, headers=headers) as answer:
-            body = await answer.read()
-        kept = {
-            name: value
-            for name, value in answer.headers.items()
-            if name.lower() not in ("content-length", "transfer-encoding", "connection", "date")
-        }
-        if is_get and answer.status in (200, 206):
+        status, kept, body = await self._forwarded(request, headers)
+        if is_get and status in (200, 206):
             body = self.spoil(number, body)
-        response = web.StreamResponse(status=answer.status, headers=kept)
+        response = web.StreamResponse(status=status, headers=kept)
         response.content_length = len(body)
         await response.prepare(request)
         if is_get and self.cut_at:

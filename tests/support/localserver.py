@@ -1,0 +1,79 @@
+"""A web server that a test asks: real, local, in a thread of its own, on a port of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import ClassVar, Self
+
+import aiohttp
+from aiohttp import web
+
+
+class LocalServer(ABC):
+    """Answers while it is entered. ``endpoint`` is its URL then."""
+
+    address: str = "127.0.0.1"
+    context: ssl.SSLContext | None = None
+    endpoint: str = ""
+    shutdown_seconds: ClassVar[float] = 0.2
+    """How long answers may take that are under way at the end."""
+
+    @abstractmethod
+    def _application(self) -> web.Application:
+        """What it answers."""
+
+    def __enter__(self) -> Self:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(
+            target=self._loop.run_forever, name=type(self).__name__, daemon=True
+        )
+        self._thread.start()
+        asyncio.run_coroutine_threadsafe(self._start(), self._loop).result(10)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        asyncio.run_coroutine_threadsafe(self._stop(), self._loop).result(10)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(10)
+        self._loop.close()
+
+    async def _start(self) -> None:
+        self._runner = web.AppRunner(self._application(), shutdown_timeout=self.shutdown_seconds)
+        await self._runner.setup()
+        await web.TCPSite(self._runner, self.address, 0, ssl_context=self.context).start()
+        host, port = self._runner.addresses[0][:2]
+        self.endpoint = f"{'https' if self.context else 'http'}://{host}:{port}"
+
+    async def _stop(self) -> None:
+        await self._runner.cleanup()
+
+
+class Forwarder(LocalServer):
+    """Stands in front of ``store``, another server, and may change what goes either way."""
+
+    def __init__(self, store: str) -> None:
+        self._store = store
+
+    async def _start(self) -> None:
+        self._session = aiohttp.ClientSession(auto_decompress=False)
+        await super()._start()
+
+    async def _stop(self) -> None:
+        await super()._stop()
+        await self._session.close()
+
+    async def _forwarded(
+        self, request: web.Request, headers: Mapping[str, str]
+    ) -> tuple[int, dict[str, str], bytes]:
+        """The store's answer to ``request`` with these headers: status, headers and body."""
+        url = f"{self._store}{request.raw_path}"
+        async with self._session.request(request.method, url, headers=headers) as answer:
+            body = await answer.read()
+        # Those of the connection are ours.
+        left_out = ("content-length", "transfer-encoding", "connection", "date")
+        kept = {n: value for n, value in answer.headers.items() if n.lower() not in left_out}
+        return answer.status, kept, body
