@@ -11,7 +11,8 @@ its meaning, for an upgrade changes no object and a rollback finds those of the 
 | another type, format or pattern; a smaller range; null forbidden  | no: what was valid is        |
 |                                                                   | refused                      |
 | an enum that is new or lost a value                               | no: the same                 |
-| a new CEL rule or a changed one on a field that was there before  | no: the same                 |
+| a new CEL rule or a changed one on a field that was there before  | no: the same, unless it is   |
+|                                                                   | what the pattern was         |
 | another default                                                   | no: the same text means      |
 |                                                                   | something else               |
 
@@ -30,6 +31,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+
+from beamlit_operator.api.schema import matching
 
 Schema = Mapping[str, Any]
 
@@ -140,6 +143,8 @@ def _schema(where: str, old: Schema, new: Schema) -> Iterator[str]:
             yield f"{where}: {said}"
     yield from _values(where, old, new)
     known = {rule["rule"] for rule in old.get("x-kubernetes-validations") or ()}
+    if "pattern" in old:
+        known.add(matching(old["pattern"]))
     for rule in new.get("x-kubernetes-validations") or ():
         if rule["rule"] not in known:
             yield f"{where}: a rule was added or changed: {rule['rule']}"

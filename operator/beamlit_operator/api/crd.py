@@ -21,7 +21,7 @@ from beamlit_operator.api.meta import Part
 from beamlit_operator.api.model import Model
 from beamlit_operator.api.modeldeployment import ModelDeployment
 from beamlit_operator.api.policy import Policy
-from beamlit_operator.api.schema import rule, rules
+from beamlit_operator.api.schema import rule, rules, with_advice
 
 Schema = dict[str, Any]
 
@@ -216,6 +216,7 @@ def _structural(schema: Schema, definitions: Schema) -> Schema:
         for key, value in schema.items()
         if key not in ("title", "const", "properties", "items", "additionalProperties", "default")
     }
+    out = with_advice(out)
     if "const" in schema:
         out["enum"] = [schema["const"]]
     if "description" in out:

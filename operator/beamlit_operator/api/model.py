@@ -13,6 +13,7 @@ from beamlit_operator.api.runtime import Runtime
 from beamlit_operator.api.schema import (
     DisplayName,
     ObjectName,
+    advice,
     list_map,
     preserved_conditions,
     rule,
@@ -41,7 +42,13 @@ class CaConfigMapRef(Part):
 
     name: ObjectName
     """The ConfigMap."""
-    key: str = Field(default="ca.crt", min_length=1, max_length=253, pattern=r"^[-._a-zA-Z0-9]+$")
+    key: str = Field(
+        default="ca.crt",
+        min_length=1,
+        max_length=253,
+        pattern=r"^[-._a-zA-Z0-9]+$",
+        json_schema_extra=advice("write a key of a ConfigMap: letters, digits, '-', '_' and '.'"),
+    )
     """The key in it that holds the certificates."""
 
 
@@ -51,12 +58,23 @@ class WebIdentity(Part):
 
     service_account_name: ObjectName
     """The ServiceAccount."""
-    role_arn: str | None = Field(default=None, min_length=20, max_length=2048, pattern=r"^arn:\S+$")
+    role_arn: str | None = Field(
+        default=None,
+        min_length=20,
+        max_length=2048,
+        pattern=r"^arn:\S+$",
+        json_schema_extra=advice("write the whole ARN: arn:aws:iam::123456789012:role/models"),
+    )
     """The role that is taken on with its token; otherwise the ServiceAccount's annotation
     `eks.amazonaws.com/role-arn`."""
     audience: str = Field(default="sts.amazonaws.com", min_length=1, max_length=512)
     """Whom the token is for."""
-    sts_endpoint: str | None = Field(default=None, max_length=512, pattern=r"^https?://[^\s@]+$")
+    sts_endpoint: str | None = Field(
+        default=None,
+        max_length=512,
+        pattern=r"^https?://[^\s@]+$",
+        json_schema_extra=advice("write an address with its scheme: https://sts.example.com:9000"),
+    )
     """Where the token is exchanged, when that is not AWS: `https://host[:port]`. The ServiceAccount
     must have the same address in its annotation `beamlit.com/sts-endpoint`."""
 
@@ -65,13 +83,23 @@ class HuggingFaceOrigin(Part):
     """A repository on the Hugging Face Hub."""
 
     repo: str = Field(
-        max_length=200, pattern=r"^[A-Za-z0-9][-A-Za-z0-9_.]*(/[A-Za-z0-9][-A-Za-z0-9_.]*)?$"
+        max_length=200,
+        pattern=r"^[A-Za-z0-9][-A-Za-z0-9_.]*(/[A-Za-z0-9][-A-Za-z0-9_.]*)?$",
+        json_schema_extra=advice(
+            "write ORG/NAME, as the Hub shows it, without its address; `revision` and `endpoint` "
+            "are fields of their own"
+        ),
     )
     """The repository, `org/name`."""
     revision: str = Field(default="main", min_length=1, max_length=255)
     """A branch, tag or commit; resolved to a commit."""
     endpoint: str | None = Field(
-        default=None, max_length=512, pattern=r"^https?://[^\s/?#@]+(/[^\s?#]*)?$"
+        default=None,
+        max_length=512,
+        pattern=r"^https?://[^\s/?#@]+(/[^\s?#]*)?$",
+        json_schema_extra=advice(
+            "write an address with its scheme, and without user name: https://hub.example.com"
+        ),
     )
     """A Hub or mirror of its own, `https://host[:port][/path]`; otherwise the operator's. The token
     of a workspace integration is sent there only if its Secret has the key `endpoint` of that
@@ -103,9 +131,23 @@ class S3Origin(Part):
         )
     )
 
-    uri: str = Field(max_length=1100, pattern=r"^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/.*)?$")
+    uri: str = Field(
+        max_length=1100,
+        pattern=r"^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/.*)?$",
+        json_schema_extra=advice(
+            "write s3://BUCKET/PREFIX, with 3 to 63 lower-case letters, digits, '-' and '.' for "
+            "the bucket; the store's address goes into `endpoint`"
+        ),
+    )
     """`s3://bucket/prefix`."""
-    endpoint: str | None = Field(default=None, max_length=512, pattern=r"^https?://[^\s/]+/?$")
+    endpoint: str | None = Field(
+        default=None,
+        max_length=512,
+        pattern=r"^https?://[^\s/]+/?$",
+        json_schema_extra=advice(
+            "write an address with its scheme, and without a path: https://minio.example.com:9000"
+        ),
+    )
     """The store's address, when it is not AWS: `https://host[:port]`."""
     region: str | None = Field(default=None, max_length=63)
     """The store's region."""
@@ -136,12 +178,30 @@ _SEGMENT = r"([^/.][^/]*|\.[^/.][^/]*|\.\.[^/]+)"
 class HttpFile(Part):
     """A file on a web server."""
 
-    url: str = Field(max_length=1024, pattern=r"^https?://[^\s/?#@]+(/[^\s#]*)?(\?[^\s#]*)?$")
+    url: str = Field(
+        max_length=1024,
+        pattern=r"^https?://[^\s/?#@]+(/[^\s#]*)?(\?[^\s#]*)?$",
+        json_schema_extra=advice(
+            "write https://HOST/PATH, without spaces and '#', and without user name and password "
+            "(credentialsSecretRef has those)"
+        ),
+    )
     """Where it is: `https://host/path`, without user name and password."""
-    sha256: str = Field(pattern=r"^[A-Fa-f0-9]{64}$", max_length=64)
+    # Longer than it may be, so that what is longer is told how it is written, and not its length.
+    sha256: str = Field(
+        max_length=128,
+        pattern=r"^[A-Fa-f0-9]{64}$",
+        json_schema_extra=advice(
+            "write 64 hexadecimal digits, as sha256sum prints them, without 'sha256:'"
+        ),
+    )
     """The SHA-256 of its content, as `sha256sum` prints it. Other content is never served."""
     path: str | None = Field(
-        default=None, min_length=1, max_length=255, pattern=rf"^{_SEGMENT}(/{_SEGMENT})*$"
+        default=None,
+        min_length=1,
+        max_length=255,
+        pattern=rf"^{_SEGMENT}(/{_SEGMENT})*$",
+        json_schema_extra=advice("write a relative path, without . and ..: weights/model.gguf"),
     )
     """Where it goes, relative, without `..`; by default the last part of the url's path."""
 
@@ -177,12 +237,21 @@ class OciOrigin(Part):
         max_length=512,
         pattern=r"^[A-Za-z0-9.:_\[\]-]+(/[a-z0-9._-]+)*(:[A-Za-z0-9_][A-Za-z0-9_.-]*)?"
         r"(@sha256:[0-9a-f]{64})?$",
+        json_schema_extra=advice(
+            "write REGISTRY/REPOSITORY:TAG or REGISTRY/REPOSITORY@sha256:DIGEST, without oci:// "
+            "and the repository in lower case"
+        ),
     )
     """`registry/repository:tag` or `registry/repository@sha256:...`, as an image of a container;
     what names no registry is at Docker Hub."""
     pull_secret_ref: SecretRef | None = None
     """A Secret of type `kubernetes.io/dockerconfigjson`, for what not everybody may pull."""
-    path: str = Field(default="models", max_length=255, pattern=rf"^/?({_SEGMENT}(/{_SEGMENT})*)?$")
+    path: str = Field(
+        default="models",
+        max_length=255,
+        pattern=rf"^/?({_SEGMENT}(/{_SEGMENT})*)?$",
+        json_schema_extra=advice("write a folder's path, without . and ..: models/llama"),
+    )
     """The folder of an image that holds the model. Artifacts are taken whole."""
     mode: Literal["Fetch", "Volume"] = "Fetch"
     """`Fetch`: into each pod, or the workspace's cache. `Volume`: the kubelet mounts the image, as
@@ -197,7 +266,11 @@ class ClaimOrigin(Part):
     claim_name: ObjectName
     """The PersistentVolumeClaim. Pods mount it, read-only; nothing is copied."""
     path: str | None = Field(
-        default=None, min_length=1, max_length=255, pattern=rf"^{_SEGMENT}(/{_SEGMENT})*$"
+        default=None,
+        min_length=1,
+        max_length=255,
+        pattern=rf"^{_SEGMENT}(/{_SEGMENT})*$",
+        json_schema_extra=advice("write a relative path, without . and ..: llama/8b"),
     )
     """The folder in it, relative, without `..`; by default the whole claim."""
     revision: str | None = Field(default=None, min_length=1, max_length=255)

@@ -8,7 +8,7 @@ from pydantic import ConfigDict, Field
 
 from beamlit_operator.api.meta import Part
 from beamlit_operator.api.model import TokenSecretRef
-from beamlit_operator.api.schema import FreeForm, ObjectName, rule, rules
+from beamlit_operator.api.schema import FreeForm, ObjectName, advice, rule, rules
 
 
 class ObjectRef(Part):
@@ -54,7 +54,11 @@ class OAuthConfig(Part):
     `clientSecretRef`."""
     client_secret_ref: TokenSecretRef | None = None
     """The client's secret, in a Secret."""
-    token_url: str = Field(max_length=2048, pattern=r"^https?://\S+$")
+    token_url: str = Field(
+        max_length=2048,
+        pattern=r"^https?://\S+$",
+        json_schema_extra=advice("write an address: https://HOST/PATH"),
+    )
     """Where tokens are issued."""
 
 

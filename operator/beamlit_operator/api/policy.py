@@ -10,6 +10,7 @@ from beamlit_operator.api.conditions import Condition
 from beamlit_operator.api.meta import ObjectMeta, Part
 from beamlit_operator.api.schema import (
     DisplayName,
+    advice,
     list_map,
     list_set,
     preserved_conditions,
@@ -44,7 +45,12 @@ class Location(Part):
     type: LocationType
     """What the name stands for."""
     name: str = Field(
-        min_length=1, max_length=63, pattern=r"^[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$"
+        min_length=1,
+        max_length=63,
+        pattern=r"^[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$",
+        json_schema_extra=advice(
+            "write the code of a place, without spaces: eu, us or us-east-1, by its type"
+        ),
     )
     """A continent (`eu`), an ISO 3166 country (`us`) or a region's name (`us-east-1`)."""
 
@@ -55,7 +61,10 @@ class Flavor(Part):
     type: FlavorType
     """`cpu` or `gpu`."""
     name: str = Field(
-        min_length=1, max_length=63, pattern=r"^[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$"
+        min_length=1,
+        max_length=63,
+        pattern=r"^[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$",
+        json_schema_extra=advice("write a flavor's name, without spaces: t4, h100 or x86"),
     )
     """Its name, such as `t4` or `x86`."""
 

@@ -41,15 +41,17 @@ def _kind(kind: Kind) -> str:
         node = schema["properties"][part]
         for path, field, required in _fields(node, part):
             lines.append(f"| `{path}` | {_type(field)} | {_meaning(field, required)} |")
+    # How a text is written stands in its own row.
     rules = [
         entry["message"]
         for _, node, _ in _nodes(schema["properties"]["spec"], "spec")
         for entry in node.get("x-kubernetes-validations", ())
+        if node["type"] == "object"
     ]
     rules += [entry["message"] for entry in kind.root_rules]
     if rules:
         lines += ["", "The API server refuses a manifest that breaks one of these:", ""]
-        lines += [f"- {message}" for message in rules]
+        lines += [f"- {message}" for message in dict.fromkeys(rules)]
     return "\n".join(lines) + "\n"
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Field
 
 from beamlit_operator.api.meta import Part
-from beamlit_operator.api.schema import Duration, FreeForm, IntOrString, rule, rules
+from beamlit_operator.api.schema import Duration, FreeForm, IntOrString, advice, rule, rules
 
 DEFAULT_SURGE = "100%"
 DEFAULT_RETENTION = "30s"
@@ -113,9 +113,21 @@ class Sticky(Part):
         )
     )
 
-    header: str | None = Field(default=None, min_length=1, max_length=128, pattern=HEADER_NAME)
+    header: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=128,
+        pattern=HEADER_NAME,
+        json_schema_extra=advice("write a header's name, without spaces and colon: X-User"),
+    )
     """Requests with the same value of this header go to the same revision."""
-    cookie: str | None = Field(default=None, min_length=1, max_length=128, pattern=HEADER_NAME)
+    cookie: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=128,
+        pattern=HEADER_NAME,
+        json_schema_extra=advice("write a cookie's name, without spaces and '=': revision"),
+    )
     """The gateway sets this cookie; requests that bring it go to the same revision."""
 
 

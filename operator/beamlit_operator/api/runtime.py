@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from beamlit_operator.api.meta import Part
-from beamlit_operator.api.schema import FreeForm
+from beamlit_operator.api.schema import FreeForm, advice
 
 AppProtocol = Literal["http", "kubernetes.io/h2c"]
 """What a model server speaks, in the words of a Service's `appProtocol` (KEP-3726)."""
@@ -19,7 +19,13 @@ class Runtime(Part):
     """A preset named by `type`; every other field overrides it."""
 
     type: str | None = Field(
-        default=None, max_length=63, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
+        default=None,
+        max_length=63,
+        pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$",
+        json_schema_extra=advice(
+            "write a type in lower-case letters, digits and '-', such as vllm; `beamlit runtimes` "
+            "lists them"
+        ),
     )
     """A preset: `vllm`, `sglang`, `tei`, `llamacpp`, `mlserver`, `triton`, `torchserve`, or one the
     cluster adds (`beamlit runtimes` lists them). Chosen from the model's files when unset."""

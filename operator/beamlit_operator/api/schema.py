@@ -8,24 +8,70 @@ from pydantic import BeforeValidator, Field
 
 from beamlit_operator.api import duration
 
+_ADVICE = "x-advice"
+
+
+def advice(words: str) -> dict[str, Any]:
+    """The schema extension of a field with a pattern that says how its text is written: people are
+    told that, and not the pattern."""
+    return {_ADVICE: words}
+
+
+def matching(pattern: str) -> str:
+    """The CEL rule that refuses what a pattern refuses: both are Go's regular expressions."""
+    quote = '"' if "'" in pattern else "'"
+    return f"self.matches(r{quote}{pattern}{quote})"
+
+
+def with_advice(schema: dict[str, Any]) -> dict[str, Any]:
+    """A field's schema, with a rule and its sentence in the place of a pattern that has advice."""
+    if _ADVICE not in schema:
+        return schema
+    rest = {key: value for key, value in schema.items() if key not in (_ADVICE, "pattern")}
+    return rest | rules(rule(matching(schema["pattern"]), schema[_ADVICE]))
+
+
 ObjectName = Annotated[
     str,
     Field(
         min_length=1,
         max_length=253,
         pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$",
+        json_schema_extra=advice(
+            "write an object's name: lower-case letters, digits, '-' and '.', with a letter or "
+            "digit first and last"
+        ),
     ),
 ]
 """The name of a Kubernetes object (RFC 1123 subdomain)."""
 
 LabelName = Annotated[
-    str, Field(min_length=1, max_length=63, pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")
+    str,
+    Field(
+        min_length=1,
+        max_length=63,
+        pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$",
+        json_schema_extra=advice(
+            "write a name of at most 63 lower-case letters, digits, '-' and '.', with a letter or "
+            "digit first and last"
+        ),
+    ),
 ]
 """A name that is also used as a label's value and in a URL, hence at most 63 characters."""
 
 DisplayName = Annotated[str, Field(max_length=256)]
 
-Duration = Annotated[str, Field(max_length=32, pattern=duration.PATTERN)]
+Duration = Annotated[
+    str,
+    Field(
+        max_length=32,
+        pattern=duration.PATTERN,
+        json_schema_extra=advice(
+            "write a duration as numbers with units (ms, s, m, h) and no spaces, such as 90s or "
+            "1m30s"
+        ),
+    ),
+]
 """A duration such as ``90s`` or ``1m30s``."""
 
 IntOrString = Annotated[

@@ -13,6 +13,7 @@ from tests.support.previous import CHART
 from tests.support.stack import ROOT
 
 from beamlit_operator.api.compatibility import Schema, breaks, main, read
+from beamlit_operator.api.schema import matching
 
 SPEC = {
     "type": "object",
@@ -123,6 +124,14 @@ def version(**changes: object) -> Callable[[dict], None]:
             lambda c: spec_of(c)["x-kubernetes-validations"].append({"rule": "self.size < 5"}),
             "spec: a rule was added or changed: self.size < 5",
         ),
+        (
+            field(
+                "name",
+                pattern=None,
+                x_kubernetes_validations=[{"rule": matching("^[a-y]+$"), "message": "no"}],
+            ),
+            "spec.name: a rule was added or changed: self.matches(r'^[a-y]+$')",
+        ),
         (lambda c: c["spec"].update(scope="Cluster"), "Thing: the scope was Namespaced"),
         (lambda c: c["spec"]["names"].update(plural="thingies"), "Thing: the plural was things"),
         (
@@ -154,6 +163,11 @@ def test_what_is_not_additive_is_told_with_the_field(
         field("size", minimum=0, maximum=10),
         field("size", minimum=None, maximum=None),
         field("name", maxLength=64, pattern=None, description="longer"),
+        field(
+            "name",
+            pattern=None,
+            x_kubernetes_validations=[{"rule": matching("^[a-z]+$"), "message": "letters only"}],
+        ),
         field("mode", enum=["A", "B", "C"]),
         field("list", nullable=True),
         lambda c: spec_of(c)["required"].clear(),

@@ -64,7 +64,7 @@ def test_what_makes_sense_is_accepted_and_read(rollout):
         ({"strategy": "Canary"}, "spec.rollout.steps", "needs steps"),
         ({"sticky": {}}, "spec.rollout.sticky", "only one"),
         ({"sticky": {"header": "a", "cookie": "b"}}, "spec.rollout.sticky", "only one"),
-        ({"sticky": {"header": "a b"}}, "spec.rollout.sticky.header", "should match"),
+        ({"sticky": {"header": "a b"}}, "spec.rollout.sticky.header", "write a header's name"),
         ({"analysis": {"minimumRequests": 5}}, "spec.rollout.analysis", "needs a criterion"),
         (
             canary(5) | {"steps": [{"weight": 5, "analysis": {}}]},
@@ -83,7 +83,7 @@ def test_what_makes_sense_is_accepted_and_read(rollout):
         ),
         ({"surge": "half"}, "spec.rollout.surge", "should match"),
         ({"surge": -1}, "spec.rollout.surge", "greater than or equal to 0"),
-        ({"retention": "soon"}, "spec.rollout.retention", "should match"),
+        ({"retention": "soon"}, "spec.rollout.retention", "such as 90s or 1m30s"),
     ],
 )
 def test_what_makes_no_sense_is_refused_with_the_field_and_the_reason(rollout, field, words):
