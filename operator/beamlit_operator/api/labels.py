@@ -31,9 +31,11 @@ ERRAND = "beamlit.com/errand"
 INTEGRATION = "beamlit.com/integration"
 ALLOWED = "beamlit.com/allowed"
 
-# On ServiceAccounts (annotations): the role it stands for at AWS, and where else its token goes.
+# On ServiceAccounts (annotations): the role it stands for at AWS, where else its token goes, and
+# for whom else it is.
 ROLE_ARN = "eks.amazonaws.com/role-arn"
 STS_ENDPOINT = "beamlit.com/sts-endpoint"
+STS_AUDIENCE = "beamlit.com/sts-audience"
 
 # On an Environment, a Policy or a Model (an annotation): it may be deleted although it is in use.
 ALLOW_DELETION = "beamlit.com/allow-deletion"

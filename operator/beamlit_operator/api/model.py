@@ -20,6 +20,9 @@ from beamlit_operator.api.schema import (
     rules,
 )
 
+STS_AUDIENCE = "sts.amazonaws.com"
+"""Whom tokens of ServiceAccounts are for at AWS."""
+
 
 class TokenSecretRef(Part):
     """A key of a Secret in the same namespace."""
@@ -56,6 +59,15 @@ class WebIdentity(Part):
     """A ServiceAccount of the same namespace that the store knows by its tokens (on EKS: IAM roles
     for service accounts)."""
 
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            rule(
+                "!has(self.audience) || !self.audience.contains('kubernetes.default')",
+                "a token for the cluster's own API is sent to no store: name the store's audience",
+            ),
+        )
+    )
+
     service_account_name: ObjectName
     """The ServiceAccount."""
     role_arn: str | None = Field(
@@ -67,8 +79,9 @@ class WebIdentity(Part):
     )
     """The role that is taken on with its token; otherwise the ServiceAccount's annotation
     `eks.amazonaws.com/role-arn`."""
-    audience: str = Field(default="sts.amazonaws.com", min_length=1, max_length=512)
-    """Whom the token is for."""
+    audience: str = Field(default=STS_AUDIENCE, min_length=1, max_length=512)
+    """Whom the token is for. For another audience than AWS' the ServiceAccount must have the same
+    in its annotation `beamlit.com/sts-audience`."""
     sts_endpoint: str | None = Field(
         default=None,
         max_length=512,

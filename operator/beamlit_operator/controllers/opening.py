@@ -9,12 +9,16 @@ Read from the workspace at each look, and again every few seconds while somethin
 | the ServiceAccount is not there                  | ServiceAccountNotUsable   |
 | neither it nor the Model names a role            | ServiceAccountNotUsable   |
 | it does not agree to the Model's `stsEndpoint`   | ServiceAccountNotUsable   |
+| it does not agree to the Model's `audience`      | ServiceAccountNotUsable   |
+| the `audience` is the cluster's own API          | ServiceAccountNotUsable   |
 | the operator may not read it or ask for a token  | ServiceAccountNotUsable   |
 | the claim with the files is not there            | ClaimNotFound             |
 | it is there, and pods could not mount it         | ClaimNotUsable            |
 
-A Model's author chooses where the token goes; so a place other than AWS must be one that the
-ServiceAccount names too, which its owner wrote. What the certificates are worth, and whether the
+A Model's author chooses where the token goes and what it is good for; so a place other than AWS,
+and an audience other than AWS', must be one that the ServiceAccount names too, which its owner
+wrote. Else an author could have the operator hand over a token that gateways, another service or
+the API server itself take for the ServiceAccount. What the certificates are worth, and whether the
 token is accepted, the store's module finds (`origins.trust`, `origins.identity`).
 """
 
@@ -27,7 +31,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from beamlit_operator.api import Reason, labels
-from beamlit_operator.api.model import CaConfigMapRef, ClaimOrigin, Origin, WebIdentity
+from beamlit_operator.api.model import (
+    STS_AUDIENCE,
+    CaConfigMapRef,
+    ClaimOrigin,
+    Origin,
+    WebIdentity,
+)
 from beamlit_operator.controllers.claims import usable_claim
 from beamlit_operator.controllers.credentials import OpeningProblemError
 from beamlit_operator.controllers.stores import store_kind
@@ -40,6 +50,7 @@ from beamlit_operator.kube import (
 )
 from beamlit_operator.origins import OriginError, OriginReason, OriginRef, S3Ref
 from beamlit_operator.origins.claim import UID
+from beamlit_operator.origins.errors import invalid
 from beamlit_operator.origins.trust import AUTHORITIES
 from beamlit_operator.workloads.access import Access
 
@@ -47,6 +58,8 @@ TOKEN_SECONDS = 3600
 """How long a token is asked for."""
 
 _TOKENS_KEPT = 1024
+_OWN_API = "kubernetes.default"
+"""In every audience that API servers have by default."""
 _LONGEST_SESSION_NAME = 64
 """Of AssumeRoleWithWebIdentity (AWS STS API reference, RoleSessionName)."""
 
@@ -88,11 +101,20 @@ class Opened:
         return f"Opened(version={self.version!r})"
 
 
-def opening_of(origin: Origin, *, workspace: str, model: str, allow_node: bool) -> Opening:
+def opening_of(
+    origin: Origin, *, workspace: str, model: str, allow_node: bool, cache_claim: str = ""
+) -> Opening:
     """What an origin's spec names.
 
+    Args:
+        origin: the spec.
+        workspace: whose Model it is.
+        model: its name.
+        allow_node: whether `nodeCredentials` is allowed.
+        cache_claim: the claims of this name are the operator's own; empty: none are.
+
     Raises:
-        OriginError: ``NodeCredentialsNotAllowed``.
+        OriginError: ``NodeCredentialsNotAllowed``, or the claim is the workspace's cache.
     """
     found = store_kind(origin)
     part = found[1] if found is not None else None
@@ -104,6 +126,13 @@ def opening_of(origin: Origin, *, workspace: str, model: str, allow_node: bool) 
             OriginReason.NODE_CREDENTIALS_NOT_ALLOWED,
             "nodeCredentials is not allowed here: use webIdentity or credentialsSecretRef, or let "
             "the operator allow it for everybody (the chart's value origins.allowNodeCredentials)",
+        )
+    claim = part.claim_name if isinstance(part, ClaimOrigin) else ""
+    if claim and claim == cache_claim:
+        # What is in it may be removed at any time, and holds files of Models with other rights.
+        raise invalid(
+            f"PersistentVolumeClaim {claim} is the cache of {workspace}, which the operator fills "
+            "and tidies: put the files into a claim of their own"
         )
     return Opening(
         authorities=(authorities.name, authorities.key) if authorities is not None else None,
@@ -117,7 +146,7 @@ def opening_of(origin: Origin, *, workspace: str, model: str, allow_node: bool) 
         if web is not None
         else None,
         node=node,
-        claim=part.claim_name if isinstance(part, ClaimOrigin) else "",
+        claim=claim,
     )
 
 
@@ -189,6 +218,7 @@ class Opener:
             versions.append(str(account["metadata"].get("resourceVersion", "")))
             role = _role(account, opening.identity, workspace)
             _check_endpoint(account, opening.identity, workspace)
+            _check_audience(account, opening.identity, workspace)
             values["AWS_ROLE_ARN"] = role
             values["AWS_ROLE_SESSION_NAME"] = opening.identity.session
             values["AWS_WEB_IDENTITY_TOKEN"] = await self._token(
@@ -315,4 +345,24 @@ def _check_endpoint(account: Json, identity: Identity, workspace: str) -> None:
         f"webIdentity.stsEndpoint is {identity.sts_endpoint}, where ServiceAccount "
         f"{identity.service_account} in {workspace} does not send its token: annotate it with "
         f"{labels.STS_ENDPOINT}={identity.sts_endpoint}",
+    )
+
+
+def _check_audience(account: Json, identity: Identity, workspace: str) -> None:
+    wanted = identity.audience
+    if wanted == STS_AUDIENCE:
+        return
+    if _OWN_API in wanted:
+        raise OpeningProblemError(
+            Reason.SERVICE_ACCOUNT_NOT_USABLE,
+            f"webIdentity.audience is {wanted}, the cluster's own API, for which a token is sent "
+            "to no store: name the audience that the store knows",
+        )
+    annotations = account["metadata"].get("annotations") or {}
+    if annotations.get(labels.STS_AUDIENCE) == wanted:
+        return
+    raise OpeningProblemError(
+        Reason.SERVICE_ACCOUNT_NOT_USABLE,
+        f"webIdentity.audience is {wanted}, for which ServiceAccount {identity.service_account} in "
+        f"{workspace} gives no token: annotate it with {labels.STS_AUDIENCE}={wanted}",
     )

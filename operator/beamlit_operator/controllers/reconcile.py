@@ -293,6 +293,7 @@ class Reconciler:
                 workspace=workspace,
                 model=held.key.name,
                 allow_node=self._options.allow_node_credentials,
+                cache_claim=self._options.cache_claim,
             )
         except OriginError as error:
             return error

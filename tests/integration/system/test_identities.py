@@ -83,6 +83,12 @@ async def test_a_model_is_fetched_with_the_token_of_its_pod_and_of_nobody_else(
     assert store.exchanged == []
     agreed = {"eks.amazonaws.com/role-arn": ROLE, "beamlit.com/sts-endpoint": store.endpoint}
     await account(workspace, **agreed)
+    async with asyncio.timeout(40):
+        while f"beamlit.com/sts-audience={AUDIENCE}" not in waiting["message"]:
+            waiting = await model_until(workspace, "ServiceAccountNotUsable")
+            await asyncio.sleep(0.1)
+    assert store.exchanged == []
+    await account(workspace, **agreed, **{"beamlit.com/sts-audience": AUDIENCE})
     await model_until(workspace, "OriginResolved")
     (asked,) = store.exchanged
     assert "pod" not in claims(asked["WebIdentityToken"])["kubernetes.io"]
@@ -123,7 +129,11 @@ async def test_a_template_with_another_account_is_refused_before_anything_starts
     workspace: Workspace, store: IdentityStore
 ) -> None:
     await workspace.apply("Environment", "production", {"policies": []})
-    await account(workspace, **{"beamlit.com/sts-endpoint": store.endpoint})
+    agreed = {
+        "beamlit.com/sts-endpoint": store.endpoint,
+        "beamlit.com/sts-audience": AUDIENCE,
+    }
+    await account(workspace, **agreed)
     await workspace.apply("Model", "tiny", origin(store, roleArn=ROLE))
     await workspace.deployment(podTemplate={"spec": {"serviceAccountName": "mine"}})
     refused = await workspace.until_ready("InvalidSpec")

@@ -142,6 +142,21 @@ async def test_a_field_without_effect_yet_is_refused_by_name(workspace):
         ),
         (
             "Model",
+            {
+                "origin": {
+                    "s3": {
+                        "uri": "s3://models/x",
+                        "webIdentity": {
+                            "serviceAccountName": "reader",
+                            "audience": "https://kubernetes.default.svc",
+                        },
+                    }
+                }
+            },
+            ("spec.origin.s3.webIdentity", "name the store's audience"),
+        ),
+        (
+            "Model",
             {"origin": {"s3": {"uri": "s3://models/x", "versioned": True, "versionId": "v1"}}},
             ("spec.origin.s3", "remove versioned or versionId"),
         ),

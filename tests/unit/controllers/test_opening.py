@@ -27,8 +27,10 @@ STS = "https://minio.example.com"
 CA = Opening(authorities=("our-ca", "ca.crt"))
 
 
-def web(*, role: str | None = ROLE, sts: str | None = None) -> Opening:
-    return Opening(identity=Identity("reader", role, "sts.amazonaws.com", sts, "team.iris"))
+def web(
+    *, role: str | None = ROLE, sts: str | None = None, audience: str = "sts.amazonaws.com"
+) -> Opening:
+    return Opening(identity=Identity("reader", role, audience, sts, "team.iris"))
 
 
 class Cluster(FakeKube):
@@ -152,6 +154,37 @@ async def test_a_token_goes_elsewhere_than_to_aws_only_where_its_account_agrees(
     assert opened.values["AWS_ENDPOINT_URL_STS"] == STS
 
 
+async def test_a_token_is_for_others_than_aws_only_where_its_account_agrees() -> None:
+    cluster = Cluster()
+    agreed = {"beamlit.com/sts-endpoint": STS}
+    for another in ({}, {"beamlit.com/sts-audience": "beamlit"}):
+        await cluster.account(**agreed, **another)
+        reason, message = await problem(cluster, web(sts=STS, audience="minio"))
+        assert reason is Reason.SERVICE_ACCOUNT_NOT_USABLE
+        assert "beamlit.com/sts-audience=minio" in message
+    assert cluster.asked == []
+    await cluster.account(**agreed, **{"beamlit.com/sts-audience": "minio"})
+    await Opener(cluster).open("team", web(sts=STS, audience="minio"))
+    assert cluster.asked[0]["audiences"] == ["minio"]
+
+
+@pytest.mark.parametrize(
+    "audience",
+    [
+        "https://kubernetes.default.svc",
+        "https://kubernetes.default.svc.cluster.local",
+        "kubernetes.default",
+    ],
+)
+async def test_no_token_for_the_clusters_own_api_is_asked_for(audience: str) -> None:
+    cluster = Cluster()
+    await cluster.account(**{"beamlit.com/sts-audience": audience})
+    reason, message = await problem(cluster, web(audience=audience))
+    assert reason is Reason.SERVICE_ACCOUNT_NOT_USABLE
+    assert "the cluster's own API" in message
+    assert cluster.asked == []
+
+
 @pytest.mark.parametrize(
     ("account", "forbidden", "opening", "words"),
     [
@@ -188,6 +221,21 @@ def test_nodes_lend_their_identity_only_where_the_operator_allows_it() -> None:
     assert refused.value.stalled
     assert "origins.allowNodeCredentials" in refused.value.message
     assert opening_of(origin, workspace="team", model="iris", allow_node=True).node
+
+
+def test_the_cache_of_a_workspace_is_no_origin() -> None:
+    origin = Origin.model_validate({"pvc": {"claimName": "beamlit-cache", "path": "0" * 32}})
+
+    def opened(cache: str) -> Opening:
+        return opening_of(
+            origin, workspace="team", model="iris", allow_node=False, cache_claim=cache
+        )
+
+    with pytest.raises(OriginError, match="is the cache of team") as refused:
+        opened("beamlit-cache")
+    assert refused.value.stalled
+    assert "a claim of their own" in refused.value.message
+    assert opened("").claim == opened("another").claim == "beamlit-cache"
 
 
 @pytest.mark.parametrize(
