@@ -164,7 +164,7 @@ def _would_run(file: IO[bytes]) -> bool:
 
     What arguments say is never looked at, only where they end: unpicklers differ in what they take
     (Python's own reads ``I0x10`` as 16, its ``pickletools`` does not), so nobody can hide behind an
-    odd one. Of 20,000 files of random bytes that begin like a pickle, 490 are taken for one, 2.5%
+    odd one. Of 20,000 files of random bytes that begin like a pickle, 554 are taken for one, 2.8%
     (``pytest -s -k random_bytes tests/unit/origins/test_pickle_steps.py``).
     """
     size = os.fstat(file.fileno()).st_size
@@ -175,7 +175,8 @@ def _would_run(file: IO[bytes]) -> bool:
         if step is None:
             return False
         if stack_is_empty and code not in _BEFORE_THE_FIRST:
-            if step.stack_before:
+            # INST: Python's own unpickler imports before it looks for what it takes.
+            if step.stack_before and step.name != "INST":
                 return False
             stack_is_empty = False
         if code in _DECISIVE:

@@ -201,6 +201,14 @@ def test_whatever_an_unpickler_would_run_is_a_pickle(
     assert is_pickle(written(tmp_path, content)) or not runs
 
 
+def test_an_import_that_lacks_its_arguments_is_made_by_the_unpickler_in_python(
+    tmp_path: Path,
+) -> None:
+    content = b"\x80\x02ios\nsystem\n"
+    assert asked(PYTHONS, content)
+    assert is_pickle(written(tmp_path, content))
+
+
 def test_the_first_of_pytorchs_pickles_is_enough(tmp_path: Path) -> None:
     # torch.save before 1.6: a magic number, a version, the system, and only then the model.
     content = b"".join(
