@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 
+from beamlit_operator.controllers.heap import give_back
 from beamlit_operator.controllers.operator import Operator
 from beamlit_operator.controllers.options import Options, parse
 from beamlit_operator.kube import connect
@@ -48,6 +49,7 @@ async def serve(options: Options) -> int:
 
 def main() -> None:
     """The entry point."""
+    give_back(os.environ)
     options = parse()
     configure_logging(format_=options.log_format, level=options.log_level)
     if problem := trust_own_authorities(os.environ):

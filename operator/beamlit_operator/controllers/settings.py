@@ -8,6 +8,8 @@ import logging
 
 import kopf
 
+from beamlit_operator.kube.http import PAGE_SIZE
+
 WATCH_SECONDS = 300
 """How long one watch request lasts before it is renewed, client-go's usual five to ten minutes."""
 
@@ -44,8 +46,9 @@ def operator_settings() -> kopf.OperatorSettings:
     settings.posting.level = logging.CRITICAL
     # An int: kopf sends it as it is, and the API server refuses `300.0`.
     settings.watching.server_timeout = WATCH_SECONDS
-    # A list of five thousand objects must not be one answer.
-    settings.watching.chunk_size = 500
+    # A list of five thousand objects must not be one answer, and each object of a page is a task of
+    # kopf's while it lasts.
+    settings.watching.chunk_size = PAGE_SIZE
     # Left unset on purpose: a limit starves the objects that come later.
     settings.queueing.worker_limit = None
     # A worker only puts a key on our queue; an idle one should not linger as a task. At a start
