@@ -4,12 +4,12 @@ A listing, a resync or a thousand deployments at once need memory for a moment. 
 given back for the next time, by settings that suit programs that need it soon again; an operator
 needs it at its next restart. See mallopt(3).
 
-| setting            | here   | glibc's own                | why                                    |
-|--------------------|--------|----------------------------|----------------------------------------|
-| `M_ARENA_MAX`      | 1      | 8 for each core            | one thread does nearly everything      |
-| `M_TRIM_THRESHOLD` | 64 KiB | 128 KiB and more           | what is free at the end goes back      |
-| `M_MMAP_THRESHOLD` | 64 KiB | 128 KiB, and up to 32 MiB  | an answer of the API server leaves no  |
-|                    |        |                            | hole                                   |
+| setting            | here   | glibc's own               | why                                   |
+|--------------------|--------|---------------------------|---------------------------------------|
+| `M_ARENA_MAX`      | 1      | 8 for each core           | one thread does nearly everything     |
+| `M_TRIM_THRESHOLD` | 64 KiB | 128 KiB and more          | what is free at the end goes back     |
+| `M_MMAP_THRESHOLD` | 64 KiB | 128 KiB, and up to 32 MiB | an answer of the API server leaves no |
+|                    |        |                           | hole                                  |
 
 Set in the process and not by variables: so it is the same in a cluster, by `beamlit dev` and in
 benchmarks. Who sets such a variable decides. Other C libraries are left alone.
