@@ -34,9 +34,11 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Collection, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import IO, Any
 
+from beamlit_operator.origins import zstandard
 from beamlit_operator.origins.errors import OriginError, OriginReason
 from beamlit_operator.origins.listing import MAX_FILES, RESERVED, OriginFile
 
@@ -109,7 +111,7 @@ class Unpacker:
             if path.lower().endswith(".zip"):
                 self._zip(archive)
             else:
-                self._tar(archive, packed=not path.lower().endswith(".tar"))
+                self._tar(archive, kind=path.lower().rpartition(".")[2])
         except _DAMAGE as error:
             raise self._damaged(error) from None
         except OSError as error:
@@ -122,9 +124,9 @@ class Unpacker:
         """What was unpacked."""
         return [OriginFile(path, size, "", path) for path, size in self._files.items() if size >= 0]
 
-    def _tar(self, path: Path, *, packed: bool) -> None:
+    def _tar(self, path: Path, *, kind: str) -> None:
         links: list[tuple[str, str]] = []
-        with gzip.open(path) if packed else path.open("rb") as content:
+        with _content(path, kind) as content:
             with tarfile.open(
                 fileobj=content, mode="r|", bufsize=_CHUNK_BYTES, tarinfo=_Member
             ) as archive:
@@ -148,7 +150,7 @@ class Unpacker:
             # The checksum comes last; a bomb may, too.
             while chunk := content.read(_CHUNK_BYTES):
                 self._take(len(chunk))
-        if not packed and not _ends_with_zeros(path):
+        if kind == "tar" and not _ends_with_zeros(path):
             raise self._bad("is cut off: its end is missing")
         self._link(links)
 
@@ -310,6 +312,13 @@ class Unpacker:
             OriginReason.UNSAFE_PATH,
             f"{name!r} in archive {self._archive!r} of {self._place} {what}: pack it anew without",
         )
+
+
+def _content(path: Path, kind: str) -> AbstractContextManager[IO[bytes]]:
+    """A tar file, whatever it is compressed with."""
+    if kind == "tar":
+        return path.open("rb")
+    return zstandard.opened(path) if kind == "zst" else gzip.open(path)
 
 
 class _Member(tarfile.TarInfo):

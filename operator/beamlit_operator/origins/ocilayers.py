@@ -4,7 +4,7 @@
 |----------------------------------------------------------|---------------------------------------|
 | `application/vnd.cncf.model.*.raw` (ModelPack), or one   | the file that `org.cncf.model.        |
 | of Docker's with that annotation                         | filepath` names                       |
-| `application/vnd.cncf.model.*.tar[+gzip]`                | packed files                          |
+| `application/vnd.cncf.model.*.tar[+gzip|+zstd]`          | packed files                          |
 | `application/vnd.kitops.modelkit.*.tar[+gzip]` (KitOps)  | packed files                          |
 | `application/vnd.docker.ai.{dir,vllm.config}.tar`        | packed files                          |
 | `application/vnd.ollama.image.model`,                    | model.gguf                            |
@@ -18,8 +18,10 @@
 |                                                          | model's folder count                  |
 | documents, code and data sets of ModelPack and KitOps;   | left out                              |
 | templates, parameters and licences of Ollama and Docker  |                                       |
-| anything else, Zstandard among it                        | refused: a model that lacks a part    |
+| anything else                                            | refused: a model that lacks a part    |
 |                                                          | must not start                        |
+
+Packed files are tar archives, as they are or compressed with gzip or Zstandard.
 """
 
 from __future__ import annotations
@@ -50,16 +52,19 @@ _UNPACK = "io.deis.oras.content.unpack"
 # The second is of ModelPack's first drafts.
 _FILEPATHS = ("org.cncf.model.filepath", "org.cnai.model.filepath")
 
-_FOLDER_TYPE = "application/vnd.oci.image.layer.v1.tar+gzip"
+_FOLDER_TYPES = (
+    "application/vnd.oci.image.layer.v1.tar+gzip",
+    "application/vnd.oci.image.layer.v1.tar+zstd",
+)
 
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _MODELPACK = re.compile(
-    r"application/vnd\.(?:cncf|cnai)\.model\.([a-z.]+)\.v1\.(raw|tar(?:\+gzip)?)"
+    r"application/vnd\.(?:cncf|cnai)\.model\.([a-z.]+)\.v1\.(raw|tar(?:\+gzip|\+zstd)?)"
 )
-_KITOPS = re.compile(r"application/vnd\.kitops\.modelkit\.([a-z]+)\.v1\.tar(?:\+gzip)?")
+_KITOPS = re.compile(r"application/vnd\.kitops\.modelkit\.([a-z]+)\.v1\.tar(?:\+gzip|\+zstd)?")
 _IMAGE = re.compile(
-    r"application/vnd\.oci\.image\.layer\.v1\.tar(?:\+gzip)?"
-    r"|application/vnd\.docker\.image\.rootfs\.diff\.tar(?:\.gzip)?"
+    r"application/vnd\.oci\.image\.layer\.v1\.tar(?:\+gzip|\+zstd)?"
+    r"|application/vnd\.docker\.image\.rootfs\.diff\.tar(?:\.gzip|\.zstd)?"
 )
 _DOCKER_PACKED = ("application/vnd.docker.ai.dir.tar", "application/vnd.docker.ai.vllm.config.tar")
 _GGUF = {
@@ -185,7 +190,7 @@ def _layer(entry: Mapping[str, Any], number: int, *, folder: str, place: str) ->
         return None
     if _TITLE in notes:
         # ORAS' Python library marks a folder by the media type alone.
-        folder_alone = media == _FOLDER_TYPE and not is_archive(str(notes[_TITLE]))
+        folder_alone = media in _FOLDER_TYPES and not is_archive(str(notes[_TITLE]))
         if notes.get(_UNPACK) == "true" or folder_alone:
             return packed
         return Layer(_named(notes[_TITLE], number, place=place), size, digest)
@@ -195,7 +200,7 @@ def _layer(entry: Mapping[str, Any], number: int, *, folder: str, place: str) ->
 
 
 def _packed_path(number: int, digest: str, media: str) -> str:
-    suffix = ".tar.gz" if "gzip" in media else ".tar"
+    suffix = ".tar.gz" if "gzip" in media else ".tar.zst" if "zstd" in media else ".tar"
     return f"layer-{number:05}-{digest.removeprefix('sha256:')[:12]}{suffix}"
 
 

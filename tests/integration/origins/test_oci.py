@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import gzip
+import importlib
 import json
 import os
 import pickle
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.support.registry import IMAGE_LAYER, Registry, digest, docker_config, packed
@@ -16,6 +20,10 @@ from beamlit_operator.origins import OciRef, OriginError, parse_reference, resol
 from beamlit_operator.origins.__main__ import main
 from beamlit_operator.origins.fetch import fetch
 from beamlit_operator.origins.kinds import look, read
+
+zstd: Any = importlib.import_module(
+    "compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd"
+)
 
 WEIGHTS = os.urandom(3 * 2**20)
 CONFIG = b'{"architectures": ["LlamaForCausalLM"]}'
@@ -187,7 +195,11 @@ async def test_an_image_is_its_models_folder_with_its_layers_over_each_other(
 ) -> None:
     below = packed({"etc/passwd": b"root", "models/config.json": b"{}", "models/old/x": b"x"})
     above = packed({"models/config.json": CONFIG, "models/.wh.old": b"", "models/m.gguf": WEIGHTS})
-    layers = [registry.layer("acme/car", each, IMAGE_LAYER) for each in (below, above)]
+    zstandard = IMAGE_LAYER.replace("gzip", "zstd")  # as BuildKit makes it when it is asked to
+    layers = [
+        registry.layer("acme/car", below, IMAGE_LAYER),
+        registry.layer("acme/car", zstd.compress(gzip.decompress(above)), zstandard),
+    ]
     registry.push("acme/car", "v1", layers)
     lines = brought(named(registry, "acme/car:v1"), tmp_path)
     assert files_in(tmp_path) == {"config.json": CONFIG, "m.gguf": WEIGHTS}

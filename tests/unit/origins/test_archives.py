@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import gzip
+import importlib
 import io
 import os
 import random
 import shutil
 import stat
 import struct
+import sys
 import tarfile
 import tempfile
+import tracemalloc
 import warnings
 import zipfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -22,6 +26,10 @@ from hypothesis import strategies as st
 
 from beamlit_operator.origins import OriginError, OriginReason, archives
 from beamlit_operator.origins.archives import Unpacker
+
+zstd: Any = importlib.import_module(
+    "compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd"
+)
 
 FILE, FOLDER, SYMLINK, HARDLINK = "file", "folder", "symlink", "hardlink"
 PIPE, DEVICE = "pipe", "device"
@@ -76,7 +84,17 @@ def zipped(entries: Iterable[Entry]) -> bytes:
     return made.getvalue()
 
 
-MAKERS = {"m.tar": tar, "m.tar.gz": tgz, "m.tgz": tgz, "m.zip": zipped}
+def zstandard(entries: Iterable[Entry]) -> bytes:
+    return bytes(zstd.compress(tar(entries), options={zstd.CompressionParameter.checksum_flag: 1}))
+
+
+MAKERS = {
+    "m.tar": tar,
+    "m.tar.gz": tgz,
+    "m.tgz": tgz,
+    "m.tar.zst": zstandard,
+    "m.zip": zipped,
+}
 
 
 def unpacked(
@@ -242,6 +260,59 @@ def test_a_header_that_would_fill_the_memory_is_not_read(into: Path) -> None:
     member.type, member.size = tarfile.GNUTYPE_LONGNAME, 8 * 2**30
     packed = gzip.compress(member.tobuf(tarfile.GNU_FORMAT) + bytes(2**20))
     assert refusal(packed, into, name="m.tgz").reason is OriginReason.BAD_ARCHIVE
+
+
+class TestZstandard:
+    """What is its own; all else is as with gzip, above."""
+
+    NAME = "layer.tar.zst"
+
+    def test_frames_follow_each_other_and_some_hold_nothing(self, into: Path) -> None:
+        whole = tar([("a", FILE, "x" * 5000), ("b", FILE, "y")])
+        nothing = struct.pack("<LL", 0x184D2A50, 5) + b"index"  # skippable, RFC 8878, 3.1.2
+        parts = [zstd.compress(whole[:3000]), nothing, zstd.compress(whole[3000:]), nothing]
+        found = unpacked(b"".join(parts), into, name=self.NAME)
+        assert found == {"a": b"x" * 5000, "b": b"y"}
+
+    @pytest.mark.parametrize(("window_log", "taken"), [(27, True), (28, False), (31, False)])
+    def test_one_that_needs_much_memory_is_refused(
+        self, window_log: int, taken: bool, into: Path
+    ) -> None:
+        options = {
+            zstd.CompressionParameter.window_log: window_log,
+            zstd.CompressionParameter.content_size_flag: 0,
+        }
+        # In pieces, so that the window cannot be made as small as the content.
+        making = zstd.ZstdCompressor(options=options)
+        parts = [making.compress(tar([("a", FILE, "x")]), making.FLUSH_BLOCK), making.flush()]
+        if taken:
+            assert unpacked(b"".join(parts), into, name=self.NAME) == {"a": b"x"}
+        else:
+            error = refusal(b"".join(parts), into, name=self.NAME)
+            assert error.reason is OriginReason.BAD_ARCHIVE
+
+    def test_a_checksum_that_is_wrong_is_noticed(self, into: Path) -> None:
+        content = bytearray(zstandard([("a", FILE, "x" * 5000)]))
+        content[-1] ^= 1
+        error = refusal(bytes(content), into, name=self.NAME)
+        assert error.reason is OriginReason.BAD_ARCHIVE
+
+    def test_a_bomb_of_a_few_bytes_takes_no_memory(
+        self, into: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(archives, "FREE_OF_RATIO_BYTES", 2**20)
+        member = tarfile.TarInfo("zeros")
+        member.size = 2**30
+        content = zstd.compress(member.tobuf() + bytes(2**27))
+        assert len(content) < 20_000
+        tracemalloc.start()
+        try:
+            error = refusal(content, into, name=self.NAME)
+            _, most = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert "times as large unpacked" in error.message
+        assert most < 32 * 2**20
 
 
 def test_a_directory_that_would_fill_the_memory_is_not_read(

@@ -85,6 +85,31 @@ def found(*entries: dict[str, Any]) -> list[tuple[str, bool, str]]:
             (f"{PACKED}.tar.gz", True, "models"),
         ),
         (
+            "application/vnd.oci.image.layer.v1.tar+zstd",
+            {},
+            (f"{PACKED}.tar.zst", True, "models"),
+        ),
+        (
+            "application/vnd.oci.image.layer.v1.tar+zstd",
+            {TITLE: "folder"},
+            (f"{PACKED}.tar.zst", True, ""),
+        ),
+        (
+            "application/vnd.cncf.model.weight.v1.tar+zstd",
+            {},
+            (f"{PACKED}.tar.zst", True, ""),
+        ),
+        (
+            "application/vnd.kitops.modelkit.model.v1.tar+zstd",
+            {},
+            (f"{PACKED}.tar.zst", True, ""),
+        ),
+        (
+            "application/vnd.docker.image.rootfs.diff.tar.zstd",
+            {},
+            (f"{PACKED}.tar.zst", True, "models"),
+        ),
+        (
             "application/vnd.docker.image.rootfs.diff.tar.gzip",
             {},
             (f"{PACKED}.tar.gz", True, "models"),
@@ -119,8 +144,9 @@ def test_what_is_beside_a_model_is_left_out(media: str) -> None:
 @pytest.mark.parametrize(
     "bad",
     [
-        entry("application/vnd.cncf.model.weight.v1.tar+zstd"),
-        entry("application/vnd.oci.image.layer.v1.tar+zstd"),
+        entry("application/vnd.cncf.model.weight.v1.tar+xz"),
+        entry("application/vnd.oci.image.layer.v1.tar+zstd+encrypted"),
+        entry("application/vnd.oci.image.layer.nondistributable.v1.tar"),
         entry("application/x-something"),
         entry("application/vnd.cncf.model.weight.v1.raw"),
         entry("text/plain", {TITLE: "folder/"}),
