@@ -314,7 +314,7 @@ class Unpacker:
         )
 
 
-def _content(path: Path, kind: str) -> AbstractContextManager[IO[bytes]]:
+def _content(path: Path, kind: str) -> AbstractContextManager[IO[bytes] | gzip.GzipFile]:
     """A tar file, whatever it is compressed with."""
     if kind == "tar":
         return path.open("rb")
