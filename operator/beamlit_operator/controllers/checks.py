@@ -120,7 +120,8 @@ def origin(case: Case) -> Verdict | None:
         failed = snapshot.failed
         state = State.STALLED if failed.stalled else State.WAITING
         if failed.reason in _OF_THE_WORKSPACE:
-            return Verdict(state, failed.reason, failed.message)
+            message = f"the origin of Model {name} cannot be used: {failed.message}"
+            return Verdict(state, failed.reason, message)
         message = f"the origin of Model {name} cannot be used ({failed.reason}): {failed.message}"
         return Verdict(state, Reason.ORIGIN_NOT_READY, message)
     if snapshot.found is None:

@@ -28,7 +28,7 @@ from beamlit_operator.controllers.credentials import (
 )
 from beamlit_operator.controllers.keys import Key
 from beamlit_operator.controllers.opening import Opener, Opening
-from beamlit_operator.controllers.stores import keys_of
+from beamlit_operator.controllers.stores import field_of, keys_of
 from beamlit_operator.kube import ApiError, KubeClient, ObjectKey
 from beamlit_operator.origins import (
     OriginError,
@@ -187,6 +187,14 @@ def _failed(error: OriginError, question: Question) -> Failed:
     return Failed(str(error.reason), error.message, error.stalled)
 
 
+def _named(problem: SecretProblemError, question: Question) -> str:
+    """What is missing, and what names it."""
+    secret = question.secret
+    if problem.reason is Reason.SECRET_NOT_FOUND and secret is not None and secret.integration:
+        return f"{problem} (it is an integration of the workspace)"
+    return f"{problem} ({field_of(question.ref, problem.reason)} names it)"
+
+
 class OriginBook:
     """Looks at origins in the background and remembers the answers."""
 
@@ -297,7 +305,7 @@ class OriginBook:
             credentials = await self._credentials(question)
             opened = await self._opener.open(question.workspace, question.opening)
         except SecretProblemError as problem:
-            page.answer = Failed(problem.reason, str(problem), False)
+            page.answer = Failed(problem.reason, _named(problem, question), False)
             page.secret_version = None
             page.store_due = 0.0
             pause = FIRST_SECRET_RECHECK * 2 ** min(page.missed, 10)

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+from beamlit_operator.api import Reason
 from beamlit_operator.api.facts import ModelFacts
 from beamlit_operator.api.model import (
     ClaimOrigin,
@@ -75,7 +76,9 @@ class StoreKind(Generic[_P, _R]):
         part: the field of `spec.origin`.
         ref: the class of its references.
         reference: of the part, the revision that overrides its own, and the operator's Hub.
+        name: the field of `spec.origin`, as people write it.
         secret: the Secret that the part names.
+        opened_by: the field of the part that names it.
         integration: the kind of workspace integration that serves those that name none.
         subject: what an integration's `beamlit.com/allowed` is compared with.
         keys: what is read of the Secret.
@@ -86,9 +89,11 @@ class StoreKind(Generic[_P, _R]):
     """
 
     part: Callable[[Origin], _P | None]
+    name: str
     ref: type[_R]
     reference: Callable[[_P, str | None, str | None], OriginRef]
     secret: Callable[[_P], SecretUse | None]
+    opened_by: str
     integration: str | None
     subject: Callable[[_P], str]
     keys: Keys
@@ -142,9 +147,11 @@ def _s3_reference(part: S3Origin, revision: str | None, _hub: str | None) -> Ori
 
 _S3 = StoreKind(
     part=lambda origin: origin.s3,
+    name="s3",
     ref=S3Ref,
     reference=_s3_reference,
     secret=_s3_secret,
+    opened_by="credentialsSecretRef",
     integration="s3",
     subject=lambda part: part.uri.removeprefix("s3://").partition("/")[0],
     keys=S3_KEYS,
@@ -154,6 +161,7 @@ _S3 = StoreKind(
 
 _HUB = StoreKind(
     part=lambda origin: origin.hugging_face,
+    name="huggingFace",
     ref=HubRef,
     reference=lambda part, revision, hub: HubRef(
         part.repo,
@@ -163,6 +171,7 @@ _HUB = StoreKind(
         ignore_patterns=part.ignore_patterns,
     ),
     secret=_hub_secret,
+    opened_by="tokenSecretRef",
     integration="huggingface",
     subject=lambda part: part.repo,
     sent_to=lambda part, hub: part.endpoint or hub or DEFAULT_HUB_ENDPOINT,
@@ -179,11 +188,13 @@ _HUB = StoreKind(
 
 _HTTP = StoreKind(
     part=lambda origin: origin.http,
+    name="http",
     ref=WebRef,
     reference=lambda part, _revision, _hub: WebRef(
         tuple(WebFile(file.url, file.sha256, file.path or "") for file in part.files)
     ),
     secret=_http_secret,
+    opened_by="credentialsSecretRef",
     integration=None,  # a token would go to whatever host a Model names
     subject=lambda part: part.files[0].url,
     keys=HTTP_KEYS,
@@ -218,9 +229,11 @@ def _oci_files(ref: OciRef) -> dict[str, Any]:
 
 _OCI = StoreKind(
     part=lambda origin: origin.oci,
+    name="oci",
     ref=OciRef,
     reference=_oci_reference,
     secret=_oci_secret,
+    opened_by="pullSecretRef",
     integration=None,  # a Secret says itself which registries it is for
     subject=lambda part: part.reference,
     keys=PULL_KEYS,
@@ -230,9 +243,11 @@ _OCI = StoreKind(
 
 _PVC = StoreKind(
     part=lambda origin: origin.pvc,
+    name="pvc",
     ref=ClaimRef,
     reference=_claim_reference,
     secret=lambda _part: None,
+    opened_by="",
     integration=None,
     subject=lambda part: part.claim_name,
     keys=Keys({}),
@@ -255,6 +270,20 @@ def store_kind(origin: Origin) -> tuple[StoreKind[Any, Any], Any] | None:
 
 def _row(ref: OriginRef) -> StoreKind[Any, Any]:
     return next(kind for kind in STORE_KINDS if isinstance(ref, kind.ref))
+
+
+_FIELDS = {
+    Reason.CONFIG_MAP_NOT_FOUND: "caConfigMapRef",
+    Reason.SERVICE_ACCOUNT_NOT_USABLE: "webIdentity",
+    Reason.CLAIM_NOT_FOUND: "claimName",
+    Reason.CLAIM_NOT_USABLE: "claimName",
+}
+
+
+def field_of(ref: OriginRef, reason: Reason) -> str:
+    """The field of a Model that names what is missing."""
+    kind = _row(ref)
+    return f"spec.origin.{kind.name}.{_FIELDS.get(reason, kind.opened_by)}"
 
 
 def reference(

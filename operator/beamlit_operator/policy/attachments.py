@@ -148,8 +148,10 @@ def _ordered(of_environment: list[Attached], mine: list[Attached]) -> tuple[Atta
     return (*of_environment, *mine)
 
 
-def defect(name: str, policy: Policy | None) -> str | None:
-    """Why a reference to a policy cannot be resolved; None if it can."""
+def defect(name: str, policy: Policy | None, *, named: str = "") -> str | None:
+    """Why a reference to a policy cannot be resolved; None if it can. ``named``: by which field."""
     if policy is None:
-        return because.no_policy(name)
-    return None if policy.spec.entries else because.empty_policy(name, policy.spec.type)
+        return because.no_policy(name, named=named)
+    if policy.spec.entries:
+        return None
+    return because.empty_policy(name, policy.spec.type, named=named)

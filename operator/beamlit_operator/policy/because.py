@@ -90,15 +90,23 @@ def no_environment(name: str) -> str:
     )
 
 
-def no_policy(name: str) -> str:
-    return f"Policy {name} does not exist: create it; nothing new is placed until then"
-
-
-def empty_policy(name: str, policy_type: str) -> str:
+def no_policy(name: str, *, named: str = "") -> str:
+    """``named`` is the field that names it, where that is not told beside."""
     return (
-        f"Policy {name} has no entry in spec.{policy_type}s: add one; "
+        f"Policy {name} does not exist: create it{_or_taken_out(named)}; "
         f"nothing new is placed until then"
     )
+
+
+def empty_policy(name: str, policy_type: str, *, named: str = "") -> str:
+    return (
+        f"Policy {name} has no entry in spec.{policy_type}s: add one{_or_taken_out(named)}; "
+        f"nothing new is placed until then"
+    )
+
+
+def _or_taken_out(field: str) -> str:
+    return f", or take it out of {field}" if field else ""
 
 
 def mandatory_stays(policy: str, environment: str, *, replacement: str | None = None) -> str:

@@ -168,8 +168,16 @@ def effective_policy(
     if environment is None:
         where = deployment.spec.environment
         unresolved.append(Unresolved("Environment", where, because.no_environment(where)))
-    broken = {each.name for each in attached.rows if named[each.name].problem and each.in_force}
-    unresolved += [Unresolved("Policy", name, named[name].problem or "") for name in sorted(broken)]
+    broken: dict[str, str] = {}
+    for each in attached.rows:
+        if named[each.name].problem and each.in_force:
+            its = "spec.policies"
+            if each.level == "environment":
+                its += f" of Environment {deployment.spec.environment}"
+            broken.setdefault(each.name, its)
+    for name, field in sorted(broken.items()):
+        message = defect(name, policies.get(name), named=field) or ""
+        unresolved.append(Unresolved("Policy", name, message))
     missing = f"Environment {unresolved[0].name}" if environment is None else None
     standing = [(each, named[each.name]) for each in attached.rows]
     location, flavor = (

@@ -112,7 +112,7 @@ BLOCKED: list[tuple[str, Situation, str, str]] = [
         "the secret is missing",
         Situation().origin(Failed("SecretNotFound", "Secret s3 does not exist", False)),
         "SecretNotFound",
-        "Secret s3",
+        "the origin of Model iris cannot be used: Secret s3",
     ),
     (
         "the bucket is missing",

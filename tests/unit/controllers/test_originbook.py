@@ -166,7 +166,9 @@ async def test_a_missing_secret_is_told_and_looked_for_often() -> None:
     missing = await lab.ask()
     assert isinstance(missing, Failed)
     assert missing.reason == "SecretNotFound"
-    assert "Secret s3" in missing.message
+    assert missing.message == (
+        "Secret s3 does not exist in team: create it (spec.origin.s3.credentialsSecretRef names it)"
+    )
     assert lab.looks == 0
     await lab.secret()
     # Files of one folder are applied by name: the Secret often comes a moment after the Model.

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 from tests.support.fakekube import FakeKube
 
+from beamlit_operator.api import Model, Reason
+from beamlit_operator.api.crd import structural
 from beamlit_operator.api.model import ModelSpec, Origin
 from beamlit_operator.controllers.credentials import (
     HTTP_KEYS,
@@ -15,7 +17,7 @@ from beamlit_operator.controllers.credentials import (
     SecretUse,
     read_credentials,
 )
-from beamlit_operator.controllers.stores import model_files, own_secret, reference
+from beamlit_operator.controllers.stores import field_of, model_files, own_secret, reference
 from beamlit_operator.devcluster.kubelet.variables import expand
 from beamlit_operator.kube import SECRETS, ObjectKey
 from beamlit_operator.origins import ClaimRef, OriginError, OriginRef
@@ -127,3 +129,27 @@ async def test_a_secret_of_web_servers_has_a_token_or_a_name(
     else:
         with pytest.raises(SecretProblemError, match=words):
             await read_credentials(kube, key, HTTP_KEYS)
+
+
+@pytest.mark.parametrize(
+    ("origin", "reason", "field"),
+    [
+        ({"huggingFace": HUB}, Reason.SECRET_NOT_FOUND, "huggingFace.tokenSecretRef"),
+        ({"s3": S3}, Reason.SECRET_NOT_FOUND, "s3.credentialsSecretRef"),
+        ({"s3": S3}, Reason.CONFIG_MAP_NOT_FOUND, "s3.caConfigMapRef"),
+        ({"s3": S3}, Reason.SERVICE_ACCOUNT_NOT_USABLE, "s3.webIdentity"),
+        ({"http": HTTP}, Reason.SECRET_NOT_FOUND, "http.credentialsSecretRef"),
+        ({"http": HTTP}, Reason.CONFIG_MAP_NOT_FOUND, "http.caConfigMapRef"),
+        ({"oci": {"reference": "a.example/b:c"}}, Reason.SECRET_NOT_FOUND, "oci.pullSecretRef"),
+        ({"pvc": {"claimName": "weights"}}, Reason.CLAIM_NOT_FOUND, "pvc.claimName"),
+        ({"pvc": {"claimName": "weights"}}, Reason.CLAIM_NOT_USABLE, "pvc.claimName"),
+    ],
+)
+def test_the_field_that_names_what_is_missing_is_one_of_the_definition(
+    origin: Any, reason: Reason, field: str
+) -> None:
+    named = field_of(referred(**origin)[1], reason)
+    assert named == f"spec.origin.{field}"
+    schema = structural(Model)
+    for part in named.split("."):
+        schema = schema["properties"][part]

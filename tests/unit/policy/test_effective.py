@@ -228,6 +228,16 @@ def test_a_missing_policy_fails_closed_and_what_is_known_still_holds() -> None:
     assert "ghost" in {row.name for row in result.flavor.policies}
 
 
+def test_what_names_a_missing_policy_is_told() -> None:
+    result = decide(deployment("ghost"), environment(mandatory=["gone"]))
+    assert {each.name: each.message for each in result.unresolved} == {
+        "ghost": "Policy ghost does not exist: create it, or take it out of spec.policies; "
+        "nothing new is placed until then",
+        "gone": "Policy gone does not exist: create it, or take it out of spec.policies of "
+        "Environment production; nothing new is placed until then",
+    }
+
+
 def test_a_missing_replacement_leaves_the_policy_of_the_environment_in_force() -> None:
     result = decide(
         deployment(("ghost", "us-only")),
