@@ -53,6 +53,8 @@ class Kind:
 
 _READY = ("Ready", "string", '.status.conditions[?(@.type=="Ready")].status')
 _REASON = ("Reason", "string", '.status.conditions[?(@.type=="Ready")].reason')
+# Last, as Flux has it: however long it is, it moves no other column.
+_MESSAGE = ("Message", "string", '.status.conditions[?(@.type=="Ready")].message')
 _AGE = ("Age", "date", ".metadata.creationTimestamp")
 _NAME_IN_URL = rule(
     "size(self.metadata.name) <= 63",
@@ -67,16 +69,17 @@ KINDS = (
         ("bm",),
         (
             ("Origin", "string", ".status.origin.uri"),
-            ("Revision", "string", ".status.origin.revision"),
             _READY,
+            _REASON,
             ("Phase", "string", ".status.phase"),
             ("Runtime", "string", ".status.suggestedRuntime.type"),
             ("Architecture", "string", ".status.facts.architecture"),
             ("GPU-Bytes", "integer", ".status.gpuMemoryBytes"),
             _AGE,
+            _MESSAGE,
         ),
         (_NAME_IN_URL,),
-        wide=frozenset({"Revision", "Runtime", "Architecture", "GPU-Bytes"}),
+        wide=frozenset({"Runtime", "Architecture", "GPU-Bytes", "Message"}),
     ),
     Kind(
         ModelDeployment,
@@ -92,6 +95,7 @@ KINDS = (
             ("Weight", "integer", ".status.rollout.weight"),
             ("URL", "string", ".status.url"),
             _AGE,
+            _MESSAGE,
         ),
         (
             rule(
@@ -103,7 +107,7 @@ KINDS = (
             ),
         ),
         scale=True,
-        wide=frozenset({"Rollout", "Weight"}),
+        wide=frozenset({"Rollout", "Weight", "Message"}),
     ),
     Kind(
         Environment,

@@ -21,7 +21,6 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="A serverless, governed inference platform on Kubernetes.",
 )
 get_app = typer.Typer(no_args_is_help=True, help="Show models or deployments as a table.")
 policy_app = typer.Typer(no_args_is_help=True, help="Explain what policies decide.")
@@ -29,6 +28,22 @@ app.add_typer(get_app, name="get")
 app.add_typer(policy_app, name="policy")
 lifecycle.add_to(app)
 access.add_to(app)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        version()
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    _: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """A serverless, governed inference platform on Kubernetes."""
+
 
 Files = Annotated[
     list[Path] | None,
@@ -85,6 +100,15 @@ def dev(
         bool,
         typer.Option("--authentication", help="Callers need a token and a right, as in a cluster."),
     ] = False,
+    cache_claim: Annotated[
+        str,
+        typer.Option(
+            "--cache-claim",
+            metavar="NAME",
+            help="Fetch models' files once, into the claim of this name of each namespace that "
+            "has one.",
+        ),
+    ] = "",
     reset: Annotated[
         bool, typer.Option("--reset", help="Forget the cluster's contents first.")
     ] = False,
@@ -102,6 +126,7 @@ def dev(
         gateway_port=gateway_port,
         samples=samples,
         authentication=authentication,
+        cache_claim=cache_claim,
     )
     complete(dev_command(settings, reset=reset))
 

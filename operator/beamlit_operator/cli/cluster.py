@@ -16,6 +16,10 @@ from beamlit_operator.kube import ApiError, HttpClient, connect
 DEFAULT_WORKSPACE = "default"
 
 
+class NoClusterError(CommandError):
+    """Nobody named a cluster, and there is none where `kubectl` would look."""
+
+
 @dataclass(frozen=True, slots=True)
 class Target:
     """Which cluster and which workspace; None means as ``kubectl`` would decide."""
@@ -61,7 +65,9 @@ def require_configuration(kubeconfig: Path | None) -> None:
     paths = [Path(name).expanduser() for name in named if name]
     if not paths and "KUBERNETES_SERVICE_HOST" not in os.environ:
         if not default.exists():
-            raise _no_cluster(f"KUBECONFIG is not set, and {default} does not exist")
+            raise NoClusterError(
+                _no_cluster(f"KUBECONFIG is not set, and {default} does not exist").message
+            )
         paths = [default]
     there = [path for path in paths if path.exists()]
     if paths and not there:

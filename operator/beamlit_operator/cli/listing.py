@@ -131,10 +131,19 @@ def _cell(deployment: ModelDeployment | None) -> Text:
         same = len({each.version for each in shares}) < len(shares)
         names = [_revision(each.name) if same else short_version(each.version) for each in shares]
         told = ", ".join(f"{n} {r.traffic} %" for n, r in zip(names, shares, strict=True))
+    elif serving:
+        told = short_version(serving[0].version)
     else:
-        told = short_version(serving[0].version) if serving else "no version"
+        return _without_version(deployment)
     text = Text(told)
     return text.append(" ").append(phase_text(status.phase)) if status.phase else text
+
+
+def _without_version(deployment: ModelDeployment) -> Text:
+    """What it does instead of serving one, and why."""
+    phase, ready = deployment.status.phase, find(deployment.status.conditions, READY)
+    text = phase_text(phase)
+    return text.append(f" ({ready.reason})") if ready and ready.reason != phase else text
 
 
 def _revision(name: str) -> str:

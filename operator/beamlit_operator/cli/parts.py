@@ -61,6 +61,8 @@ class DevSettings:
     """Whether to run the S3 store with the sample models."""
     authentication: bool = False
     """Whether callers need a token and a right. Then the API server asks RBAC as well."""
+    cache_claim: str = ""
+    """The claim in which the files of a workspace's models are shared, where there is one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +143,7 @@ async def _start(
             gateway_port=gateway_port,
             webhook=webhook,
             authentication=settings.authentication,
+            cache_claim=settings.cache_claim,
         )
         for name, url in ready_urls.items():
             await until_answers(url, what=f"the {name}", within=START_TIMEOUT)
@@ -198,6 +201,7 @@ async def _start_rooms(
     gateway_port: int,
     webhook: str,
     authentication: bool,
+    cache_claim: str,
 ) -> dict[str, str]:
     """Starts the operator and the gateway; returns where each says that it is ready."""
     admin, xds, envoy_admin, operator, review = free_ports(5)
@@ -228,6 +232,7 @@ async def _start_rooms(
                 *("--listen", f"{LOOPBACK}:{operator}", "--webhook-listen", webhook),
                 # There is one operator; a Lease of one that was killed would only delay it.
                 "--no-leader-election",
+                *(("--cache-claim", cache_claim) if cache_claim else ()),
             ),
         )
     )

@@ -5,6 +5,7 @@
 | ``-f FILES``                     | the built-in one with the labelled ConfigMaps in the files |
 | a cluster                        | with its ConfigMaps, in the operator's namespace           |
 | a cluster that lets nobody read  | the built-in one, and a warning                            |
+| no cluster, and none named       | the built-in one, and a sentence that says so              |
 
 Rows that cannot be used are said, and make the command fail: so it tells before an apply whether
 they can.
@@ -23,7 +24,7 @@ from rich.text import Text
 
 from beamlit_operator.api import labels
 from beamlit_operator.cli.catalogues import namespace
-from beamlit_operator.cli.cluster import Target, connection
+from beamlit_operator.cli.cluster import NoClusterError, Target, connection
 from beamlit_operator.cli.errors import BAD_INPUT, FAILED, CommandError
 from beamlit_operator.cli.manifests import Manifest, read_manifests
 from beamlit_operator.cli.screen import table_console
@@ -40,8 +41,7 @@ async def runtimes_command(
     if files:
         table = from_manifests(read_manifests(files))
     else:
-        async with connection(target) as client:
-            table = await from_cluster(client)
+        table = await _of_the_cluster(target)
     if output == "json":
         print(json.dumps([_as_json(table, each) for each in _rows(table)], indent=2))
     else:
@@ -69,6 +69,19 @@ def from_manifests(manifests: Iterable[Manifest]) -> Table:
             raise CommandError(f"{each.source}: data must hold texts", status=BAD_INPUT)
         found[str(metadata.get("name"))] = data
     return extended(found)
+
+
+async def _of_the_cluster(target: Target) -> Table:
+    try:
+        async with connection(target) as client:
+            return await from_cluster(client)
+    except NoClusterError:
+        print(
+            "beamlit: no cluster is named, so only the built-in rows are shown: set KUBECONFIG or "
+            "give --kubeconfig for a cluster's own, or -f FILES for those of manifests",
+            file=sys.stderr,
+        )
+        return built_in()
 
 
 async def from_cluster(client: KubeClient) -> Table:

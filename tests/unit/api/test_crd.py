@@ -100,3 +100,20 @@ def test_a_rule_points_only_at_fields_that_the_schema_states(kind):
             place = node
             for step in rule.get("fieldPath", "").split(".")[1:]:
                 place = place["properties"][step]
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+def test_no_column_is_as_wide_as_a_digest_and_what_may_be_long_comes_last(kind):
+    version = crd(kind)["spec"]["versions"][0]
+    columns = version["additionalPrinterColumns"]
+    paths = [column["jsonPath"] for column in columns]
+    assert not [path for path in paths if path.endswith((".revision", ".version"))]
+    messages = [column for column in columns if column["jsonPath"].endswith(".message")]
+    assert all(column is columns[-1] and column["priority"] == 1 for column in messages)
+    properties = version["schema"]["openAPIV3Schema"]["properties"]
+    for path in paths:
+        if path.startswith((".metadata", ".status.conditions")):
+            continue
+        node = {"properties": properties}
+        for part in path.strip(".").split("."):
+            node = node["properties"][part]

@@ -28,8 +28,9 @@ def nobody_home(tmp_path: Path) -> str:
     return str(path)
 
 
-def test_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["version"]) == 0
+@pytest.mark.parametrize("asked", ["version", "--version"])
+def test_version_is_printed(asked: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([asked]) == 0
     assert capsys.readouterr().out.strip() == __version__
 
 

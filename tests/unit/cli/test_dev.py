@@ -4,13 +4,19 @@ import os
 import socket
 import subprocess
 import sys
+import threading
+from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 import pytest
 
+from beamlit_operator.cli import dev, parts
 from beamlit_operator.cli.dev import owned
 from beamlit_operator.cli.errors import CommandError
+from beamlit_operator.cli.main import main
 from beamlit_operator.cli.ports import LOOPBACK, free_port, free_ports, is_free, require_free
+from beamlit_operator.cli.processes import Program, Supervisor
 from beamlit_operator.cli.shipped import read_crds, sample_folder
 
 
@@ -92,3 +98,42 @@ def test_a_taken_api_port_is_said_without_a_traceback_and_leaves_nothing(tmp_pat
     assert ran.returncode == 1
     assert "which is taken" in ran.stderr
     assert "Traceback" not in ran.stderr
+
+
+@pytest.mark.parametrize(("claim", "told"), [("shared", ["--cache-claim", "shared"]), ("", [])])
+async def test_the_operator_is_told_the_claim_of_the_cache(
+    monkeypatch: pytest.MonkeyPatch, claim: str, told: list[str]
+) -> None:
+    started: dict[str, Sequence[str]] = {}
+
+    class Recording:
+        async def start(self, program: Program) -> None:
+            started[program.name] = program.command
+
+    settings = app_settings(monkeypatch, *([f"--cache-claim={claim}"] if claim else []))
+    await parts._start_rooms(
+        cast("Supervisor", Recording()),
+        Path("kubeconfig"),
+        gateway_port=1,
+        webhook="127.0.0.1:2",
+        authentication=False,
+        cache_claim=settings.cache_claim,
+    )
+    command = list(started["operator"])
+    at = command.index("--cache-claim") if "--cache-claim" in command else len(command)
+    assert command[at : at + 2] == told
+
+
+def app_settings(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> parts.DevSettings:
+    """What `beamlit dev` would run."""
+    seen: list[parts.DevSettings] = []
+
+    async def command(settings: parts.DevSettings, *, reset: bool) -> int:
+        seen.append(settings)
+        return 0
+
+    monkeypatch.setattr(dev, "dev_command", command)
+    ended = threading.Thread(target=main, args=(["dev", *arguments],))
+    ended.start()
+    ended.join()
+    return seen[0]

@@ -119,3 +119,23 @@ async def test_a_cluster_that_lets_nobody_read_them_shows_the_built_in_ones(
 ) -> None:
     assert (await runtimes.from_cluster(Forbidding())).presets == presets()
     assert "the ConfigMaps in beamlit-system may not be read" in capsys.readouterr().err
+
+
+def test_without_a_cluster_the_built_in_ones_are_shown_and_that_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("KUBECONFIG", "KUBERNETES_SERVICE_HOST"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert main(["runtimes"]) == 0
+    said = capsys.readouterr()
+    assert {line.split()[0] for line in said.out.splitlines()[1:]} == set(presets())
+    assert "no cluster is named, so only the built-in rows are shown" in said.err
+
+
+def test_a_cluster_that_is_named_and_not_there_is_an_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["runtimes", "--kubeconfig", str(tmp_path / "none")]) == 1
+    said = capsys.readouterr()
+    assert (said.out, "does not exist" in said.err) == ("", True)

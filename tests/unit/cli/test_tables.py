@@ -161,6 +161,25 @@ def test_while_a_rollout_goes_on_the_share_of_each_version_is_shown() -> None:
     assert cell(one, two) == "75 75 %, 25 25 % Active"
 
 
+def test_a_deployment_without_a_version_tells_why() -> None:
+    def cell(**status: Any) -> str:
+        there = deployment("iris", "production", **status)
+        return " ".join(rendered(models_table([model("iris")], [there]))[1].split()[3:])
+
+    def ready(reason: str) -> list[dict[str, str]]:
+        when = "2026-01-01T00:00:00Z"
+        told = {"type": "Ready", "status": "False", "reason": reason, "message": "because"}
+        return [told | {"lastTransitionTime": when}]
+
+    assert cell(phase="Failed", conditions=ready("FlavorTooSmall")) == "Failed (FlavorTooSmall)"
+    deactivated = cell(
+        phase="Deactivated", conditions=ready("Deactivated"), revisions=[revision("v1", 0)]
+    )
+    assert deactivated == "Deactivated"
+    assert cell(conditions=ready("Resolving")) == "- (Resolving)"
+    assert cell() == "-"
+
+
 def test_a_deployment_without_status_is_shown_as_unknown() -> None:
     _, line = rendered(deployments_table([deployment("iris", "production")]))
     assert line.split() == ["iris-production", "iris", "production", "Unknown", "-", "0/0", "-"]
