@@ -44,7 +44,7 @@ from tests.bench.operatorstage import (
     repeat,
 )
 from tests.bench.quiet import quiet_round
-from tests.bench.report import Row, publish
+from tests.bench.report import Aim, Row, publish
 
 from beamlit_operator.controllers.listings import LOOKS
 from beamlit_operator.kube import DEPLOYMENTS, SERVICES, HttpClient, connect
@@ -54,6 +54,10 @@ FIRST = 8
 
 RESYNC = 600.0
 """Seconds between two resyncs of the operator, its default."""
+
+# The aims: what a row's value, or its ratio to a baseline, is to be.
+RATE, WRITES, NONE = Aim(0.5, most=False), Aim(6), Aim(0)
+MEMORY, CPU = Aim(40), Aim(1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,8 +194,13 @@ async def bring_up(on: Stage, count: int, rounds: int) -> list[Row]:
     per = 1000 / count
     return [
         Row(f"{of}: until all have children and status", seconds, "s", "bare client", alone),
-        Row(f"{of}: rate", count / seconds, "per second", "bare client", count / alone),
-        Row(f"{of}: writes for each", median(e.writes for e in with_operator) / count, "requests"),
+        Row(f"{of}: rate", count / seconds, "1/s", "bare client", count / alone, RATE),
+        Row(
+            f"{of}: writes for each",
+            median(e.writes for e in with_operator) / count,
+            "requests",
+            aim=WRITES,
+        ),
         Row(f"{of}: and for its Model", with_operator[-1].model_writes / count, "requests"),
         Row(
             f"{of}: operator's CPU", per * median(e.operator_cpu for e in with_operator), "ms each"
@@ -219,13 +228,14 @@ async def restart(on: Stage) -> list[Row]:
     return [
         Row(f"{of}: restart to ready", ready, "s"),
         Row(f"{of}: restart to steady", ended - began, "s"),
-        Row(f"{of}: restart, writes", writes, "requests"),
+        Row(f"{of}: restart, writes", writes, "requests", aim=NONE),
         Row(f"{of}: restart, operator's CPU", used, "s"),
         Row(f"{of}: restart, embedded cluster's CPU", cluster.cpu("cluster") - server, "s"),
         Row(
             f"{of}: memory of the operator for 1,000",
-            (cluster.memory() - on.empty) * 1000 / on.present,
-            "MiB",
+            (cluster.memory() - on.empty) * 1000 / on.present * 1.048576,
+            "MB",
+            aim=MEMORY,
         ),
     ]
 
@@ -249,18 +259,20 @@ async def rest(on: Stage, seconds: float) -> list[Row]:
     burnt, made = cluster.cpu("operator") - used, cluster.writes() - writes
     calm = burnt / elapsed if elapsed < RESYNC else max(0.0, burnt - one) / elapsed
     return [
-        Row(f"{of}: writes in {elapsed:.0f} s at rest", made, "requests"),
-        Row(f"{of}: CPU at rest", 100 * calm, "% of a core"),
+        Row(f"{of}: writes in {elapsed:.0f} s at rest", made, "requests", aim=NONE),
+        Row(f"{of}: CPU at rest", 100 * calm, "% of a core", aim=CPU),
         Row(f"{of}: one resync, operator's CPU", one, "s"),
         Row(
             f"{of}: CPU at rest with a resync every {RESYNC:.0f} s",
             100 * (calm + one / RESYNC),
             "% of a core",
+            aim=CPU,
         ),
         Row(
             f"{of}: memory of the operator for 1,000, after that",
-            (cluster.memory() - on.empty) * 1000 / on.present,
-            "MiB",
+            (cluster.memory() - on.empty) * 1000 / on.present * 1.048576,
+            "MB",
+            aim=MEMORY,
         ),
     ]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from itertools import islice
 
 from beamlit_operator.api import Model
 from beamlit_operator.controllers.caches import Claims, Errands, ended
@@ -12,6 +13,7 @@ from beamlit_operator.controllers.diagnosis import fetch_failed
 from beamlit_operator.controllers.keys import Key
 from beamlit_operator.controllers.objects import Held
 from beamlit_operator.controllers.prefetching import (
+    AT_ONCE,
     NOTHING,
     RETRY_SECONDS,
     Prefetching,
@@ -72,9 +74,12 @@ class Ahead:
             tell_again=tell_again,
         )
         found = decide(model, around)
+        waited = key in self._waiting
         self._waiting.pop(key, None)
         if found.waits:
             self._waiting[key] = None
+        elif waited and not found.create:
+            self.ended(key.workspace)  # It was this one's turn, and it does not take it.
         if found.failed:
             self._failed[key] = self._clock() + RETRY_SECONDS
         return found
@@ -86,6 +91,7 @@ class Ahead:
     def refused(self, key: Key) -> None:
         """The pod could not be made."""
         self._failed[key] = self._clock() + RETRY_SECONDS
+        self.ended(key.workspace)
 
     def made(self, pod: Json) -> None:
         """The pod was made."""
@@ -96,12 +102,20 @@ class Ahead:
         self._errands.gone(place)
 
     def ended(self, workspace: str) -> None:
-        """A pod of the workspace ended or went: others may begin."""
-        for key in [key for key in self._waiting if key.workspace == workspace]:
+        """A pod of the workspace ended or went: others may begin, as many as there is room for.
+
+        Of a thousand that wait, all but those would only find that they go on waiting.
+        """
+        running = sum(ended(pod) is None for pod in self._errands.of(workspace, PREFETCH))
+        waiting = (key for key in self._waiting if key.workspace == workspace)
+        for key in list(islice(waiting, max(0, AT_ONCE - running))):
             self._enqueue(key)
 
     def forget(self, key: Key) -> None:
         """The Model is gone, or is not to be fetched ahead."""
         self._failed.pop(key, None)
+        waited = key in self._waiting
         self._waiting.pop(key, None)
         self._starts.forget(key)
+        if waited:
+            self.ended(key.workspace)

@@ -28,6 +28,7 @@ from beamlit_operator.controllers.credentials import (
 )
 from beamlit_operator.controllers.keys import Key
 from beamlit_operator.controllers.opening import Opener, Opening
+from beamlit_operator.controllers.slots import Rank, Slots
 from beamlit_operator.controllers.stores import field_of, keys_of
 from beamlit_operator.kube import ApiError, KubeClient, ObjectKey
 from beamlit_operator.origins import (
@@ -45,7 +46,7 @@ from beamlit_operator.workloads.detection import Suggestion, Unserved, detect
 log = logging.getLogger(__name__)
 
 AT_ONCE = 8
-"""Origins looked at at the same time."""
+"""Origins looked at at the same time; and as many Secrets of theirs are read."""
 
 MISSING_SECRET_RECHECK = 3.0
 """Seconds between two looks for a Secret that does not exist."""
@@ -221,7 +222,8 @@ class OriginBook:
         self._chance = chance
         self._pages: dict[Question, _Page] = {}
         self._asked: dict[Key, Question] = {}
-        self._slots = asyncio.Semaphore(AT_ONCE)
+        self._reads = asyncio.Semaphore(AT_ONCE)
+        self._slots = Slots(AT_ONCE)
 
     def ask(self, question: Question, by: Key, *, known: Remembered | None = None) -> Entry:
         """What is known; starts a look when that is too old. ``known`` needs not be read again."""
@@ -286,8 +288,7 @@ class OriginBook:
         before = page.answer
         ASKER.set(question.workspace)  # of this task only
         try:
-            async with self._slots:
-                await self._fill(question, page)
+            await self._fill(question, page)
         except Exception:
             log.exception("looking at %s failed", question.ref.place)
             page.answer = Failed(Reason.UNREACHABLE, "an internal error; see the log", False)
@@ -302,8 +303,9 @@ class OriginBook:
     async def _fill(self, question: Question, page: _Page) -> None:
         """One look: the Secret first, then the store unless nothing has changed since it failed."""
         try:
-            credentials = await self._credentials(question)
-            opened = await self._opener.open(question.workspace, question.opening)
+            async with self._reads:
+                credentials = await self._credentials(question)
+                opened = await self._opener.open(question.workspace, question.opening)
         except SecretProblemError as problem:
             page.answer = Failed(problem.reason, _named(problem, question), False)
             page.secret_version = None
@@ -326,18 +328,19 @@ class OriginBook:
         if unchanged and now < page.store_due:
             page.due = min(page.store_due, now + FAILING_RECHECK)
             return
-        page.secret_version, page.looked = version, now
+        rank = Rank.KNOWN
+        if page.answer is None and page.known is None:
+            rank = Rank.NEW
+        elif unchanged:
+            rank = Rank.FAILED
+        page.secret_version = version
         values = {**(credentials.values if credentials else {}), **opened.values}
-        try:
-            resolved = await self._look(question.ref, values)
-        except OriginError as error:
-            if error.reason in (OriginReason.CREDENTIALS_INVALID, OriginReason.ACCESS_DENIED):
-                self._opener.distrust(question.workspace, question.opening)
-            page.answer = _failed(error, question)
-            page.store_due = self._clock() + error.retry_after_seconds
-            page.due = min(page.store_due, self._clock() + FAILING_RECHECK)
+        async with self._slots.of(rank):
+            page.looked = self._clock()
+            looked = await self._asked_store(question, page, values)
+        if looked is None:
             return
-        facts = await self._facts(question.ref, values, resolved, page)
+        resolved, facts = looked
         unread = facts is not None and page.known is None
         if unread and page.answer is None and page.unread < UNREAD_LOOKS:
             # Another runtime may suit what is not read yet: a model would be started twice.
@@ -362,6 +365,21 @@ class OriginBook:
         )
         # Spread, so that origins looked at together are not always looked at together.
         page.due = self._clock() + self._resync * (0.9 + 0.2 * self._chance())
+
+    async def _asked_store(
+        self, question: Question, page: _Page, values: Mapping[str, str]
+    ) -> tuple[ResolvedOrigin, ModelFacts | None] | None:
+        """What the store has; None if it cannot be used, and then the page says why."""
+        try:
+            resolved = await self._look(question.ref, values)
+        except OriginError as error:
+            if error.reason in (OriginReason.CREDENTIALS_INVALID, OriginReason.ACCESS_DENIED):
+                self._opener.distrust(question.workspace, question.opening)
+            page.answer = _failed(error, question)
+            page.store_due = self._clock() + error.retry_after_seconds
+            page.due = min(page.store_due, self._clock() + FAILING_RECHECK)
+            return None
+        return resolved, await self._facts(question.ref, values, resolved, page)
 
     async def _facts(
         self,

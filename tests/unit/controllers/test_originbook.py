@@ -17,6 +17,7 @@ from beamlit_operator.controllers.credentials import SecretUse
 from beamlit_operator.controllers.keys import Key, Kind, Workspace
 from beamlit_operator.controllers.opening import Opening
 from beamlit_operator.controllers.originbook import (
+    AT_ONCE,
     DOUBT_RECHECK,
     FAILING_RECHECK,
     FIRST_SECRET_RECHECK,
@@ -388,3 +389,34 @@ async def test_what_is_closed_says_which_integration_may_not_open_it() -> None:
     lab.now += 600
     assert isinstance(await ask(), Found)  # open to all: no token is needed
     await lab.book.close()
+
+
+async def test_what_is_new_is_looked_at_before_the_thousands_that_are_known_from_before() -> None:
+    lab = Lab()
+    order: list[str] = []
+    at_once = most = 0
+
+    async def look(ref: OriginRef, _: Mapping[str, str]) -> ResolvedOrigin:
+        nonlocal at_once, most
+        at_once, order[len(order) :] = at_once + 1, [ref.place]
+        most = max(most, at_once)
+        await asyncio.sleep(0)
+        at_once -= 1
+        return ResolvedOrigin("sha256:a", (OriginFile("m.joblib", 1, "e", "k"),), 1)
+
+    book = OriginBook(
+        lab.kube, on_answer=lambda _: None, resync=RESYNC, look=look, clock=lambda: lab.now
+    )
+    before = Remembered("sha256:a", 1, 1, ModelFacts())
+    for number in range(1000):
+        key = Key(Kind.MODEL, Workspace("team"), f"known-{number}")
+        book.ask(Question("team", S3Ref("models", f"known-{number}"), None), key, known=before)
+    await asyncio.sleep(0)
+    book.ask(Question("team", S3Ref("models", "new"), None), KEY)
+    async with asyncio.timeout(20):
+        while book.looking:
+            await asyncio.sleep(0)
+    assert most == AT_ONCE
+    assert order.index(next(each for each in order if each.endswith("new"))) < 5 * AT_ONCE
+    assert len(order) == len(set(order)) == 1001, "each is looked at once"
+    await book.close()
