@@ -10,9 +10,11 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from types import TracebackType
 
-from beamlit_operator.origins.progress_server import PORT_VARIABLE, served
 from beamlit_operator.origins.sizes import mebibytes
 from beamlit_operator.origins.terminal import INTERVAL_SECONDS, Bar
+
+PORT_VARIABLE = "BEAMLIT_PROGRESS_PORT"
+"""Where to answer; set by the pod (`workloads.pods`). Without it nothing listens."""
 
 _INTERVAL_SECONDS = 1.0
 
@@ -73,6 +75,8 @@ class Progress:
         last_bytes, last_seconds = self._measure(), time.monotonic()
         with ExitStack() as stack:
             if not self._ended.wait(_INTERVAL_SECONDS) and self._port:
+                from beamlit_operator.origins.progress_server import served
+
                 stack.enter_context(served(self._port, self._document))
             while not self._ended.is_set():
                 now_bytes, now_seconds = self._measure(), time.monotonic()

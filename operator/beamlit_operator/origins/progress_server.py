@@ -16,9 +16,6 @@ from collections.abc import Callable, Iterator
 
 log = logging.getLogger(__name__)
 
-PORT_VARIABLE = "BEAMLIT_PROGRESS_PORT"
-"""Where to answer; set by the pod (`workloads.pods`). Without it nothing listens."""
-
 _MAX_REQUEST = 4096
 _PATIENCE_SECONDS = 1.0
 

@@ -6,19 +6,22 @@ that a slow store never delays anything else, not even the end of the process.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import contextvars
 import functools
 import threading
 from collections.abc import Callable, Mapping
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from beamlit_operator.origins.errors import OriginError, OriginReason
 from beamlit_operator.origins.kinds import look
 from beamlit_operator.origins.listing import ResolvedOrigin
 from beamlit_operator.origins.ref import OriginRef
 from beamlit_operator.origins.waiting import Waiting
+
+# A fetch that finds its files in place imports this package, too: the loop is for the operator.
+if TYPE_CHECKING:
+    import asyncio
 
 _T = TypeVar("_T")
 
@@ -44,6 +47,8 @@ async def resolve(
     Raises:
         OriginError: every failure.
     """
+    import asyncio
+
     try:
         async with asyncio.timeout(timeout_seconds):
             return await in_thread(ref, lambda: look(ref, credentials))
@@ -60,6 +65,8 @@ async def in_thread(ref: OriginRef, work: Callable[[], _T]) -> _T:
     Raises:
         OriginError: ``Unreachable``, if too many such threads wait for stores already.
     """
+    import asyncio
+
     waiter = _LOOKS.begin(ref.place)
     if waiter is None:
         raise OriginError(

@@ -21,13 +21,17 @@ from __future__ import annotations
 import functools
 import os
 import re
-import ssl
-import tempfile
 import weakref
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from beamlit_operator.origins.errors import OriginError, OriginReason
+
+# Imported where they are used, as certifi is: most fetches have no authorities of their own, and
+# every cold start waits.
+if TYPE_CHECKING:
+    import ssl
 
 AUTHORITIES = "ca.crt"
 """The key of the credentials under which the origin's authorities stand, as PEM."""
@@ -46,6 +50,8 @@ class Bundle:
     this object any more, and at the end of the process."""
 
     def __init__(self, own: str) -> None:
+        import tempfile
+
         with tempfile.NamedTemporaryFile("wb", suffix=".pem", delete=False) as file:
             self.path = file.name
             # Before anything is written: a full disk must not leave it behind.
@@ -74,6 +80,8 @@ def context(credentials: Mapping[str, str]) -> ssl.SSLContext | None:
     Raises:
         OriginError: the authorities are no certificates.
     """
+    import ssl
+
     own = credentials.get(AUTHORITIES)
     if own is None:
         return None
@@ -88,6 +96,8 @@ def certificates(text: str) -> str:
     Raises:
         OriginError: ``InvalidReference``, if there is none, or one that cannot be read.
     """
+    import ssl
+
     found = "\n".join(_CERTIFICATE.findall(text)) + "\n"
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=found)
@@ -124,7 +134,6 @@ def _bundle(own: str) -> Bundle:
 
 def _public() -> str:
     """The file with what this process trusts anyhow: the public authorities, and the operator's."""
-    # Imported here: most fetches have no authorities of their own, and every cold start waits.
     import certifi
 
     own = os.environ.get("SSL_CERT_FILE") if os.environ.get("BEAMLIT_CA_FILE") else None

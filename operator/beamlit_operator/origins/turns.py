@@ -25,14 +25,13 @@ import errno
 import fcntl
 import json
 import os
-import socket
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from beamlit_operator.origins.errors import OriginError, OriginReason, one_line
 from beamlit_operator.origins.listing import RESERVED
-from beamlit_operator.origins.progress_server import PORT_VARIABLE, served
+from beamlit_operator.origins.progress import PORT_VARIABLE
 from beamlit_operator.origins.sizes import mebibytes
 
 LOCK = "lock"
@@ -101,7 +100,7 @@ def _locked(own: Path, report: Callable[[str], None]) -> int:
             _wait(descriptor, own, report)
             if _is_still(descriptor, own / LOCK):
                 os.ftruncate(descriptor, 0)
-                os.pwrite(descriptor, socket.gethostname().encode(), 0)
+                os.pwrite(descriptor, os.uname().nodename.encode(), 0)
                 return descriptor
         except BaseException:
             os.close(descriptor)
@@ -130,6 +129,8 @@ def _wait(descriptor: int, own: Path, report: Callable[[str], None]) -> None:
     with contextlib.ExitStack() as stack:
         port = int(os.environ.get(PORT_VARIABLE) or 0)
         if port:
+            from beamlit_operator.origins.progress_server import served
+
             stack.enter_context(served(port, lambda: _document(own)))
         report(f"{_holder(descriptor)} fetches the same files into the cache: waiting for it")
         while not _taken(descriptor):

@@ -104,6 +104,26 @@ class TestS3:
         assert "'model.safetensors' can run code" in capsys.readouterr().err
         assert visible(tmp_path) == {}
 
+    @pytest.mark.parametrize("flags", [[], ["--shared"]])
+    def test_a_start_that_finds_its_files_imports_no_network_and_no_loop(
+        self, s3: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], flags: list[str]
+    ) -> None:
+        s3.put_object(Bucket="models", Key="iris/model.ubj", Body=b"weights")
+        command = ["s3://models/iris", str(tmp_path / "m"), *flags]
+        assert main(command) == 0
+        revision = capsys.readouterr().err.rsplit(" at ", 1)[1].split()[0]
+        code = (
+            "import sys; from beamlit_operator.origins.__main__ import main\n"
+            f"assert main({[*command, '--revision', revision]!r}) == 0\n"
+            "heavy = {'asyncio', 'ssl', 'socket', 'logging', 'pickletools', 'botocore'}\n"
+            "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"
+        )
+        ran = subprocess.run(
+            [sys.executable, "-c", code], check=False, capture_output=True, text=True
+        )
+        assert ran.returncode == 0, ran.stderr
+        assert "nothing to fetch" in ran.stderr
+
     def test_a_large_object_arrives_in_ranges_and_whole(self, s3: Any, tmp_path: Path) -> None:
         s3.put_object(Bucket="models", Key="big/model.bin", Body=LARGE)
         assert main(["s3://models/big", str(tmp_path)]) == 0

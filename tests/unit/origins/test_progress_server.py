@@ -11,8 +11,7 @@ from contextlib import contextmanager, suppress
 
 import pytest
 
-from beamlit_operator.origins.progress import Progress
-from beamlit_operator.origins.progress_server import PORT_VARIABLE
+from beamlit_operator.origins.progress import PORT_VARIABLE, Progress
 from beamlit_operator.workloads import pods
 
 
