@@ -71,7 +71,8 @@ class Forwarder(LocalServer):
     ) -> tuple[int, dict[str, str], bytes]:
         """The store's answer to ``request`` with these headers: status, headers and body."""
         url = f"{self._store}{request.raw_path}"
-        async with self._session.request(request.method, url, headers=headers) as answer:
+        ask = self._session.request
+        async with ask(request.method, url, headers=headers, allow_redirects=False) as answer:
             body = await answer.read()
         # Those of the connection are ours.
         left_out = ("content-length", "transfer-encoding", "connection", "date")

@@ -229,7 +229,13 @@ class Unpacker:
         target.parent.mkdir(parents=True, exist_ok=True)
         written = 0
         # Exclusive: nothing that is there is ever written to.
-        with target.open("xb") as file:
+        try:
+            made = target.open("xb")
+        except FileExistsError:
+            raise self._unsafe(
+                name, "is there already under another spelling, which this volume does not tell"
+            ) from None
+        with made as file:
             while chunk := source.read(_CHUNK_BYTES):
                 self._take(len(chunk))
                 file.write(chunk)

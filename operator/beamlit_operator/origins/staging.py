@@ -40,6 +40,7 @@ from typing import Any
 from beamlit_operator.origins.durable import all_to_disk, to_disk
 from beamlit_operator.origins.errors import OriginError, OriginReason
 from beamlit_operator.origins.listing import RESERVED, OriginFile, ResolvedOrigin
+from beamlit_operator.origins.spelling import check_spelling
 from beamlit_operator.origins.turns import turn
 
 HOME = f"{RESERVED}/home"
@@ -95,6 +96,7 @@ class Staging:
                 self._forget_parts(other)
         self.parts.mkdir(parents=True, exist_ok=True)
         (self.work / "boot").write_text(_boot())
+        self._check_names(wanted)
         missing = [file for file in wanted.files if not _has(self._files / file.path, file.size)]
         # What lies in parts is counted twice, to the safe side: it may have to be fetched again.
         need = sum(file.size + _BLOCK_BYTES for file in missing) + _SPARE_BYTES
@@ -116,6 +118,10 @@ class Staging:
         if self.shared:
             (self.work / WANTED).write_text(json.dumps({"bytes": wanted.bytes}))
         return missing
+
+    def _check_names(self, wanted: ResolvedOrigin) -> None:
+        paths = [file.path for file in wanted.files]
+        check_spelling(paths, folder=self.work / "names", place=str(self.directory))
 
     def _forget_parts(self, work: Path) -> None:
         """What another machine, or this one before it was started again, may not have written."""
@@ -145,6 +151,7 @@ class Staging:
 
     def publish(self, wanted: ResolvedOrigin) -> None:
         """Moves all files into place and then says so, with the marker."""
+        self._check_names(wanted)  # once more: archives may have brought others
         if self.shared:
             files = {self._files / file.path for file in wanted.files}
             folders = {path.parent for path in files}

@@ -154,14 +154,19 @@ async def test_a_token_that_cannot_be_read_is_named(store: IdentityStore, tmp_pa
     assert "cannot be read" in caught.value.message
 
 
+@pytest.mark.parametrize(
+    ("place", "words"),
+    [("http://127.0.0.1:1", "refuses connections"), ("http://nowhere.invalid", "no address")],
+)
 async def test_a_token_service_that_is_away_is_named(
-    store: IdentityStore, monkeypatch: pytest.MonkeyPatch
+    store: IdentityStore, monkeypatch: pytest.MonkeyPatch, place: str, words: str
 ) -> None:
     monkeypatch.setattr("botocore.retries.standard.ExponentialBackoff.delay_amount", lambda *_: 0.0)
     with pytest.raises(OriginError) as caught:
-        await resolve(ref(store), role(store, AWS_ENDPOINT_URL_STS="http://127.0.0.1:1"))
+        await resolve(ref(store), role(store, AWS_ENDPOINT_URL_STS=place))
     assert caught.value.reason is OriginReason.UNREACHABLE
-    assert "http://127.0.0.1:1" in caught.value.message
+    assert place in caught.value.message
+    assert words in caught.value.message
 
 
 def test_a_pod_exchanges_the_token_it_was_given_and_says_nothing_of_it(

@@ -11,6 +11,7 @@ import pytest
 
 from beamlit_operator.origins import (
     HubRef,
+    OciRef,
     OriginError,
     OriginReason,
     OriginRef,
@@ -23,6 +24,7 @@ from beamlit_operator.origins.kinds import look
 KINDS: dict[str, Callable[[str], OriginRef]] = {
     "s3": lambda endpoint: S3Ref("models", "m", endpoint=endpoint),
     "hub": lambda endpoint: HubRef("org/m", endpoint=endpoint),
+    "oci": lambda endpoint: OciRef(endpoint.partition("://")[2], "org/m"),
     "web": lambda endpoint: WebRef((WebFile(f"{endpoint}/m.gguf", "ab" * 32),)),
 }
 

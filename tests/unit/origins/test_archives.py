@@ -247,6 +247,19 @@ def test_a_hard_link_is_the_file_it_names(into: Path) -> None:
     assert refusal(tar([("b", HARDLINK, "../a")]), into).reason is OriginReason.UNSAFE_PATH
 
 
+def test_a_volume_that_does_not_tell_two_names_apart_is_named(tmp_path: Path) -> None:
+    archive = tmp_path / "archive"
+    archive.write_bytes(tar([("model.bin", FILE, "2")]))
+    into = tmp_path / "into"
+    into.mkdir()
+    # As such a volume answers when "Model.bin" is there already.
+    (into / "model.bin").write_text("1")
+    with pytest.raises(OriginError, match="under another spelling") as caught:
+        Unpacker(into, taken=(), place="s3://models/m").unpack("m.tar", archive)
+    assert caught.value.reason is OriginReason.UNSAFE_PATH
+    assert (into / "model.bin").read_text() == "1"
+
+
 def test_links_work_where_the_disk_knows_none(into: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def no_links(*_: object) -> None:
         raise PermissionError(1, "Operation not permitted")
