@@ -372,6 +372,7 @@ class OriginBook:
         """What the store has; None if it cannot be used, and then the page says why."""
         try:
             resolved = await self._look(question.ref, values)
+            return resolved, await self._facts(question.ref, values, resolved, page)
         except OriginError as error:
             if error.reason in (OriginReason.CREDENTIALS_INVALID, OriginReason.ACCESS_DENIED):
                 self._opener.distrust(question.workspace, question.opening)
@@ -379,7 +380,6 @@ class OriginBook:
             page.store_due = self._clock() + error.retry_after_seconds
             page.due = min(page.store_due, self._clock() + FAILING_RECHECK)
             return None
-        return resolved, await self._facts(question.ref, values, resolved, page)
 
     async def _facts(
         self,
@@ -388,7 +388,11 @@ class OriginBook:
         resolved: ResolvedOrigin,
         page: _Page,
     ) -> ModelFacts | None:
-        """What the files say. It is nice to know: an origin can be used without."""
+        """What the files say. It is nice to know: an origin can be used without.
+
+        Raises:
+            OriginError: whoever may list the files may read none of them.
+        """
         if page.known is not None and page.known.is_of(resolved):
             return page.known.facts
         if self._inspect is None:
@@ -398,6 +402,8 @@ class OriginBook:
         except Exception:
             log.exception("the files of %s could not be inspected", ref.place)
             return None
+        if found.denied is not None:
+            raise found.denied
         # What a store did not give is asked for again with the next look.
         page.known = (
             None

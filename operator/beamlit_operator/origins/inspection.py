@@ -12,6 +12,8 @@ model is (`configuration`) and the beginnings of its weights (`headers`), never 
 | GGUF                                     | 256 KiB                                             |
 | XGBoost, LightGBM                        | 512 bytes                                           |
 | anything else                            | nothing: its name and size                          |
+| nothing of all this is there             | one byte of the smallest file, to see that it may   |
+|                                          | be read: who may list a bucket need not be allowed  |
 
 Bounded so: at most 15 reads, 4 at a time, :data:`TIMEOUT_SECONDS` for all. What is not known by
 then stays unknown, and the facts say why. Nothing in a file can make this fail.
@@ -31,7 +33,7 @@ from dataclasses import dataclass
 
 from beamlit_operator.api.facts import ModelFacts
 from beamlit_operator.origins import configuration, headers, kinds
-from beamlit_operator.origins.errors import OriginError
+from beamlit_operator.origins.errors import OriginError, OriginReason
 from beamlit_operator.origins.listing import OriginFile, ResolvedOrigin
 from beamlit_operator.origins.ref import OriginRef
 from beamlit_operator.origins.resolve import in_thread
@@ -62,10 +64,13 @@ class Inspection:
     Attributes:
         facts: what the files say.
         again: whether another look may find more: the store did not let all be read.
+        denied: the refusal, if whoever asks may read none of the files that were asked for. Then
+            none can be fetched either.
     """
 
     facts: ModelFacts
     again: bool = False
+    denied: OriginError | None = None
 
 
 async def inspect(
@@ -96,7 +101,8 @@ def inspected(
     """The same for callers that may block, with any way to read. ``place`` is what is read."""
     loaded = weights(files)
     wanted = [*_small(files), *_beginnings(loaded)]
-    reads = _Reads(read, place=place, until=time.monotonic() + timeout_seconds)
+    until = time.monotonic() + timeout_seconds
+    reads = _Reads(read, place=place, until=until)
     found = reads.all(wanted)
     more = [
         _Part(file, HEADER_START, length + 8 - HEADER_START)
@@ -123,7 +129,21 @@ def inspected(
     facts = configuration.facts_of(told, problems=problems)
     if problems:
         log.info("the files of a model are not fully understood: %s", facts.incomplete)
-    return Inspection(facts, again=bool(reads.problems))
+    denied = reads.denied if wanted else _probe(files, read, place=place, until=until)
+    return Inspection(facts, again=bool(reads.problems), denied=denied)
+
+
+def _probe(
+    files: Sequence[OriginFile], read: Read, *, place: str, until: float
+) -> OriginError | None:
+    """The refusal, if the smallest file may not be read. Other failures say nothing: the fetch
+    tries again."""
+    content = [file for file in files if file.size]
+    if not content:
+        return None
+    reads = _Reads(read, place=place, until=until)
+    reads.all([_Part(min(content, key=lambda file: (file.size, file.path)), 0, 1)])
+    return reads.denied
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,6 +307,17 @@ class _Reads:
         self._until = until
         self._lock = threading.Lock()
         self._failed: dict[OriginFile, str] = {}
+        self._errors: list[OriginError] = []
+        self._succeeded = False
+
+    @property
+    def denied(self) -> OriginError | None:
+        """The refusal, if every file that was asked for was refused."""
+        with self._lock:
+            refused = [e for e in self._errors if e.reason is OriginReason.ACCESS_DENIED]
+            if self._succeeded or not refused or len(refused) < len(self._failed):
+                return None
+            return refused[0]
 
     @property
     def problems(self) -> list[str]:
@@ -310,6 +341,7 @@ class _Reads:
                     with self._lock:
                         if content is not None:
                             found[part.file] = content
+                            self._succeeded = True
             finally:
                 waiter.end()
 
@@ -335,6 +367,8 @@ class _Reads:
             return self._read(part.file, part.start, part.length)
         except OriginError as error:
             why = f"could not be read: {error.message}"
+            with self._lock:
+                self._errors.append(error)
         except Exception:
             log.exception("reading %s failed", part.file.path)
             why = "could not be read; see the operator's log"

@@ -116,7 +116,7 @@ def test_operator_and_gateway_that_die_come_back_and_the_api_servers_death_ends_
                 state=dev.logs,
             )
         # The new operator does its work, and the new gateway answers.
-        dev.done("kubectl", "apply", "-f", str(SAMPLES / "quickstart" / "policy-us-only.yaml"))
+        dev.done("kubectl", "apply", "-f", str(SAMPLES / "quickstart" / "1-policy-us-only.yaml"))
         wait = ("kubectl", "wait", "--for=condition=Ready", "--timeout=30s")
         dev.done(*wait, "policies.beamlit.com/us-only")
         gateway = dev.screen.read_text().partition("Gateway   ")[2].split()[0]
@@ -147,7 +147,7 @@ def test_killed_outright_it_leaves_no_process_and_what_was_applied_is_there_afte
     folder = tmp_path / "data"
     policy = ("kubectl", "get", "policies.beamlit.com", "-o", "name")
     with running_dev(folder) as dev:
-        dev.done("kubectl", "apply", "-f", str(SAMPLES / "quickstart" / "policy-us-only.yaml"))
+        dev.done("kubectl", "apply", "-f", str(SAMPLES / "quickstart" / "1-policy-us-only.yaml"))
         processes = dev.processes()
         assert len(processes) >= 4
         dev.process.kill()

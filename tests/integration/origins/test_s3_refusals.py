@@ -27,6 +27,7 @@ from beamlit_operator.origins import (
     s3_client,
 )
 from beamlit_operator.origins.fetch import fetch
+from beamlit_operator.origins.inspection import inspect
 
 from .conftest import KEYS
 
@@ -134,7 +135,15 @@ async def test_who_may_read_but_not_list_is_told_so(guarded: Guarded) -> None:
 async def test_who_may_list_but_not_read_is_told_so(guarded: Guarded, tmp_path: Path) -> None:
     keys = guarded.user("s3:ListBucket")
     ref = S3Ref("models", "m", endpoint=guarded.endpoint)
-    assert (await resolve(ref, keys)).files
+    listing = await resolve(ref, keys)
+    assert listing.files
+    told = (await inspect(ref, keys, listing)).denied
+    assert told is not None
+    assert (told.reason, told.message) == (
+        OriginReason.ACCESS_DENIED,
+        "the key is not allowed to read s3://models/m at "
+        f"{guarded.endpoint}: allow it to list and read",
+    )
     problem = bring(ref, tmp_path, keys)
     assert problem.reason is OriginReason.ACCESS_DENIED
     assert "not allowed to read s3://models/m" in problem.message

@@ -171,11 +171,11 @@ def test_render_names_the_model_that_is_not_among_the_manifests(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     samples = Path(__file__).parents[3] / "manifests" / "samples"
-    assert main(["render", "-f", str(samples / "quickstart" / "modeldeployment.yaml")]) == 2
+    assert main(["render", "-f", str(samples / "quickstart" / "5-modeldeployment.yaml")]) == 2
     assert "spec.model: Model iris is not in the manifests" in capsys.readouterr().err
 
 
 def test_render_needs_a_deployment(capsys: pytest.CaptureFixture[str]) -> None:
     samples = Path(__file__).parents[3] / "manifests" / "samples"
-    assert main(["render", "-f", str(samples / "quickstart" / "model.yaml")]) == 2
+    assert main(["render", "-f", str(samples / "quickstart" / "4-model.yaml")]) == 2
     assert "there is no ModelDeployment" in capsys.readouterr().err

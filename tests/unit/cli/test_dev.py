@@ -78,7 +78,7 @@ def test_free_ports_are_all_different() -> None:
 def test_the_crds_and_the_samples_are_found() -> None:
     kinds = {crd["spec"]["names"]["kind"] for crd in read_crds()}
     assert kinds == {"Model", "ModelDeployment", "Environment", "Policy"}
-    assert (sample_folder("quickstart") / "model.yaml").exists()
+    assert (sample_folder("quickstart") / "4-model.yaml").exists()
 
 
 def test_a_taken_api_port_is_said_without_a_traceback_and_leaves_nothing(tmp_path: Path) -> None:

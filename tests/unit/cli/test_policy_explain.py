@@ -48,15 +48,15 @@ def test_a_deployment_without_policies_is_compliant(capsys: pytest.CaptureFixtur
 def test_a_missing_policy_is_not_compliant_and_is_named(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folder = quickstart_without(tmp_path, "policy-us-only.yaml")
+    folder = quickstart_without(tmp_path, "1-policy-us-only.yaml")
     assert main(["policy", "explain", "iris-production", "-f", str(folder)]) == 1
     assert "us-only" in capsys.readouterr().out
 
 
 def test_a_deployment_that_agrees_with_its_environment_is_compliant(tmp_path: Path) -> None:
     folder = quickstart_without(tmp_path, **{"name: au\n": "name: us-east-1\n"})
-    text = (folder / "policy-australia.yaml").read_text()
-    (folder / "policy-australia.yaml").write_text(text.replace("type: country", "type: location"))
+    text = (folder / "1-policy-australia.yaml").read_text()
+    (folder / "1-policy-australia.yaml").write_text(text.replace("type: country", "type: location"))
     assert main(["policy", "explain", "iris-production", "-f", str(folder)]) == 0
 
 

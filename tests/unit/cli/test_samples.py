@@ -52,6 +52,22 @@ def test_everything_that_is_referred_to_is_there(folder: str) -> None:
     assert (SAMPLES / "requests" / f"{model.metadata.name}.json").exists()
 
 
+@pytest.mark.parametrize("folder", ["quickstart", "second-model"])
+def test_what_is_referred_to_is_applied_before_what_refers_to_it(folder: str) -> None:
+    there: set[tuple[str, str]] = set()
+    for file in sorted((SAMPLES / folder).iterdir()):
+        for document in yaml.safe_load_all(file.read_text()):
+            kind, spec = document["kind"], document.get("spec", {})
+            attached = spec.get("policies", [])
+            named = {("Policy", each["name"]) for each in attached}
+            if kind == "ModelDeployment":
+                named |= {("Model", spec["model"]), ("Environment", spec["environment"])}
+            elif kind == "Model":
+                named.add(("Secret", spec["origin"]["s3"]["credentialsSecretRef"]["name"]))
+            assert named <= there, f"{file.name} would warn of what comes after it"
+            there.add((kind, document["metadata"]["name"]))
+
+
 def test_the_kustomization_lists_the_whole_quickstart() -> None:
     listed = yaml.safe_load((SAMPLES / "kustomization.yaml").read_text())["resources"]
     there = {f"quickstart/{file.name}" for file in (SAMPLES / "quickstart").iterdir()}

@@ -346,6 +346,19 @@ async def test_then_the_origin_is_used_without_and_read_with_the_next_look() -> 
     assert (await inspecting(lab, reader)).facts == FACTS
 
 
+async def test_who_may_list_the_files_and_read_none_is_told_until_that_is_allowed() -> None:
+    denied = OriginError(OriginReason.ACCESS_DENIED, "the key is not allowed to read s3://models/m")
+    lab, reader = Lab(), Reader(Inspection(ModelFacts(), denied=denied), Inspection(FACTS))
+    await lab.secret()
+    lab.book._inspect = reader
+    failed = await lab.ask()
+    assert failed == Failed("AccessDenied", denied.message, stalled=True)
+    lab.now += denied.retry_after_seconds
+    found = await lab.ask()
+    assert isinstance(found, Found)
+    assert (found.facts, reader.reads) == (FACTS, 2)
+
+
 async def test_an_origin_whose_files_cannot_be_read_is_found_all_the_same() -> None:
     lab, reader = Lab(), Reader(RuntimeError("a mistake of ours"))
     found = await inspecting(lab, reader)

@@ -401,6 +401,47 @@ def test_what_the_store_does_not_give_is_unknown_and_may_be_asked_again() -> Non
     assert found.facts.incomplete == "config.json could not be read: s3://b is slow"
 
 
+DENIED = OriginError(OriginReason.ACCESS_DENIED, "the key is not allowed to read s3://models/m")
+ELSEWHERE = OriginError(OriginReason.UNREACHABLE, "no answer")
+
+
+@pytest.mark.parametrize(
+    ("failing", "denied"),
+    [
+        ({}, False),
+        ({"config.json": DENIED, "model.safetensors": DENIED}, True),
+        ({"config.json": DENIED}, False),
+        ({"config.json": DENIED, "model.safetensors": ELSEWHERE}, False),
+        ({"config.json": ELSEWHERE, "model.safetensors": ELSEWHERE}, False),
+    ],
+)
+def test_who_may_read_nothing_that_was_asked_for_is_denied(
+    failing: dict[str, Exception], denied: bool
+) -> None:
+    shelf = Shelf({"config.json": config(LLAMA), "model.safetensors": TENSORS})
+    shelf.failing = failing
+    assert shelf.inspected().denied is (DENIED if denied else None)
+    assert len(shelf.read) == 2
+
+
+@pytest.mark.parametrize(("failure", "denied"), [(None, False), (DENIED, True), (ELSEWHERE, False)])
+def test_where_nothing_is_to_be_read_one_byte_of_the_smallest_file_is(
+    failure: Exception | None, denied: bool
+) -> None:
+    shelf = Shelf({"model.joblib": b"x" * 9, "notes.txt": b"hi", "empty": b""})
+    if failure is not None:
+        shelf.failing = {"notes.txt": failure}
+    found = shelf.inspected()
+    assert shelf.read == [("notes.txt", 0, 1)]
+    assert found.denied is (DENIED if denied else None)
+    assert (found.facts.incomplete, found.again) == (None, False)
+
+
+def test_files_without_content_are_not_asked_for() -> None:
+    shelf = Shelf({"empty": b""})
+    assert (shelf.inspected().denied, shelf.read) == (None, [])
+
+
 def test_a_store_that_hangs_costs_the_time_of_one_look_and_the_rest_is_known() -> None:
     released = threading.Event()
     files = {"config.json": config(LLAMA), "model.safetensors": TENSORS}
