@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import copy
 import logging
+import socket
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -15,7 +17,7 @@ from tests.integration.controllers.conftest import TEAM, Lab
 from tests.support.stack import free_port
 
 from beamlit_operator.api.crd import KINDS, crd
-from beamlit_operator.cli.doctor.findings import Level, run
+from beamlit_operator.cli.doctor.findings import Finding, Level, run
 from beamlit_operator.cli.doctor.gatherer import Gatherer
 from beamlit_operator.cli.doctor.report import CHECKS
 from beamlit_operator.controllers.admission import certificates
@@ -201,11 +203,42 @@ async def test_a_webhook_that_the_api_server_cannot_reach_is_found(
     assert list(_samples(operator, "beamlit_admission_reviews_total"))
 
 
+@pytest.mark.parametrize("policy", ["Ignore", "Fail"])
+async def test_a_webhook_whose_packets_are_dropped_delays_people_and_is_found(
+    lab: Lab, policy: str
+) -> None:
+    """As behind a NetworkPolicy that drops: no answer ever comes, and no refusal either."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        body = configuration(by_url(f"127.0.0.1:{silent.getsockname()[1]}"), failure_policy=policy)
+        assert body["webhooks"][0]["timeoutSeconds"] <= 5
+        body["webhooks"][0]["timeoutSeconds"] = 1
+        await lab.client.apply(CONFIGURATIONS, body, field_manager="x")
+        began = asyncio.get_running_loop().time()
+        if policy == "Ignore":
+            await lab.apply(MANIFESTS)
+            await lab.start_operator(leader_election=False)
+            await lab.until_ready("Idle")
+        else:
+            with pytest.raises(ApiError, match="failed calling webhook") as caught:
+                await lab.apply(MANIFESTS)
+            assert caught.value.status == 500
+        assert asyncio.get_running_loop().time() - began > 1
+        (finding,) = await webhook_findings(lab)
+        assert finding.level is Level.PROBLEM
+        assert "NetworkPolicy" in finding.fix
+        # Deleting is what webhooks must never be in the way of for long.
+        await lab.client.delete(CONFIGURATIONS, body["metadata"]["name"])
+    await lab.apply(MANIFESTS)
+
+
 async def webhook_level(lab: Lab) -> Level:
+    return (await webhook_findings(lab))[0].level
+
+
+async def webhook_findings(lab: Lab) -> Sequence[Finding]:
     async with await connect(lab.kubeconfig) as client:
         picture = await Gatherer(client, workspace=None).picture()
-    found = next(r for r in run(CHECKS, picture) if r.check == "webhook")
-    return found.findings[0].level
+    return next(r for r in run(CHECKS, picture) if r.check == "webhook").findings
 
 
 def _samples(operator: Operator, name: str) -> Any:
