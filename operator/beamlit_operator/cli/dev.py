@@ -9,6 +9,7 @@ import os
 import shlex
 import shutil
 import signal
+import sys
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -179,7 +180,12 @@ def welcome(cluster: DevCluster, settings: DevSettings) -> Text:
     """What a person needs to know to use it; without a frame, so that it can be copied."""
     text = Text("\nready", style="bold green")
     text.append(f" in {cluster.seconds:.1f} s\n\nIn another terminal:\n\n", style="default")
-    text.append(f"  export KUBECONFIG={shlex.quote(str(cluster.kubeconfig))}\n\n", style="bold")
+    text.append(f"  export KUBECONFIG={shlex.quote(str(cluster.kubeconfig))}\n", style="bold")
+    if sys.prefix != sys.base_prefix:
+        # Nobody's shell finds what is in our environment, such as kubectl and this command.
+        programs = shlex.quote(str(Path(sys.executable).parent))
+        text.append(f"  export PATH=$PATH:{programs}\n", style="bold")
+    text.append("\n")
     text.append(f"Gateway   {cluster.gateway}\n", style="default")
     if cluster.store:
         text.append(f"S3 store  {cluster.store}, the sample models are in s3://models\n", "default")

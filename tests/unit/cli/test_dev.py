@@ -137,3 +137,22 @@ def app_settings(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> parts.DevS
     ended.start()
     ended.join()
     return seen[0]
+
+
+@pytest.mark.parametrize("base", ["/usr", sys.prefix])
+def test_another_terminal_finds_the_commands_that_are_named(
+    monkeypatch: pytest.MonkeyPatch, base: str
+) -> None:
+    monkeypatch.setattr(sys, "base_prefix", base)
+    cluster = parts.DevCluster(
+        kubeconfig=Path("/a b/kubeconfig"),
+        gateway="http://127.0.0.1:8080",
+        store=None,
+        samples=(),
+        logs=Path("/logs"),
+        seconds=1.0,
+    )
+    lines = dev.welcome(cluster, parts.DevSettings(Path("/a b"), samples=True)).plain.splitlines()
+    assert "  export KUBECONFIG='/a b/kubeconfig'" in lines
+    added = f"  export PATH=$PATH:{Path(sys.executable).parent}"
+    assert (added in lines) == (base != sys.prefix)
