@@ -65,6 +65,9 @@ async def test_a_restricted_namespace_says_everything_that_a_plain_pod_lacks(
         ' securityContext.seccompProfile.type to "RuntimeDefault" or "Localhost")'
     ) in refused.value.message
     await client.create(PODS, pod(RESTRICTED), namespace)
+    # An image as a volume (KEP-4639) is as good as one as a container.
+    image = {"name": "v", "image": {"reference": "example.com/model:1"}}
+    await client.create(PODS, pod(RESTRICTED, volumes=[image]), namespace)
 
 
 @pytest.mark.parametrize(
