@@ -139,7 +139,7 @@ async def workspace(client: HttpClient, namespace: str, test_image: str) -> Work
     """A namespace where pods run."""
     if not await ready_nodes(client):
         pytest.skip("this control plane has no node that runs pods")
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(60):
         while True:
             with contextlib.suppress(ApiError):
                 await client.get(SERVICE_ACCOUNTS, "default", namespace)
@@ -152,16 +152,16 @@ Eventually = Callable[[Callable[[], Awaitable[Any]]], Awaitable[Any]]
 
 @pytest.fixture
 def eventually() -> Eventually:
-    """Calls until the answer is truthy; fails with the last one after 15 seconds."""
+    """Calls until the answer is truthy; fails with the last one after 60 seconds."""
 
     async def wait(probe: Callable[[], Awaitable[Any]]) -> Any:
         seen: Any = None
         try:
-            async with asyncio.timeout(15):
+            async with asyncio.timeout(60):
                 while not (seen := await probe()):
                     await asyncio.sleep(0.02)
         except TimeoutError:
-            pytest.fail(f"still not true after 15 s, last seen: {seen!r}")
+            pytest.fail(f"still not true after 60 s, last seen: {seen!r}")
         return seen
 
     return wait
@@ -268,7 +268,7 @@ async def install(client: HttpClient, definition: Json) -> None:
     """Creates (or replaces) the definition and waits until it is served."""
     name = definition["metadata"]["name"]
     await client.apply(CUSTOM_RESOURCE_DEFINITIONS, definition, field_manager="conformance")
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(60):
         while True:
             found = await client.get(CUSTOM_RESOURCE_DEFINITIONS, name)
             conditions = found.get("status", {}).get("conditions") or ()

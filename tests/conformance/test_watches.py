@@ -15,7 +15,7 @@ async def _collect(
     client: HttpClient, namespace: str, version: str, count: int, *, labels: str | None = None
 ) -> list[WatchEvent]:
     found: list[WatchEvent] = []
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(60):
         async for event in client.watch(
             CONFIG_MAPS, namespace, resource_version=version, label_selector=labels
         ):

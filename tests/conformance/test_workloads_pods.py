@@ -234,7 +234,7 @@ while True:
     await workspace.client.delete(PODS, "one", workspace.namespace)
     leaving = await workspace.get("one")
     assert leaving["metadata"]["deletionGracePeriodSeconds"] == 20
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         assert await following == "up\nterm after hooked\n"
     await _until_gone(workspace, "one", within=15)
 

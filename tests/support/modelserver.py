@@ -2,7 +2,9 @@
 
 Environment: START_SECONDS before it listens, CRASH (a sentence) to fail at start, STATUS of the
 answers to all but probes (200), VERSION, NODE, REVISION, and DELAY_SECONDS that every answer takes.
-``?seconds=N`` makes an answer take that long, ``?work=N`` so many seconds of cpu.
+``?seconds=N`` makes an answer take that long, ``?work=N`` so many seconds of cpu. A request with
+``?begins=FILE`` writes a line into that file when it is here, and one with ``?ends=FILE`` takes
+until that file is there.
 """
 
 import json
@@ -24,10 +26,16 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self):
         size = int(self.headers.get("Content-Length") or 0)
         received = len(self.rfile.read(size))
-        target = urlsplit(self.path)
-        seconds = float(parse_qs(target.query).get("seconds", ["0"])[0])
+        asked = parse_qs(urlsplit(self.path).query)
+        for name in asked.get("begins", ()):
+            with open(name, "a") as file:
+                file.write(f"{os.getpid()}\n")
+        seconds = float(asked.get("seconds", ["0"])[0])
         time.sleep(seconds + float(os.environ.get("DELAY_SECONDS", "0")))
-        work(float(parse_qs(target.query).get("work", ["0"])[0]))
+        for name in asked.get("ends", ()):
+            while not os.path.exists(name):
+                time.sleep(0.02)
+        work(float(asked.get("work", ["0"])[0]))
         body = json.dumps(
             {
                 "path": self.path,

@@ -20,7 +20,7 @@ from beamlit_operator.controllers.admission.configuration import by_url, configu
 SAMPLES = ROOT / "manifests" / "samples"
 STORE = "http://127.0.0.1:9900"
 """The sample store's address, as the samples name it."""
-WITHIN = 120.0
+WITHIN = 240.0
 
 
 class SampleStack(Stack):

@@ -27,7 +27,7 @@ from beamlit_operator.cli.processes import descendants
 ROOT = Path(__file__).parents[2]
 SERVER = Path(__file__).with_name("modelserver.py")
 ACCESS_KEY, SECRET_KEY = "testing", "testing-secret"
-START_WITHIN = 60.0
+START_WITHIN = 120.0
 
 _LIBC = ctypes.CDLL(None)
 _PR_SET_PDEATHSIG = 1

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from aiohttp import web
@@ -30,6 +31,8 @@ class XetStore:
         broken: so many next answers are errors.
         corrupt: xorbs arrive with other content.
         until: only so many of a file's xorbs are there, from the first on.
+        refusing: whether the others are refused yet. The client drops what it has not joined when
+            one is refused.
     """
 
     files: dict[str, bytes] = field(default_factory=dict)
@@ -39,6 +42,7 @@ class XetStore:
     broken: int = 0
     corrupt: bool = False
     until: int = 1_000_000
+    refusing: Callable[[], bool] = lambda: True
 
     def add(self, content: bytes) -> str:
         """Stores a file and returns its hash."""
@@ -99,7 +103,8 @@ class XetStore:
 
     async def _xorb(self, request: web.Request) -> web.StreamResponse:
         if int(request.match_info["number"]) >= self.until:
-            await asyncio.sleep(0.5)  # the client drops what it has not joined when one is refused
+            while not self.refusing():
+                await asyncio.sleep(0.01)
             raise web.HTTPForbidden
         content, number = (
             self.files[request.match_info["file"]],

@@ -129,7 +129,7 @@ async def test_401_comes_before_the_body_is_read(scene: Scene):
     )
     head = f"POST {CHAT} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
     writer.write(f"{head}Content-Length: 5000000\r\n\r\n".encode())
-    line = await asyncio.wait_for(reader.readline(), 10)
+    line = await asyncio.wait_for(reader.readline(), 60)
     writer.close()
     assert b" 401 " in line
 

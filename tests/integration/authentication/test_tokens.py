@@ -200,7 +200,7 @@ async def test_a_websocket_needs_a_token_as_well(scene: Scene):
     assert (await scene.call(path, headers=refused))[0] == 401
     async with scene.http.ws_connect(scene.url + path, headers=headers) as socket:
         await socket.send_str("hello")
-        assert (await socket.receive_str(timeout=10)).endswith("hello")
+        assert (await socket.receive_str(timeout=60)).endswith("hello")
 
 
 @pytest.mark.parametrize("chunked", [False, True])

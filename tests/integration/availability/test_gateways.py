@@ -51,7 +51,7 @@ async def test_a_replica_that_stands_still_gets_no_new_requests_and_answers_thos
         try:
             await site.until(workspace, lambda md: md["status"]["readyReplicas"] == 1)
             async with site.load(workspace, callers=2) as others:
-                async with asyncio.timeout(30):
+                async with asyncio.timeout(90):
                     while others.answered < 20:
                         await asyncio.sleep(0.05)
         finally:

@@ -122,7 +122,7 @@ async def everything(site: Site) -> None:
 
 async def until_written_down(site: Site, workspace: str) -> None:
     """Waits until the placements of a workspace are where the API server compares with them."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 90
     while True:
         written = await site.client.get(CONFIG_MAPS, "beamlit-placements", SYSTEM)
         if any(workspace in name for name in written.get("data") or ()):
@@ -171,7 +171,7 @@ async def test_each_component_uses_the_rights_that_the_chart_grants_it_and_no_ot
     assert set(used(stack)) == set(allowed)
     for account, may in allowed.items():
         assert not any("*" in part for right in may for part in right), f"{account} has a wildcard"
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 90
     # What is written a moment later.
     while left := unused(allowed, used(stack)):
         assert time.monotonic() < deadline, f"take them out of manifests/rbac: {left}"

@@ -16,8 +16,8 @@ from tests.support.processes import family, wait_until
 from tests.support.samplestore import sample_store_address
 
 BEAMLIT = (sys.executable, "-m", "beamlit_operator.cli.main")
-START_WITHIN = 60.0
-END_WITHIN = 30.0
+START_WITHIN = 120.0
+END_WITHIN = 60.0
 PULL_WITHIN = 600.0
 
 
@@ -38,7 +38,7 @@ class Dev:
     def environment(self) -> dict[str, str]:
         return {**os.environ, "KUBECONFIG": str(self.kubeconfig), "COLUMNS": "140"}
 
-    def run(self, *command: str, within: float = 60.0) -> subprocess.CompletedProcess[str]:
+    def run(self, *command: str, within: float = 120.0) -> subprocess.CompletedProcess[str]:
         """Runs a command against the cluster."""
         return subprocess.run(
             command,
@@ -49,7 +49,7 @@ class Dev:
             timeout=within,
         )
 
-    def done(self, *command: str, within: float = 60.0) -> str:
+    def done(self, *command: str, within: float = 120.0) -> str:
         """Runs a command that must succeed; returns what it printed."""
         ran = self.run(*command, within=within)
         assert ran.returncode == 0, f"{command}: {ran.stdout}{ran.stderr}{self.logs()}"

@@ -43,7 +43,7 @@ from beamlit_operator.origins.listing import OriginFile
 from beamlit_operator.origins.ref import OriginRef, S3Ref
 
 TEAM = "team"
-DEADLINE = 20.0
+DEADLINE = 60.0
 
 
 @dataclass

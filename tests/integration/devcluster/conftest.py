@@ -18,6 +18,8 @@ from beamlit_operator.devcluster.kubelet import Settings
 from beamlit_operator.devcluster.kubelet.backoff import BackOff
 from beamlit_operator.kube import DEPLOYMENTS, EVENTS, NODES, PODS, Json, KubeClient
 
+PATIENCE = 60.0
+
 SERVER = """
 import http.server, os, signal, sys, time
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -66,7 +68,7 @@ class Lab:
         what: str,
         check: Callable[[], Awaitable[Any]],
         *,
-        seconds: float = 10.0,
+        seconds: float = PATIENCE,
     ) -> Any:
         """The first true value of ``check``; fails with the cluster's state when time is up."""
         deadline = time.monotonic() + seconds
@@ -85,7 +87,7 @@ class Lab:
                 return str(found["status"])
         return ""
 
-    async def available(self, name: str, *, seconds: float = 10.0) -> None:
+    async def available(self, name: str, *, seconds: float = PATIENCE) -> None:
         async def check() -> bool:
             item = await self.client.get(DEPLOYMENTS, name, "default")
             status = item.get("status") or {}

@@ -268,7 +268,7 @@ async def test_a_restart_goes_on_where_it_was(tmp_path: Path) -> None:
         await cluster.client.delete(CLASSES, "standard")
     assert (folder / "a").read_text() == "before"
     async with DevCluster(options) as cluster:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while (folder.parent / "pvc-cut-short").exists():
                 await asyncio.sleep(0.01)
         again = await _volume_of(cluster)
@@ -276,13 +276,13 @@ async def test_a_restart_goes_on_where_it_was(tmp_path: Path) -> None:
         assert (folder / "a").read_text() == "before"
         assert (await cluster.client.get(CLASSES, "standard"))["provisioner"]
         await cluster.client.delete(CLAIMS, "data", "default")
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while folder.exists():
                 await asyncio.sleep(0.01)
 
 
 async def _volume_of(cluster: DevCluster) -> Json:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             found = await cluster.client.get(CLAIMS, "data", "default")
             if found["status"]["phase"] == "Bound":

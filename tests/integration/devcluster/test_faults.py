@@ -64,7 +64,7 @@ async def working(client: Any, folder: Path) -> AsyncIterator[Workloads]:
     workloads = Workloads(client, Options(folder, image_cache=folder / "images"))
     running = asyncio.create_task(workloads.run())
     try:
-        await asyncio.wait_for(workloads.wait_ready(), 20)
+        await asyncio.wait_for(workloads.wait_ready(), 60)
         yield workloads
     finally:
         running.cancel()
@@ -109,13 +109,13 @@ async def test_rollouts_end_right_when_every_tenth_call_fails(
     flaky = Flaky(server.client, share=0.05)
     async with working(flaky, tmp_path / "work"):
         await server.client.create(DEPLOYMENTS, make_deployment("web", replicas=3))
-        await rolled_out(server.client, "web", seconds=15)
+        await rolled_out(server.client, "web", seconds=60)
         patch = {"spec": {"template": {"metadata": {"labels": {"version": "2"}}}}}
         await server.client.merge_patch(DEPLOYMENTS, "web", patch, "default")
-        await rolled_out(server.client, "web", seconds=15)
+        await rolled_out(server.client, "web", seconds=60)
         scale = {"spec": {"replicas": 0}}
         await server.client.merge_patch(DEPLOYMENTS, "web", scale, "default")
-        await rolled_out(server.client, "web", seconds=15)
+        await rolled_out(server.client, "web", seconds=60)
     assert flaky.failures > 10
 
 
@@ -128,7 +128,7 @@ async def test_the_same_controllers_and_kubelet_work_over_https(
     ):
         await workloads.register()
         await client.create(DEPLOYMENTS, make_deployment("web", replicas=2))
-        await rolled_out(client, "web", seconds=15)
+        await rolled_out(client, "web", seconds=60)
 
 
 async def test_controllers_that_were_away_catch_up(
@@ -137,8 +137,8 @@ async def test_controllers_that_were_away_catch_up(
     async with working(server.client, tmp_path / "work") as workloads:
         await workloads.register()
         await server.client.create(DEPLOYMENTS, make_deployment("web", replicas=2))
-        await rolled_out(server.client, "web", seconds=10)
+        await rolled_out(server.client, "web", seconds=60)
     patch = {"spec": {"replicas": 1, "template": {"metadata": {"labels": {"version": "2"}}}}}
     await server.client.merge_patch(DEPLOYMENTS, "web", patch, "default")
     async with working(server.client, tmp_path / "work"):
-        await rolled_out(server.client, "web", seconds=15)
+        await rolled_out(server.client, "web", seconds=60)

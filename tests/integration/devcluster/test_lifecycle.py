@@ -9,12 +9,12 @@ from typing import Any
 from beamlit_operator.kube import PODS, ApiError
 
 PYTHON = "beamlit.dev/python:3"
-SLEEP = "import time; time.sleep(60)"
+SLEEP = "import time; time.sleep(600)"
 DEAF = (
     "import signal, time\n"
     "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
     "print('up', flush=True)\n"
-    "time.sleep(60)"
+    "time.sleep(600)"
 )
 
 
@@ -129,7 +129,7 @@ async def test_a_forced_deletion_removes_the_pod_at_once_and_its_process_soon(
     async def ended() -> bool:
         return not find_processes("WHO=forced-one")
 
-    await lab.until("process gone", ended, seconds=5)
+    await lab.until("process gone", ended, seconds=20)
 
 
 async def test_a_shorter_grace_hurries_a_pod_that_is_already_leaving(
@@ -152,4 +152,4 @@ async def test_a_shorter_grace_hurries_a_pod_that_is_already_leaving(
     async def gone() -> bool:
         return not await lab.pods(app="slow")
 
-    await lab.until("gone", gone, seconds=5)
+    await lab.until("gone", gone, seconds=30)

@@ -112,7 +112,7 @@ async def test_logs_can_be_followed_until_the_container_ends(lab: Any, make_pod:
             return False
 
     await lab.until("first line", started)
-    text = await asyncio.wait_for(lab.log("chatty", follow=True), 5)
+    text = await asyncio.wait_for(lab.log("chatty", follow=True), 60)
     assert text.splitlines() == [f"line {number}" for number in range(5)]
     assert (await lab.log("chatty", tail_lines=2)).splitlines() == ["line 3", "line 4"]
     (stamp, rest) = (await lab.log("chatty", tail_lines=1, timestamps=True)).split(" ", 1)
@@ -127,7 +127,7 @@ async def test_a_process_that_ignores_sigterm_is_killed_after_its_grace(
         "import signal, time, os\n"
         "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
         "print(os.getpid(), flush=True)\n"
-        "time.sleep(60)"
+        "time.sleep(600)"
     )
     await lab.client.create(PODS, make_pod("deaf", "-c", code, terminationGracePeriodSeconds=1))
 
@@ -146,8 +146,8 @@ async def test_a_process_that_ignores_sigterm_is_killed_after_its_grace(
     async def gone() -> bool:
         return not await lab.pods(app="deaf")
 
-    await lab.until("gone", gone, seconds=5)
-    assert 0.9 < loop.time() - began < 3
+    await lab.until("gone", gone)
+    assert 0.9 < loop.time() - began < 20
     assert not Path(f"/proc/{pid}").exists()
 
 
@@ -160,7 +160,7 @@ async def test_a_failing_liveness_probe_restarts_the_container(lab: Any, make_po
     body = make_pod(
         "sick",
         "-c",
-        "import time; time.sleep(60)",
+        "import time; time.sleep(600)",
         container={"livenessProbe": probe},
         terminationGracePeriodSeconds=1,
     )

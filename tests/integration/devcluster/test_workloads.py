@@ -32,7 +32,7 @@ def service(name: str) -> dict[str, Any]:
 
 
 def fetch(address: str) -> str:
-    with urllib.request.urlopen(f"http://{address}:8080/", timeout=5) as answer:
+    with urllib.request.urlopen(f"http://{address}:8080/", timeout=30) as answer:
         return str(answer.read().decode())
 
 
@@ -129,13 +129,13 @@ async def test_a_pod_that_is_deleted_leaves_its_endpoints_before_it_ends(
         found = await endpoint()
         return found if found and found["conditions"]["terminating"] else None
 
-    found = await lab.until("terminating endpoint", draining, seconds=1.0)
+    found = await lab.until("terminating endpoint", draining)
     assert found["conditions"] == {"ready": False, "serving": True, "terminating": True}
 
     async def gone() -> bool:
         return not await lab.pods(app="web") and await endpoint() is None
 
-    await lab.until("pod and endpoint gone", gone, seconds=5.0)
+    await lab.until("pod and endpoint gone", gone)
 
 
 async def test_a_crashing_container_backs_off_and_says_why(lab: Any, make_pod: Any) -> None:

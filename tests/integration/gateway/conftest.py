@@ -21,7 +21,7 @@ from beamlit_operator.gateway.process import EnvoyProcess, find_envoy
 from beamlit_operator.gateway.settings import Address, GatewaySettings
 from beamlit_operator.kube import DEPLOYMENTS, ENDPOINT_SLICES, MODEL_DEPLOYMENTS
 
-DEADLINE = 30.0
+DEADLINE = 60.0
 
 
 async def until(

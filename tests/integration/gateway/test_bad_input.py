@@ -38,9 +38,9 @@ async def send(gateway: Gateway, request: bytes) -> tuple[int, str]:
     reader, writer = await asyncio.open_connection(listen.host, listen.port)
     try:
         writer.write(request)
-        head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 20)
+        head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 60)
         size = int(head.lower().partition(b"content-length: ")[2].split(b"\r\n")[0])
-        body = json.loads(await asyncio.wait_for(reader.readexactly(size), 20))
+        body = json.loads(await asyncio.wait_for(reader.readexactly(size), 60))
     finally:
         writer.close()
     status = int(head.split()[1])

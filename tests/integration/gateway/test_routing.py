@@ -242,7 +242,7 @@ async def test_http2_callers_are_served(gateway: Gateway, server: ModelServer) -
     )
     # The client's preface and empty SETTINGS (RFC 9113, 3.4): a SETTINGS frame comes back.
     writer.write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0]))
-    frame = await asyncio.wait_for(reader.readexactly(9), 5)
+    frame = await asyncio.wait_for(reader.readexactly(9), 30)
     writer.close()
     assert frame[3] == 4
 

@@ -100,7 +100,7 @@ async def test_the_access_log_says_what_became_of_each_request(
                 return dict((await response.json())["headers"])
 
         async def woken() -> bool:
-            return bool(await asyncio.wait_for(call(), 15))
+            return bool(await asyncio.wait_for(call(), 60))
 
         async def served_when_ready() -> None:
             await until(lambda: gateway.held() > 0, what="the request is held")

@@ -26,7 +26,7 @@ async def revision(workspace) -> Json:
 
 
 async def until(workspace, condition: Callable[[], object], what: str) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 90
     while not await condition():
         assert time.monotonic() < deadline, f"{what}{workspace.stack.logs()}"
         await asyncio.sleep(0.1)

@@ -175,7 +175,7 @@ async def test_a_flavor_that_is_allowed_no_more_ends_its_pods_and_is_told(worksp
         told = await workspace.until_ready("FlavorNotAllowed")
         assert "gpu:t4" in ready(told)["message"]
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 while await workspace.pods():
                     await asyncio.sleep(0.1)
         assert await workspace.pods() == []

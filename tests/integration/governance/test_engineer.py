@@ -319,7 +319,7 @@ def test_every_right_of_the_role_has_an_attack() -> None:
 
 
 async def until(condition: Callable[[], Awaitable[bool]], what: str) -> None:
-    deadline = time.monotonic() + 40
+    deadline = time.monotonic() + 90
     while not await condition():
         assert time.monotonic() < deadline, what
         await asyncio.sleep(0.1)

@@ -65,7 +65,7 @@ class Metadata:
             except OSError:
                 return
             with connection:
-                connection.settimeout(10)
+                connection.settimeout(60)
                 # The other side hangs up before it says anything, unless this is a proxy.
                 if part := connection.recv(2**16):
                     self.heard += part

@@ -119,7 +119,7 @@ def test_of_two_that_start_at_once_one_fetches_and_the_other_waits_for_it(
         assert asked.wait(60)
         with fetcher(folder, revision, BEAMLIT_PROGRESS_PORT=port) as second:
             assert "fetches the same files into the cache" in line_with("waiting for it", second)
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=10) as answer:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=30) as answer:
                 told = json.load(answer)
             assert told["waiting"] == 1
             assert told["totalBytes"] == sum(map(len, FILES.values()))

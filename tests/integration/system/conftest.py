@@ -7,6 +7,7 @@ import itertools
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -30,7 +31,7 @@ API = "beamlit.com/v1alpha1"
 FINAL = ("StartFailed", "NoPlacement", "PolicyNotFound", "PlacementOutdated")
 """Reasons of a 503 that a moment's patience does not change."""
 
-SETTLED = 40.0
+SETTLED = 90.0
 """Seconds within which the system must be where a test expects it."""
 
 
@@ -156,7 +157,7 @@ class Workspace:
         its status was written; on a machine that does much else, later.
         """
         url = URL(f"{self.stack.gateway}/{self.name}/models/{model}{path}{query}", encoded=True)
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 20
         while True:
             async with self.http.post(
                 url, data=body, headers=self.stack.caller_headers
@@ -166,6 +167,28 @@ class Workspace:
             if not known or not unsettled or time.monotonic() > deadline:
                 return answer
             await asyncio.sleep(0.02)
+
+
+class UnderWay:
+    """Requests that are with their pods: they say that they are, and end when the test says so."""
+
+    def __init__(self, folder: Path) -> None:
+        self._begun, self._end = folder / "begun", folder / "end"
+        self.begins, self.ends = f"begins={self._begun}", f"ends={self._end}"
+
+    async def begun(self, count: int = 1) -> None:
+        """Waits until so many are with their pods."""
+        async with asyncio.timeout(SETTLED):
+            while not self._begun.exists() or self._begun.read_text().count("\n") < count:
+                await asyncio.sleep(0.02)
+
+    def end(self) -> None:
+        self._end.touch()
+
+
+@pytest.fixture
+def under_way(tmp_path: Path) -> UnderWay:
+    return UnderWay(tmp_path)
 
 
 def reason_of(answer: Json) -> str:

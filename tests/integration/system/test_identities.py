@@ -53,7 +53,7 @@ async def account(workspace: Workspace, **annotations: str) -> None:
 
 async def model_until(workspace: Workspace, reason: str) -> Json:
     """The condition Ready of the Model, once it has the reason."""
-    async with asyncio.timeout(40):
+    async with asyncio.timeout(90):
         while True:
             condition = ready(await workspace.client.get(MODELS, "tiny", workspace.name))
             if condition["reason"] == reason:
@@ -76,7 +76,7 @@ async def test_a_model_is_fetched_with_the_token_of_its_pod_and_of_nobody_else(
     assert "ServiceAccount reader does not exist" in waiting["message"]
     await account(workspace, **{"eks.amazonaws.com/role-arn": ROLE})
     # The token goes nowhere before its account's owner says so.
-    async with asyncio.timeout(40):
+    async with asyncio.timeout(90):
         while "beamlit.com/sts-endpoint" not in waiting["message"]:
             waiting = await model_until(workspace, "ServiceAccountNotUsable")
             await asyncio.sleep(0.1)

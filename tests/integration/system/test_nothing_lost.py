@@ -48,14 +48,15 @@ def frozen(pid: int):
         os.kill(pid, signal.SIGCONT)
 
 
-async def test_requests_of_seconds_survive_their_pods_being_scaled_away(workspace):
+async def test_requests_of_seconds_survive_their_pods_being_scaled_away(workspace, under_way):
     await workspace.quickstart(serverlessConfig={"minNumReplicas": 0, "maxNumReplicas": 2})
     await workspace.until_ready("Idle")
     await scale(workspace, 2)
     await workspace.until(lambda md: md["status"]["readyReplicas"] == 2)
-    for replicas in (1, 0):
-        calls = [asyncio.create_task(workspace.call(query="?seconds=5")) for _ in range(6)]
-        await asyncio.sleep(0.5)  # They are with their pods: nothing of it can be seen outside.
+    query = f"?seconds=5&{under_way.begins}"
+    for turn, replicas in enumerate((1, 0), start=1):
+        calls = [asyncio.create_task(workspace.call(query=query)) for _ in range(6)]
+        await under_way.begun(6 * turn)
         assert not any(call.done() for call in calls)
         await scale(workspace, replicas)
         async with steady(workspace.http, lambda: endpoint(workspace), callers=2) as tally:
@@ -82,13 +83,13 @@ async def test_a_restart_of_the_pods_under_load_loses_nothing(workspace):
 
 
 @pytest.mark.parametrize(("method", "status"), [("GET", 200), ("POST", 502)])
-async def test_a_pod_killed_in_the_middle_of_a_request(workspace, method, status):
+async def test_a_pod_killed_in_the_middle_of_a_request(workspace, under_way, method, status):
     await workspace.quickstart()
     await workspace.until_ready("Idle")
     pid = (await workspace.call())[1]["pid"]
-    url = endpoint(workspace, "?seconds=3")
+    url = endpoint(workspace, f"?seconds=3&{under_way.begins}")
     call = asyncio.create_task(workspace.http.request(method, url))
-    await asyncio.sleep(0.5)  # It is with its pod: nothing of it can be seen outside.
+    await under_way.begun()
     os.kill(pid, signal.SIGKILL)
     async with await call as response:
         body = await response.json()
@@ -97,7 +98,7 @@ async def test_a_pod_killed_in_the_middle_of_a_request(workspace, method, status
         assert body["error"]["reason"] == "UpstreamReset"
     else:
         assert body["pid"] != pid
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         # Until then a connection to it may be open, and what is sent on it is in its middle too.
         while Path(f"/proc/{pid}").exists():
             await asyncio.sleep(0.02)

@@ -68,7 +68,7 @@ async def versions(workspace, count: int = 40) -> set[str]:
 
 async def only(workspace, version: str) -> None:
     """Waits until this version alone answers: gateways hear a moment after the status says so."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while await versions(workspace, 10) != {version}:
             await asyncio.sleep(0.05)
 
@@ -92,7 +92,7 @@ async def test_a_canary_is_approved_survives_an_operator_and_goes_back_at_once(w
         assert weights(there) == {run["stable"]: 75, run["canary"]: 25}
         assert ready(there)["reason"] == "RolloutPaused"
         await workspace.until(lambda md: md["status"]["readyReplicas"] == 3)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while await versions(workspace) != {"1", "2"}:
                 await asyncio.sleep(0.05)
         workspace.stack.kill("operator")
@@ -207,22 +207,23 @@ async def test_a_trial_start_proves_a_new_revision_and_refuses_a_bad_one(workspa
 
 
 @pytest.mark.parametrize("how", ["deactivated", "deleted"])
-async def test_requests_under_way_end_when_a_deployment_is(workspace, how):
+async def test_requests_under_way_end_when_a_deployment_is(workspace, under_way, how):
     spec = {"serverlessConfig": {"minNumReplicas": 1}}
     await serve(workspace, "1", first=True, **spec)
     await workspace.until_ready("Serving")
-    call = asyncio.create_task(workspace.http.post(f"{endpoint(workspace)}?seconds=6", data=b"{}"))
-    # It is with its pod: nothing of that can be seen outside.
-    await asyncio.sleep(0.5)
+    url = f"{endpoint(workspace)}?{under_way.begins}&{under_way.ends}"
+    call = asyncio.create_task(workspace.http.post(url, data=b"{}"))
+    await under_way.begun()
     if how == "deleted":
         await workspace.delete("ModelDeployment", "tiny")
     else:
         await serve(workspace, "1", enabled=False, **spec)
         await workspace.until_ready("Deactivated")
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while (await workspace.call(known=False))[0] != 404:
             await asyncio.sleep(0.05)
     assert not call.done()
+    under_way.end()
     async with await call as response:
         assert (response.status, (await response.json())["version"]) == (200, "1")
     if how == "deactivated":

@@ -19,7 +19,7 @@ from beamlit_operator.console.server import application
 from beamlit_operator.kube import MODEL_DEPLOYMENTS, MODELS
 
 Json = dict[str, Any]
-DEADLINE = 5.0
+DEADLINE = 60.0
 
 
 def deployment(name: str = "iris-production", **status: Any) -> Json:

@@ -62,7 +62,7 @@ async def target(tmp_path: Path) -> AsyncIterator[Target]:
 
 
 async def invoke(target: Target, data: str, *, environment: str = "production") -> int:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         return await invoke_command("iris", target, environment=environment, data=data, path=None)
 
 

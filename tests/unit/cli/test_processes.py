@@ -12,7 +12,7 @@ import pytest
 
 from beamlit_operator.cli.processes import REVIVALS, Program, ProgramDiedError, Supervisor
 
-DEADLINE = 10.0
+DEADLINE = 60.0
 
 SLEEPER = (sys.executable, "-c", "import time; print('up', flush=True); time.sleep(600)")
 

@@ -67,7 +67,7 @@ async def test_an_operator_whose_requests_all_time_out_is_alive() -> None:
         queue.add(name)
     task = asyncio.create_task(queue.run())
     worst = 0.0
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while len(queue) > 1:
             await asyncio.sleep(0)
             worst = max(worst, queue.oldest)
@@ -88,7 +88,7 @@ async def test_an_operator_whose_workers_all_hang_is_not_alive() -> None:
     for name in "abc":
         queue.add(name)
     task = asyncio.create_task(queue.run())
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while queue.working < 2:
             await asyncio.sleep(0)
     now = LONG

@@ -21,7 +21,7 @@ class Clock:
 async def running(queue: WorkQueue[str], check: Callable[[], Awaitable[None]]) -> None:
     task = asyncio.create_task(queue.run())
     try:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             await check()
     finally:
         task.cancel()

@@ -55,7 +55,7 @@ async def follow(script: Script, until) -> tuple[dict, list]:
     watcher = Reflector(script, PODS, on_change=seen.append)
     task = asyncio.create_task(watcher.run())
     try:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while not until(watcher, script):
                 await asyncio.sleep(0.001)
     finally:
@@ -118,7 +118,7 @@ async def test_a_consumer_that_fails_loses_nothing(caplog):
 
     watcher = Reflector(script, PODS, on_change=fail)
     task = asyncio.create_task(watcher.run())
-    await asyncio.wait_for(watcher.wait_synced(), 5)
+    await asyncio.wait_for(watcher.wait_synced(), 60)
     task.cancel()
     assert watcher.synced
     assert len(watcher) == 2

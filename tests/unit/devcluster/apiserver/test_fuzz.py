@@ -166,7 +166,7 @@ async def test_no_request_makes_the_server_fail_or_loses_an_object(tmp_path: Pat
                 data=body if method != "GET" else None,
                 headers={"Content-Type": kind},
             ) as answer:
-                text = await asyncio.wait_for(answer.read(), 10)
+                text = await asyncio.wait_for(answer.read(), 60)
                 seen[answer.status] = seen.get(answer.status, 0) + 1
                 # Kubernetes itself answers some bad requests with a 500; that has no reason.
                 broken = b'"InternalError"' in text
