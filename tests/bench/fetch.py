@@ -45,7 +45,7 @@ from tests.bench.fetchstage import (
 from tests.bench.quiet import quiet_round
 from tests.bench.report import Row, publish
 
-from beamlit_operator.origins.arriving import BLOCK_BYTES
+from beamlit_operator.origins.fetching.arriving import BLOCK_BYTES
 
 LARGE_NAME = "weights.safetensors"
 KILLS = 50

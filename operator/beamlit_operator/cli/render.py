@@ -29,10 +29,10 @@ from beamlit_operator.controllers.opening import Opening, access_of_pods, openin
 from beamlit_operator.controllers.options import Options, default_image
 from beamlit_operator.controllers.stores import keys_of, model_files, own_secret, reference
 from beamlit_operator.origins import OriginError, OriginRef, resolve
-from beamlit_operator.origins.claim import UID
 from beamlit_operator.origins.inspection import inspect
 from beamlit_operator.origins.pickles import needed_pickles, refusal
-from beamlit_operator.origins.trust import AUTHORITIES
+from beamlit_operator.origins.stores.claim import UID
+from beamlit_operator.origins.stores.trust import AUTHORITIES
 from beamlit_operator.policy import effective_policy
 from beamlit_operator.workloads import (
     ModelFiles,

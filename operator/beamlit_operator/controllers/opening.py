@@ -19,7 +19,7 @@ A Model's author chooses where the token goes and what it is good for; so a plac
 and an audience other than AWS', must be one that the ServiceAccount names too, which its owner
 wrote. Else an author could have the operator hand over a token that gateways, another service or
 the API server itself take for the ServiceAccount. What the certificates are worth, and whether the
-token is accepted, the store's module finds (`origins.trust`, `origins.identity`).
+token is accepted, the store's module finds (`trust`, `identity` of `origins.stores`).
 """
 
 from __future__ import annotations
@@ -49,9 +49,9 @@ from beamlit_operator.kube import (
     KubeClient,
 )
 from beamlit_operator.origins import OriginError, OriginReason, OriginRef, S3Ref
-from beamlit_operator.origins.claim import UID
 from beamlit_operator.origins.errors import invalid
-from beamlit_operator.origins.trust import AUTHORITIES
+from beamlit_operator.origins.stores.claim import UID
+from beamlit_operator.origins.stores.trust import AUTHORITIES
 from beamlit_operator.workloads.access import Access
 
 TOKEN_SECONDS = 3600

@@ -4,6 +4,10 @@
 does this); ``fetch`` brings exactly that revision into a directory (the init container does this).
 Importing this package is cheap: the stores' libraries are imported only when one is used, and only
 the one that is used.
+
+What is worth a name outside stands here; what the words mean, in ``ref``, ``listing`` and
+``errors``. Below are ``stores`` (who asks), ``fetching`` (how files arrive) and ``inspection``
+(what they say).
 """
 
 from beamlit_operator.origins.claimref import ClaimRef

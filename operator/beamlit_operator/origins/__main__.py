@@ -15,12 +15,12 @@ from pathlib import Path
 from beamlit_operator.origins.claimref import ClaimRef
 from beamlit_operator.origins.errors import OriginError
 from beamlit_operator.origins.fetch import Fetched, fetch
+from beamlit_operator.origins.fetching.staging import HOME
+from beamlit_operator.origins.fetching.terminal import Bar, somebody_looks
 from beamlit_operator.origins.kinds import kind_of, kind_of_uri, parse_uri
 from beamlit_operator.origins.ociref import OciRef
 from beamlit_operator.origins.ref import HubRef, OriginRef
 from beamlit_operator.origins.sizes import mebibytes
-from beamlit_operator.origins.staging import HOME
-from beamlit_operator.origins.terminal import Bar, somebody_looks
 
 _ENVIRONMENT = """\
 environment:
@@ -58,7 +58,7 @@ def main(arguments: Sequence[str] | None = None, *, prog: str = "beamlit fetch")
 
 
 def _check(ref: ClaimRef | OciRef, given: argparse.Namespace, *, prog: str) -> int:
-    from beamlit_operator.origins.claim import check
+    from beamlit_operator.origins.stores.claim import check
 
     try:
         found = check(ref, given.directory, allow_pickle=given.allow_pickle)

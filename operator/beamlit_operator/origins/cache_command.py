@@ -16,8 +16,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from beamlit_operator.origins import cache
-from beamlit_operator.origins.eviction import GRACE_SECONDS, Entry, chosen, may_go
+from beamlit_operator.origins.fetching import cache
+from beamlit_operator.origins.fetching.eviction import GRACE_SECONDS, Entry, chosen, may_go
 from beamlit_operator.origins.sizes import mebibytes, size
 
 _DIGEST = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{28,}\b")

@@ -20,6 +20,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from beamlit_operator.origins.errors import OriginError, OriginReason
+from beamlit_operator.origins.fetching.progress import Progress
+from beamlit_operator.origins.fetching.staging import Staging, stage
 from beamlit_operator.origins.kinds import kind_of, look
 from beamlit_operator.origins.listing import ResolvedOrigin, is_archive, resolved
 from beamlit_operator.origins.pickles import (
@@ -29,9 +31,7 @@ from beamlit_operator.origins.pickles import (
     pickles,
     refusal,
 )
-from beamlit_operator.origins.progress import Progress
 from beamlit_operator.origins.ref import OriginRef, S3Ref
-from beamlit_operator.origins.staging import Staging, stage
 
 _IMMUTABLE = re.compile(r"[0-9a-f]{40}|sha256:[0-9a-f]{64}")
 _LISTING_ATTEMPTS = 4
@@ -75,8 +75,8 @@ def fetch(
         credentials: as for ``resolve``.
         report: takes lines for people about the progress.
         allow_pickle: whether files that can run code when loaded are fetched (:mod:`.pickles`).
-        unpack: whether archives are unpacked where they lie (:mod:`.archives`).
-        shared: ``directory`` is a folder of a cache (:mod:`.cache`).
+        unpack: whether archives are unpacked where they lie (:mod:`.fetching.archives`).
+        shared: ``directory`` is a folder of a cache (:mod:`.fetching.cache`).
 
     Raises:
         OriginError: every failure. Nothing was published then.
@@ -136,7 +136,7 @@ def _laid(
     ref: OriginRef, listing: ResolvedOrigin, staging: Staging, *, report: Callable[[str], None]
 ) -> ResolvedOrigin:
     """The listing with what is there when its layers lie over each other instead of them."""
-    from beamlit_operator.origins.laying import lay
+    from beamlit_operator.origins.fetching.laying import lay
 
     layers = [file for file in listing.files if file.packed is not None]
     others = [file for file in listing.files if file.packed is None]
@@ -161,7 +161,7 @@ def _unpacked(
 ) -> ResolvedOrigin:
     """The listing with what the archives hold instead of them. Killed meanwhile, it starts again:
     the archives stay until all of them are unpacked."""
-    from beamlit_operator.origins.archives import Unpacker
+    from beamlit_operator.origins.fetching.archives import Unpacker
 
     archives = [file for file in listing.files if is_archive(file.path)]
     others = [file for file in listing.files if not is_archive(file.path)]

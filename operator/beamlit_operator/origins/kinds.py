@@ -8,6 +8,8 @@
 | oci  | ``oci://host/name:tag``  | ``oci``    | ``oci_transfer`` | yes             |
 | pvc  | ``pvc://claim/folder``   | ``claim``  | none: mounted    | by their text   |
 
+Who looks and reads stands in ``stores``, who transfers in ``fetching``.
+
 A store's library takes up to half a second to import, and a fetch runs in every cold start. So a
 row names its modules in functions, and only those of the store that is used are imported.
 """
@@ -20,17 +22,17 @@ from typing import Any, Generic, Protocol, TypedDict, TypeVar, Unpack
 
 from beamlit_operator.origins.claimref import ClaimRef
 from beamlit_operator.origins.errors import invalid
+from beamlit_operator.origins.fetching.progress import Progress
+from beamlit_operator.origins.fetching.staging import Staging
 from beamlit_operator.origins.listing import MAX_READ_BYTES, OriginFile, ResolvedOrigin
 from beamlit_operator.origins.ociref import DEFAULT_FOLDER, OciRef, parse_reference
-from beamlit_operator.origins.progress import Progress
 from beamlit_operator.origins.ref import (
     DEFAULT_HUB_REVISION,
     HubRef,
     OriginRef,
     S3Ref,
 )
-from beamlit_operator.origins.staging import Staging
-from beamlit_operator.origins.trust import read_authorities
+from beamlit_operator.origins.stores.trust import read_authorities
 from beamlit_operator.origins.webref import WebFile, WebRef, without_query
 
 _R = TypeVar("_R", bound=OriginRef)
@@ -144,13 +146,13 @@ def _parse_s3(uri: str, options: Options) -> S3Ref:
 
 
 def _s3() -> Store[S3Ref]:
-    from beamlit_operator.origins import s3
+    from beamlit_operator.origins.stores import s3
 
     return s3
 
 
 def _s3_carrier() -> Carrier[S3Ref]:
-    from beamlit_operator.origins import s3_transfer
+    from beamlit_operator.origins.fetching import s3_transfer
 
     return s3_transfer.Transfer
 
@@ -167,13 +169,13 @@ def _parse_hub(uri: str, options: Options) -> HubRef:
 
 
 def _hub() -> Store[HubRef]:
-    from beamlit_operator.origins import hub
+    from beamlit_operator.origins.stores import hub
 
     return hub
 
 
 def _hub_carrier() -> Carrier[HubRef]:
-    from beamlit_operator.origins import hub_transfer
+    from beamlit_operator.origins.fetching import hub_transfer
 
     return hub_transfer.Transfer
 
@@ -191,13 +193,13 @@ def _parse_web(uri: str, options: Options) -> WebRef:
 
 
 def _web() -> Store[WebRef]:
-    from beamlit_operator.origins import web
+    from beamlit_operator.origins.stores import web
 
     return web
 
 
 def _web_carrier() -> Carrier[WebRef]:
-    from beamlit_operator.origins import web_transfer
+    from beamlit_operator.origins.fetching import web_transfer
 
     return web_transfer.Transfer
 
@@ -212,13 +214,13 @@ def _parse_oci(uri: str, options: Options) -> OciRef:
 
 
 def _oci() -> Store[OciRef]:
-    from beamlit_operator.origins import oci
+    from beamlit_operator.origins.stores import oci
 
     return oci
 
 
 def _oci_carrier() -> Carrier[OciRef]:
-    from beamlit_operator.origins import oci_transfer
+    from beamlit_operator.origins.fetching import oci_transfer
 
     return oci_transfer.Transfer
 
@@ -229,7 +231,7 @@ def _parse_claim(uri: str, options: Options) -> ClaimRef:
 
 
 def _claim() -> Store[ClaimRef]:
-    from beamlit_operator.origins import claim
+    from beamlit_operator.origins.stores import claim
 
     return claim
 

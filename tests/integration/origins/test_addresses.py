@@ -21,13 +21,11 @@ from beamlit_operator.origins import (
     S3Ref,
     WebFile,
     WebRef,
-    addresses,
-    identity,
     read,
     resolve,
-    s3_client,
 )
 from beamlit_operator.origins.kinds import look
+from beamlit_operator.origins.stores import addresses, identity, s3_client
 
 KEYS = {"AWS_ACCESS_KEY_ID": "AKIAEXAMPLE", "AWS_SECRET_ACCESS_KEY": "secret-example"}
 KINDS: dict[str, Callable[[str], OriginRef]] = {

@@ -23,8 +23,8 @@ from beamlit_operator.origins import (
     kinds,
     resolve,
 )
-from beamlit_operator.origins import answers as limits
 from beamlit_operator.origins.listing import OriginFile
+from beamlit_operator.origins.stores import answers as limits
 from beamlit_operator.origins.waiting import ASKER
 
 Body = Callable[[web.Request], tuple[dict[str, str], Iterable[bytes]]]

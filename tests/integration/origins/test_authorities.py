@@ -13,7 +13,8 @@ from aiohttp import web
 
 from beamlit_operator.cli.releasetest import store_application
 from beamlit_operator.controllers.admission.certificates import new_authority, new_certificate
-from beamlit_operator.origins import OriginError, OriginReason, S3Ref, resolve, trust
+from beamlit_operator.origins import OriginError, OriginReason, S3Ref, resolve
+from beamlit_operator.origins.stores import trust
 
 from .test_way_out import fetched
 

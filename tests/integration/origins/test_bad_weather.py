@@ -30,9 +30,9 @@ from beamlit_operator.origins import (
     S3Ref,
     WebFile,
     WebRef,
-    arriving,
 )
 from beamlit_operator.origins.fetch import fetch
+from beamlit_operator.origins.fetching import arriving
 
 from .conftest import KEYS
 

@@ -24,8 +24,9 @@ from tests.support.flakystore import FlakyStore
 from tests.support.hub import HubServer
 from tests.support.stack import free_port
 
-from beamlit_operator.origins import S3Ref, resolve, staging, turns
+from beamlit_operator.origins import S3Ref, resolve
 from beamlit_operator.origins.__main__ import main
+from beamlit_operator.origins.fetching import staging, turns
 
 from .conftest import KEYS
 

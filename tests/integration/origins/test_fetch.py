@@ -310,7 +310,7 @@ class TestUsage:
         code = (
             "import sys; from beamlit_operator.origins import __main__ as m\n"
             "assert not {'botocore', 'huggingface_hub', 'boto3'} & set(sys.modules)\n"
-            "from beamlit_operator.origins import s3_transfer\n"
+            "from beamlit_operator.origins.fetching import s3_transfer\n"
             "assert 'huggingface_hub' not in sys.modules\n"
         )
         subprocess.run([sys.executable, "-c", code], check=True)

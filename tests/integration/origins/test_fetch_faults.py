@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 from tests.support.flakystore import FlakyStore
 
-from beamlit_operator.origins import OriginError, OriginReason, S3Ref, arriving, s3_transfer
+from beamlit_operator.origins import OriginError, OriginReason, S3Ref
 from beamlit_operator.origins.fetch import Fetched, fetch
+from beamlit_operator.origins.fetching import arriving, s3_transfer
 
 from .conftest import KEYS
 
@@ -106,7 +107,7 @@ def test_a_failed_fetch_keeps_the_finished_ranges_for_the_next(
     flaky: FlakyStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(s3_transfer, "_ATTEMPTS", 1)
-    monkeypatch.setattr("beamlit_operator.origins.s3.MAX_CONNECTIONS", 1)
+    monkeypatch.setattr("beamlit_operator.origins.stores.s3.MAX_CONNECTIONS", 1)
     flaky.cut_at = [100_000, 50_000]  # the first is whole
     failure(flaky, tmp_path)
     asked = flaky.gets
@@ -121,7 +122,7 @@ def test_after_the_machine_went_down_everything_is_fetched_again(
     bring(flaky, tmp_path)
     assert bring(flaky, tmp_path).files == 0
     (tmp_path / "weights").write_bytes(bytes(len(CONTENT)))  # never reached the disk
-    monkeypatch.setattr("beamlit_operator.origins.staging._boot", lambda: "another")
+    monkeypatch.setattr("beamlit_operator.origins.fetching.staging._boot", lambda: "another")
     assert bring(flaky, tmp_path).files == 1
     assert (tmp_path / "weights").read_bytes() == CONTENT
 

@@ -16,17 +16,9 @@ from tests.support.hub import HubServer
 from tests.support.xet import XetStore
 
 from beamlit_operator.controllers.admission.certificates import new_authority, new_certificate
-from beamlit_operator.origins import (
-    HubRef,
-    OriginError,
-    OriginReason,
-    arriving,
-    fetch,
-    hub_xet,
-    trust,
-    web,
-    web_transfer,
-)
+from beamlit_operator.origins import HubRef, OriginError, OriginReason, fetch
+from beamlit_operator.origins.fetching import arriving, web_transfer
+from beamlit_operator.origins.stores import hub_xet, trust, web
 
 REPO = "org/model"
 LARGE = hashlib.shake_256(b"a large file").digest(3_000_000)

@@ -13,16 +13,10 @@ from typing import Any
 import pytest
 from tests.support.identitystore import IdentityStore
 
-from beamlit_operator.origins import (
-    OriginError,
-    OriginReason,
-    S3Ref,
-    arriving,
-    identity,
-    resolve,
-    s3_client,
-)
+from beamlit_operator.origins import OriginError, OriginReason, S3Ref, resolve
 from beamlit_operator.origins.fetch import fetch
+from beamlit_operator.origins.fetching import arriving
+from beamlit_operator.origins.stores import identity, s3_client
 
 ROLE = "arn:aws:iam::111122223333:role/models"
 TOKEN = "header.claims-of-the-pod.signature"
@@ -95,7 +89,7 @@ def test_a_fetch_that_outlives_its_credentials_gets_new_ones_for_the_token_of_th
     store: IdentityStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(arriving, "PART_BYTES", 50_000)
-    monkeypatch.setattr("beamlit_operator.origins.s3.MAX_CONNECTIONS", 1)
+    monkeypatch.setattr("beamlit_operator.origins.stores.s3.MAX_CONNECTIONS", 1)
     token = tmp_path / "token"
     token.write_text("first\n")
     store.lives, store.delay = 1.0, 0.3

@@ -18,16 +18,11 @@ import pytest
 from botocore.config import Config
 from tests.support.flakystore import FlakyStore
 
-from beamlit_operator.origins import (
-    OriginError,
-    OriginReason,
-    S3Ref,
-    arriving,
-    resolve,
-    s3_client,
-)
+from beamlit_operator.origins import OriginError, OriginReason, S3Ref, resolve
 from beamlit_operator.origins.fetch import fetch
+from beamlit_operator.origins.fetching import arriving
 from beamlit_operator.origins.inspection import inspect
+from beamlit_operator.origins.stores import s3_client
 
 from .conftest import KEYS
 

@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
-from beamlit_operator.origins import OriginError, OriginReason, S3Ref, resolve, s3_versions
+from beamlit_operator.origins import OriginError, OriginReason, S3Ref, resolve
 from beamlit_operator.origins.fetch import Fetched, fetch
 from beamlit_operator.origins.listing import ResolvedOrigin
+from beamlit_operator.origins.stores import s3_versions
 
 from .conftest import KEYS
 

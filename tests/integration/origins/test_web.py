@@ -15,20 +15,11 @@ import pytest
 from tests.support.webstore import WebStore
 
 from beamlit_operator.controllers.admission.certificates import new_authority, new_certificate
-from beamlit_operator.origins import (
-    OriginError,
-    OriginReason,
-    WebFile,
-    WebRef,
-    addresses,
-    arriving,
-    read,
-    trust,
-    web,
-    web_transfer,
-)
+from beamlit_operator.origins import OriginError, OriginReason, WebFile, WebRef, read
 from beamlit_operator.origins.fetch import Fetched, fetch
+from beamlit_operator.origins.fetching import arriving, web_transfer
 from beamlit_operator.origins.kinds import look
+from beamlit_operator.origins.stores import addresses, trust, web
 
 CONTENT = random.Random(2).randbytes(1_000_000)
 TOKEN = {"token": "token-example"}

@@ -12,7 +12,7 @@ from beamlit_operator.api.model import Origin
 from beamlit_operator.controllers.claims import CLASSES
 from beamlit_operator.controllers.opening import Opener, OpeningProblemError, opening_of
 from beamlit_operator.kube import PERSISTENT_VOLUME_CLAIMS, ApiError, Json, Resource
-from beamlit_operator.origins.claim import UID
+from beamlit_operator.origins.stores.claim import UID
 
 ORIGIN = Origin.model_validate({"pvc": {"claimName": "weights", "path": "a"}})
 OPENING = opening_of(ORIGIN, workspace="team", model="m", allow_node=False)

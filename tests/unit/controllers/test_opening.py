@@ -20,7 +20,7 @@ from beamlit_operator.controllers.opening import (
 from beamlit_operator.controllers.stores import integration_of
 from beamlit_operator.kube import CONFIG_MAPS, SERVICE_ACCOUNTS, ApiError, Json, Resource
 from beamlit_operator.origins import OriginError, OriginReason
-from beamlit_operator.origins.trust import AUTHORITIES
+from beamlit_operator.origins.stores.trust import AUTHORITIES
 
 ROLE = "arn:aws:iam::111122223333:role/models"
 STS = "https://minio.example.com"
