@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 from tests.support.identitystore import IdentityStore
 
+from beamlit_operator.kube import SECRETS
+
 from .conftest import Workspace, ready
 
 pytestmark = pytest.mark.xdist_group("system")
@@ -62,6 +64,31 @@ async def test_what_sleeps_wakes_with_the_keys_of_now(
     store.callers.clear()
     assert (await workspace.call())[0] == 200
     assert set(store.callers) == {"AKIAROTATED2"}
+    await nothing_is_shown(workspace)
+
+
+async def test_a_secret_that_is_deleted_takes_nothing_from_what_runs_and_is_named_to_who_wakes_it(
+    workspace: Workspace, store: IdentityStore
+) -> None:
+    await until_idle(workspace, store)
+    assert (await workspace.call())[0] == 200
+    await workspace.client.delete(SECRETS, "store", workspace.name)
+    # It has its files, and needs no store.
+    assert (await workspace.call())[0] == 200
+    (pod,) = await workspace.pods()
+    await asyncio.to_thread(
+        workspace.stack.kubectl,
+        *("delete", "pod", pod["metadata"]["name"], "-n", workspace.name, "--wait=false"),
+    )
+    told = await workspace.until(lambda md: "store" in ready(md)["message"])
+    assert ready(told)["status"] == "False"
+    assert "ecret" in ready(told)["message"]
+    status, body = await workspace.call()
+    assert (status, body["error"]["reason"]) == (503, "StartFailed")
+    assert 'secret "store" not found' in body["error"]["message"]
+    await key(workspace, 1)
+    await workspace.until(lambda md: ready(md)["status"] == "True")
+    assert (await workspace.call())[0] == 200
     await nothing_is_shown(workspace)
 
 
