@@ -57,6 +57,8 @@ class Arriving:
         self.file = file
         self.path = path
         self._record = path.with_suffix(".done")
+        # For every write: the kernel takes one at a time, and threads that wait for it there spin.
+        self.writing = threading.Lock()
         self._lock = threading.Lock()
         self._hasher = hasher
         self._block = min(BLOCK_BYTES, PART_BYTES)
@@ -172,9 +174,10 @@ class _Content:
             if not self._is_asked and not self._is_busy:
                 self._is_asked = True
                 _DIGESTERS.submit(self._advance, done, length)
-            self._moved.wait_for(
-                lambda: not self._is_busy or len(done) * BLOCK_BYTES - self._upto <= LEAD_BYTES
-            )
+            self._moved.wait_for(lambda: not self._is_busy or not self._is_far_behind(done))
+
+    def _is_far_behind(self, done: set[int]) -> bool:
+        return len(done) * BLOCK_BYTES - self._upto > LEAD_BYTES
 
     def _advance(self, done: set[int], length: Callable[[int], int]) -> None:
         with self._moved:
@@ -188,8 +191,9 @@ class _Content:
                 self._is_busy = True
                 while self._upto in done:
                     self._take(file, self._upto + length(self._upto))
-                    with self._moved:
-                        self._moved.notify_all()
+                    if not self._is_far_behind(done):  # else all would wake to wait again
+                        with self._moved:
+                            self._moved.notify_all()
         except FileNotFoundError:
             return  # everything is brought again, with another digest
         finally:

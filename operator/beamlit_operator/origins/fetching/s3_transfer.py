@@ -165,7 +165,8 @@ class Transfer:
                 chunk = body.read(min(CHUNK_BYTES, end - offset))
                 if not chunk:
                     raise _Short(offset)
-                write_at(descriptor, chunk, offset)
+                with item.writing:
+                    write_at(descriptor, chunk, offset)
                 before, offset = offset, offset + len(chunk)
                 self._progress.add(len(chunk))
                 if item.reached(before, offset) and offset < end and _has_md5(item):

@@ -237,7 +237,8 @@ class RangedTransfer(ABC, Generic[_R]):
                     f"{self._named(item)}: the answer ends too early: check the server and proxies "
                     "between",
                 )
-            write_at(descriptor, chunk, wanted.offset)
+            with item.writing:
+                write_at(descriptor, chunk, wanted.offset)
             before, wanted.offset = wanted.offset, wanted.offset + len(chunk)
             if not item.ranged:
                 item.counted += len(chunk)
