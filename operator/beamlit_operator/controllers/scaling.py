@@ -30,6 +30,9 @@ from beamlit_operator.controllers.resourcescaling import NOT_SCALED
 from beamlit_operator.controllers.rolling import under_way
 from beamlit_operator.kube import DEPLOYMENTS, PODS, Json, KubeClient, ObjectKey, Resource
 
+SPARE = 1000
+"""Names beyond those of deployments that may be remembered until somebody asks for the targets."""
+
 
 class Scaling:
     """Runs the autoscaler on what the operator knows."""
@@ -96,6 +99,10 @@ class Scaling:
     def touched(self, deployment: ObjectKey) -> None:
         """A deployment, a workload of it or a pod of it appeared, changed or went."""
         self._touched.add(deployment)
+        # Only a leader with gateways takes them out; others would keep every name there ever was.
+        if len(self._touched) > 2 * len(self._indexes.deployments) + SPARE:
+            known = self._indexes.deployments.keys() | self._targets.keys() | {deployment}
+            self._touched &= known
 
     def _targets_of(self, held: Held[ModelDeployment]) -> Iterator[Target]:
         deployment = held.parsed

@@ -12,7 +12,7 @@ from beamlit_operator.controllers.demand import Demand
 from beamlit_operator.controllers.indexes import Indexes
 from beamlit_operator.controllers.keys import Kind
 from beamlit_operator.controllers.options import Options
-from beamlit_operator.controllers.scaling import Scaling
+from beamlit_operator.controllers.scaling import SPARE, Scaling
 from beamlit_operator.kube import DEPLOYMENTS, Change, Json, ObjectKey
 
 PLACE = ObjectKey("team", "iris-production")
@@ -111,3 +111,22 @@ def test_a_target_goes_with_its_workload():
     gone = bench.children[DEPLOYMENTS].get(key)
     bench.children[DEPLOYMENTS]._changed(Change(key, gone, None))
     assert bench.replicas() == []
+
+
+def test_names_of_what_went_are_not_kept_by_one_that_never_scales():
+    bench = Bench()
+    bench.deployment()
+    bench.workload(1)
+    for number in range(5 * SPARE):
+        bench.scaling.touched(ObjectKey("team", f"gone-{number}"))
+    assert len(bench.scaling._touched) <= SPARE + 2
+    assert bench.replicas() == [1], "what is there is looked at all the same"
+
+
+def test_one_that_appears_while_names_are_dropped_is_scaled():
+    bench = Bench()
+    for number in range(SPARE):
+        bench.scaling.touched(ObjectKey("team", f"gone-{number}"))
+    bench.deployment()
+    bench.workload(1)
+    assert bench.replicas() == [1]
