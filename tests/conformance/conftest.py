@@ -195,7 +195,13 @@ def widget_definition() -> Json:
         "properties": {
             "size": {"type": "integer", "minimum": 1, "description": "How large it is."},
             "big": {"type": "boolean"},
-            "name": {"type": "string", "maxLength": 10},
+            "name": {
+                "type": "string",
+                "maxLength": 10,
+                "x-kubernetes-validations": [
+                    {"rule": "!self.contains('_')", "message": "write it without underscores"}
+                ],
+            },
             "replicas": {"type": "integer", "default": 1},
             "color": {"type": "string", "enum": ["red", "green"], "default": "red"},
             "port": {"x-kubernetes-int-or-string": True},

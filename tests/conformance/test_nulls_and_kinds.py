@@ -143,6 +143,7 @@ async def test_a_new_object_has_no_version_yet(client: HttpClient, namespace: st
     ("spec", "message"),
     [
         ({"size": 200}, "spec: Invalid value: large ones must be big"),
+        ({"name": "a_b"}, 'spec.name: Invalid value: "a_b": write it without underscores'),
         ({"color": ""}, 'spec.color: Unsupported value: "": supported values: "red", "green"'),
         ({"tags": ["a", "a"]}, 'spec.tags[1]: Duplicate value: "a"'),
         ({"port": []}, 'spec.port in body must be of type integer,string: "array"'),

@@ -16,6 +16,7 @@ from typing import Any
 import botocore.session
 import pytest
 from botocore.config import Config
+from botocore.exceptions import EndpointConnectionError
 from tests.support.flakystore import FlakyStore
 
 from beamlit_operator.origins import OriginError, OriginReason, S3Ref, resolve
@@ -23,6 +24,7 @@ from beamlit_operator.origins.fetch import fetch
 from beamlit_operator.origins.fetching import arriving
 from beamlit_operator.origins.inspection import inspect
 from beamlit_operator.origins.stores import s3_client
+from beamlit_operator.origins.stores.s3 import judge
 
 from .conftest import KEYS
 
@@ -186,6 +188,14 @@ async def test_names_are_read_as_they_are_from_stores_that_do_not_encode_them(
         plain = await resolve(S3Ref("models", "m", endpoint=endpoint), KEYS)
     assert [file.path for file in encoded.files] == [file.path for file in plain.files] == [name]
     assert encoded.revision == plain.revision
+
+
+@pytest.mark.parametrize("endpoint", [None, "https://minio.example.com"])
+def test_who_forgot_the_endpoint_of_another_store_is_told(endpoint: str | None) -> None:
+    error = EndpointConnectionError(endpoint_url="https://models.example.com")
+    told = judge(error, S3Ref("models", "iris", endpoint=endpoint), {})
+    assert told.reason is OriginReason.UNREACHABLE
+    assert told.message.endswith("a store that is not AWS needs its endpoint") == (not endpoint)
 
 
 async def test_a_store_without_a_name_in_the_dns_is_unreachable() -> None:

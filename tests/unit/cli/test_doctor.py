@@ -406,6 +406,19 @@ def test_what_is_broken_is_found_and_says_what_to_do(
     assert says in bad[0].message
 
 
+def test_those_whose_files_can_be_found_are_counted_without_the_others() -> None:
+    bad, good = thing("iris", "AccessDenied", "False"), thing("wine", "OriginResolved", "True")
+    for models, told in (
+        ([bad, good], "1 other Model, of each the files can be found"),
+        (
+            [good, thing("rose", "OriginResolved", "True")],
+            "2 Models, of each the files can be found",
+        ),
+    ):
+        found = next(r for r in examined(models=Read(models)) if r.check == "origins")
+        assert [f.message for f in found.findings if f.level is Level.OK] == [told]
+
+
 def test_a_prefetch_that_goes_on_is_no_trouble() -> None:
     for status in (
         {"phase": "Pending", "message": "waits: 2 other Models are fetched now", "folder": "f"},

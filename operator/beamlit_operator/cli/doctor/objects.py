@@ -28,7 +28,8 @@ def origins(picture: Picture) -> Iterator[Finding]:
     yield from _told(bad, of="Model")
     yield from _unseen(found, "Model")
     if good := sum(each == "True" for each in known.values()):
-        yield ok(f"{_count(good, 'Model')}, of each the files can be found")
+        told = _count(good, "other Model" if bad else "Model")
+        yield ok(f"{told}, of each the files can be found")
     elif not found:
         yield ok("no Model")
 

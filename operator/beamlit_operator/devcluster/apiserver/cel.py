@@ -137,6 +137,9 @@ def _evaluate(
         if program.program.execute(_CONTEXT) is True:
             return
         message = _message(rule)
+        if rule.reason == "FieldValueInvalid" and not isinstance(value, dict | list):
+            # Of objects and lists Kubernetes shows nothing here.
+            message = f"{show(value)}: {message}"
     except (ValueError, TypeError, KeyError, RuntimeError, ArithmeticError) as error:
         why = f"no such key: {error.args[0]}" if isinstance(error, KeyError) else str(error)
         message = f"{show(value)}: {why} evaluating rule: {rule.message or rule.rule}"

@@ -163,9 +163,10 @@ def judge(error: Exception, ref: S3Ref, credentials: Mapping[str, str]) -> Origi
         )
     if isinstance(error, ClientError):
         return _judge_answer(error, ref, credentials)
+    mend = "" if ref.endpoint else "; a store that is not AWS needs its endpoint"
     return OriginError(
         OriginReason.UNREACHABLE,
-        f"{ref.place} cannot be reached: {why(error)}",
+        f"{ref.place} cannot be reached: {why(error)}{mend}",
     )
 
 
