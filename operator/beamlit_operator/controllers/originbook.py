@@ -16,7 +16,7 @@ import logging
 import random
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from beamlit_operator.api import Model, Reason
 from beamlit_operator.api.facts import ModelFacts
@@ -28,6 +28,7 @@ from beamlit_operator.controllers.credentials import (
 )
 from beamlit_operator.controllers.keys import Key
 from beamlit_operator.controllers.opening import Opener, Opening
+from beamlit_operator.controllers.packed import names_of, packed_names
 from beamlit_operator.controllers.slots import Rank, Slots
 from beamlit_operator.controllers.stores import field_of, keys_of
 from beamlit_operator.kube import ApiError, KubeClient, ObjectKey
@@ -136,11 +137,19 @@ class Failed:
     stalled: bool
 
 
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """What was found, with the names of the files packed."""
+
+    found: Found
+    names: bytes
+
+
 @dataclass(slots=True)
 class _Page:
     """What is known of one question. Times are monotonic seconds."""
 
-    answer: Found | Failed | None = None
+    kept: _Kept | Failed | None = None
     secret_version: str | None = None
     due: float = 0.0
     store_due: float = 0.0
@@ -157,6 +166,19 @@ class _Page:
     """What the files of a revision say."""
     unread: int = 0
     """How often in a row they could not all be read, before there was an answer."""
+
+    @property
+    def answer(self) -> Found | Failed | None:
+        """What is told of it."""
+        kept = self.kept
+        return replace(kept.found, paths=names_of(kept.names)) if isinstance(kept, _Kept) else kept
+
+    def put(self, answer: Found | Failed) -> None:
+        """From now on this is told."""
+        if isinstance(answer, Found):
+            self.kept = _Kept(replace(answer, paths=()), packed_names(answer.paths))
+        else:
+            self.kept = answer
 
     def stop(self) -> None:
         """No more looks."""
@@ -285,18 +307,18 @@ class OriginBook:
             page.timer = loop.call_later(left, self._look_if_due, question, page)
 
     async def _turn(self, question: Question, page: _Page) -> None:
-        before = page.answer
+        before = page.kept
         ASKER.set(question.workspace)  # of this task only
         try:
             await self._fill(question, page)
         except Exception:
             log.exception("looking at %s failed", question.ref.place)
-            page.answer = Failed(Reason.UNREACHABLE, "an internal error; see the log", False)
+            page.put(Failed(Reason.UNREACHABLE, "an internal error; see the log", False))
             page.due = self._clock() + FAILING_RECHECK
         finally:
             page.task = None
         self._look_if_due(question, page)
-        if page.answer != before:
+        if page.kept != before:
             for key in page.waiting:
                 self._on_answer(key)
 
@@ -307,7 +329,7 @@ class OriginBook:
                 credentials = await self._credentials(question)
                 opened = await self._opener.open(question.workspace, question.opening)
         except SecretProblemError as problem:
-            page.answer = Failed(problem.reason, _named(problem, question), False)
+            page.put(Failed(problem.reason, _named(problem, question), False))
             page.secret_version = None
             page.store_due = 0.0
             pause = FIRST_SECRET_RECHECK * 2 ** min(page.missed, 10)
@@ -316,20 +338,20 @@ class OriginBook:
             return
         except ApiError as error:
             log.warning("what opens %s could not be read: %s", question.ref.place, error)
-            if page.answer is None:
+            if page.kept is None:
                 message = f"what opens the origin could not be read: {error.message}"
-                page.answer = Failed(Reason.UNREACHABLE, message, False)
+                page.put(Failed(Reason.UNREACHABLE, message, False))
             page.due = self._clock() + FAILING_RECHECK
             return
         page.missed = 0
         version = f"{credentials.version if credentials else ''}/{opened.version}"
         now = self._clock()
-        unchanged = isinstance(page.answer, Failed) and version == page.secret_version
+        unchanged = isinstance(page.kept, Failed) and version == page.secret_version
         if unchanged and now < page.store_due:
             page.due = min(page.store_due, now + FAILING_RECHECK)
             return
         rank = Rank.KNOWN
-        if page.answer is None and page.known is None:
+        if page.kept is None and page.known is None:
             rank = Rank.NEW
         elif unchanged:
             rank = Rank.FAILED
@@ -342,7 +364,7 @@ class OriginBook:
             return
         resolved, facts = looked
         unread = facts is not None and page.known is None
-        if unread and page.answer is None and page.unread < UNREAD_LOOKS:
+        if unread and page.kept is None and page.unread < UNREAD_LOOKS:
             # Another runtime may suit what is not read yet: a model would be started twice.
             page.unread += 1
             page.due = self._clock() + UNREAD_RECHECK
@@ -350,7 +372,7 @@ class OriginBook:
         page.unread = 0
         paths = tuple(file.path for file in resolved.files)
         detected = detect(paths, facts)
-        page.answer = Found(
+        answer = Found(
             uri=format_uri(question.ref),
             revision=resolved.revision,
             paths=paths,
@@ -363,6 +385,7 @@ class OriginBook:
             unserved=detected.because if isinstance(detected, Unserved) else None,
             as_of=resolved.as_of,
         )
+        page.put(answer)
         # Spread, so that origins looked at together are not always looked at together.
         page.due = self._clock() + self._resync * (0.9 + 0.2 * self._chance())
 
@@ -376,7 +399,7 @@ class OriginBook:
         except OriginError as error:
             if error.reason in (OriginReason.CREDENTIALS_INVALID, OriginReason.ACCESS_DENIED):
                 self._opener.distrust(question.workspace, question.opening)
-            page.answer = _failed(error, question)
+            page.put(_failed(error, question))
             page.store_due = self._clock() + error.retry_after_seconds
             page.due = min(page.store_due, self._clock() + FAILING_RECHECK)
             return None

@@ -433,3 +433,13 @@ async def test_what_is_new_is_looked_at_before_the_thousands_that_are_known_from
     assert order.index(next(each for each in order if each.endswith("new"))) < 5 * AT_ONCE
     assert len(order) == len(set(order)) == 1001, "each is looked at once"
     await book.close()
+
+
+async def test_the_same_names_of_files_found_again_are_no_news() -> None:
+    lab = Lab()
+    await lab.secret()
+    first = await lab.ask()
+    lab.now += RESYNC * 2
+    assert await lab.ask() == first
+    assert lab.looks == 2
+    assert not lab.told.is_set()

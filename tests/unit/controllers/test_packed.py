@@ -12,7 +12,7 @@ from tests.support.fakekube import FakeKube
 from beamlit_operator.api import labels
 from beamlit_operator.controllers.children import Children
 from beamlit_operator.controllers.drift import only_ours
-from beamlit_operator.controllers.packed import packed
+from beamlit_operator.controllers.packed import names_of, packed, packed_names
 from beamlit_operator.kube import DEPLOYMENTS, ObjectKey
 
 values = st.recursive(
@@ -118,3 +118,16 @@ def test_what_the_deployment_controller_notes_for_itself_is_no_news(change, news
 def test_an_answer_that_shows_only_our_own_change_is_no_news(before, answer, quiet):
     full = None if before is None else {"metadata": {}, **before}
     assert only_ours(full, {"metadata": {}, **answer}) is quiet
+
+
+@given(st.lists(st.text(st.characters())).map(tuple))
+def test_names_of_files_are_the_same_packed_if_and_only_if_they_are_the_same(names):
+    kept = packed_names(names)
+    assert names_of(kept) == names
+    assert packed_names(tuple(str(json.loads(json.dumps(name))) for name in names)) == kept
+    assert packed_names((*names, "another")) != kept
+
+
+def test_a_hundred_thousand_names_are_kept_in_half_a_megabyte():
+    names = tuple(f"data/part-{number:06d}/shard.parquet" for number in range(100_000))
+    assert len(packed_names(names)) < 2**19
