@@ -108,6 +108,7 @@ class Integrations:
         """``on_change`` gets the workspace and the kind of integration."""
         self._on_change = on_change
         self._found: dict[tuple[str, str], dict[str, Integration]] = {}
+        self._kinds: dict[ObjectKey, str] = {}
         self.reflectors = tuple(
             Reflector(
                 client,
@@ -115,6 +116,7 @@ class Integrations:
                 namespace=namespace,
                 label_selector=labels.INTEGRATION,
                 on_change=self._changed,
+                keep=_without_content,
             )
             for namespace in namespaces
         )
@@ -135,10 +137,8 @@ class Integrations:
 
     def named(self, workspace: str, name: str) -> tuple[str, Integration] | None:
         """The integration of that name, and its kind."""
-        for (place, kind), known in self._found.items():
-            if place == workspace and name in known:
-                return kind, known[name]
-        return None
+        kind = self._kinds.get(ObjectKey(workspace, name))
+        return None if kind is None else (kind, self._found[workspace, kind][name])
 
     def _changed(self, change: Change) -> None:
         for item in (change.old, change.new):
@@ -148,11 +148,19 @@ class Integrations:
             place = (change.key.namespace, metadata["labels"][labels.INTEGRATION])
             names = self._found.setdefault(place, {})
             names.pop(change.key.name, None)
+            self._kinds.pop(change.key, None)
             if item is change.new:
                 names[change.key.name] = integration(item)
+                self._kinds[change.key] = place[1]
             if not names:
                 del self._found[place]
             self._on_change(*place)
+
+
+def _without_content(secret: Json) -> Json:
+    """What is kept of a Secret to tell what changed: nothing that opens anything."""
+    names = ("namespace", "name", "uid", "resourceVersion", "labels")
+    return {"metadata": {name: v for name in names if (v := secret["metadata"].get(name))}}
 
 
 async def read_credentials(client: KubeClient, key: ObjectKey, keys: Keys) -> Credentials:

@@ -3,6 +3,7 @@ and nobody gets a ServiceAccount's token."""
 
 from __future__ import annotations
 
+import asyncio
 import base64
 from typing import Any
 
@@ -81,3 +82,43 @@ async def test_a_service_accounts_token_is_sent_nowhere() -> None:
     await kube.put(SECRETS, secret)
     with pytest.raises(SecretProblemError, match="is the token of a ServiceAccount"):
         await read_credentials(kube, ObjectKey("team", "sa"), HTTP_KEYS)
+
+
+async def test_integrations_are_followed_and_nothing_that_opens_a_store_is_kept() -> None:
+    kube = FakeKube()
+    heard: list[tuple[str, str]] = []
+    found = Integrations(kube, on_change=lambda *place: heard.append(place))
+    (reflector,) = found.reflectors
+    running = asyncio.create_task(reflector.run())
+
+    async def until(count: int) -> None:
+        async with asyncio.timeout(10):
+            while len(heard) < count:
+                await asyncio.sleep(0.01)
+
+    def secret(kind: str) -> dict[str, Any]:
+        return {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": {"name": "s", "namespace": "team", "labels": {labels.INTEGRATION: kind}},
+            "data": {"token": base64.b64encode(b"hf_very_secret").decode()},
+        }
+
+    try:
+        await reflector.wait_synced()
+        await kube.put(SECRETS, secret("huggingface"))
+        await until(1)
+        assert (found.named("team", "s") or ("", None))[0] == "huggingface"
+        assert "data" not in reflector[ObjectKey("team", "s")]
+        await kube.put(SECRETS, secret("s3"))
+        await until(3)
+        assert heard == [("team", "huggingface"), ("team", "huggingface"), ("team", "s3")]
+        assert (found.named("team", "s") or ("", None))[0] == "s3"
+        assert found.find("team", "huggingface", "acme/chat").name is None
+        await kube.delete(SECRETS, "s", "team")
+        await until(4)
+        assert found.named("team", "s") is None
+        assert (found._found, found._kinds) == ({}, {})
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
