@@ -169,6 +169,17 @@ class Workspace:
             await asyncio.sleep(0.02)
 
 
+async def served(workspace: Workspace, *, model: str = "tiny") -> Json:
+    """The answer of what serves again: until the gateway has heard so, it gives the old reason."""
+    deadline = time.monotonic() + SETTLED
+    while True:
+        status, body = await workspace.call(model=model)
+        if status == 200:
+            return body
+        assert time.monotonic() < deadline, f"{status} {body}\n{workspace.stack.logs()}"
+        await asyncio.sleep(0.1)
+
+
 class UnderWay:
     """Requests that are with their pods: they say that they are, and end when the test says so."""
 

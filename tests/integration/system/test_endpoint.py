@@ -55,7 +55,9 @@ async def _outcome(call: Awaitable[bytes]) -> bytes:
     try:
         return await call
     except grpc.aio.AioRpcError as error:
-        if "Resolving" not in str(error.details()):
+        if not any(
+            word in str(error.details()) for word in ("Resolving", "nothing is served here")
+        ):
             raise
         return b""
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from tests.integration.system.conftest import SETTLED, Workspace
+from tests.integration.system.conftest import SETTLED, Workspace, served
 from tests.support.stack import ROOT
 
 from beamlit_operator.kube import (
@@ -142,8 +142,7 @@ async def test_what_git_owns_never_drifts(workspace: Workspace, repository: Path
     await workspace.until_ready("Idle", name)
     assert tool.drift() == ""
     # A start from zero and a scale-down later: status, replicas and conditions have moved.
-    status, _ = await workspace.call(model="iris")
-    assert status == 200, workspace.stack.logs()
+    await served(workspace, model="iris")
     await workspace.until_ready("Idle", name)
     assert tool.drift() == ""
 

@@ -6,7 +6,7 @@ import time
 import pytest
 from tests.support.flakystore import FlakyStore
 
-from .conftest import ready
+from .conftest import ready, served
 
 pytestmark = pytest.mark.xdist_group("system")
 
@@ -89,11 +89,7 @@ async def test_no_node_within_the_policy_is_said_with_what_exists(workspace):
     assert (status, body["error"]["reason"]) == (503, "NoPlacement")
     await workspace.apply("Policy", "where", US)
     await workspace.until(lambda md: ready(md)["status"] == "True")
-    # The gateway hears of it a moment later than this test.
-    deadline = time.monotonic() + 60
-    while (await workspace.call())[0] != 200:
-        assert time.monotonic() < deadline, await workspace.get()
-        await asyncio.sleep(0.1)
+    await served(workspace)
 
 
 async def test_a_policy_that_goes_missing_places_nothing_new(workspace):
@@ -105,7 +101,7 @@ async def test_a_policy_that_goes_missing_places_nothing_new(workspace):
     assert await workspace.pods() == []
     await workspace.apply("Policy", "where", US)
     await workspace.until(lambda md: ready(md)["status"] == "True")
-    assert (await workspace.call())[1]["node"] == "us-east"
+    assert (await served(workspace))["node"] == "us-east"
 
 
 async def test_a_policy_tightened_while_the_origin_is_away_starts_nothing_outside(workspace):
@@ -131,7 +127,7 @@ async def test_a_policy_tightened_while_the_origin_is_away_starts_nothing_outsid
         store.refuse = []
         await workspace.model(store=store.endpoint)
         await workspace.until_ready("Idle")
-        assert (await workspace.call())[1]["node"] == "au-southeast"
+        assert (await served(workspace))["node"] == "au-southeast"
 
 
 async def test_a_mandatory_policy_that_is_deleted_drives_nobody_to_where_the_deployment_wanted(

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from .conftest import ready
+from .conftest import SETTLED, ready, reason_of
 
 pytestmark = pytest.mark.xdist_group("system")
 
@@ -98,6 +98,11 @@ async def test_a_deactivated_deployment_says_so_and_comes_back(workspace):
 async def test_an_unknown_name_is_answered_with_what_is_unknown(workspace):
     await workspace.quickstart()
     await workspace.until_ready("Idle")
+    async with asyncio.timeout(SETTLED):
+        while (
+            reason_of((await workspace.call(model="nobody", known=False))[1]) == "UnknownWorkspace"
+        ):
+            await asyncio.sleep(0.1)
     for arguments, word in [
         ({"model": "nobody"}, "has no deployment of this model"),
         ({"query": "?environment=staging"}, "environment"),
