@@ -70,6 +70,8 @@ def test_a_second_model_is_applied_by_hand_called_and_ctrl_c_leaves_no_process(
         workload = next(d for d in yaml.safe_load_all(rendered) if d["kind"] == "Deployment")
         assert workload["metadata"]["name"] in dev.done("kubectl", "get", "deployments")
 
+        # Again, since a slow machine may have got here only after it went to sleep.
+        dev.done(*BEAMLIT, "invoke", "wine", "-e", "development", "-d", request)
         with console(dev) as url:
             with urllib.request.urlopen(f"{url}/events", timeout=60) as stream:
                 assert stream.readline() == b"event: rows\n"
