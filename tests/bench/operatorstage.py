@@ -10,6 +10,7 @@ import asyncio
 import copy
 import json
 import re
+import sys
 import time
 import urllib.request
 from collections.abc import AsyncIterator, Awaitable, Iterable, Iterator, Sequence
@@ -59,6 +60,14 @@ class _QuietGateway(BaseHTTPRequestHandler):
         """Nothing."""
 
 
+class _QuietServer(ThreadingHTTPServer):
+    """Says nothing of callers that did not wait for their answer."""
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
+
 class Cluster(Stack):
     """An embedded cluster with our kinds; with an operator if one is started.
 
@@ -67,7 +76,7 @@ class Cluster(Stack):
 
     def start(self) -> None:
         self.start_stores()
-        quiet = ThreadingHTTPServer(("127.0.0.1", self._admin_port), _QuietGateway)
+        quiet = _QuietServer(("127.0.0.1", self._admin_port), _QuietGateway)
         Thread(target=quiet.serve_forever, daemon=True).start()
         self.start_cluster()
         for crd in sorted((ROOT / "crds").glob("*.yaml")):

@@ -17,6 +17,7 @@ from beamlit_operator.kube import (
     KubeClient,
     ObjectKey,
     Reflector,
+    identity_of,
 )
 from beamlit_operator.workloads.cache import Cache
 from beamlit_operator.workloads.errands import PREFETCH
@@ -51,7 +52,7 @@ class Claims:
                 namespace=namespace,
                 field_selector=f"metadata.name={name}",
                 on_change=self._changed,
-                keep=_stub,
+                keep=identity_of,
             )
             for namespace in (namespaces if name else ())
         )
@@ -119,7 +120,7 @@ class Errands:
                 namespace=namespace,
                 label_selector=labels.ERRAND,
                 on_change=self._changed,
-                keep=_stub,
+                keep=identity_of,
             )
             for namespace in namespaces
         )
@@ -185,9 +186,3 @@ def ended(pod: Json) -> str | None:
 def _key(item: Mapping[str, Json]) -> ObjectKey:
     metadata = item["metadata"]
     return ObjectKey(metadata.get("namespace", ""), metadata["name"])
-
-
-def _stub(item: Json) -> Json:
-    """What a reflector needs of an object to tell what changed."""
-    names = ("namespace", "name", "uid", "resourceVersion")
-    return {"metadata": {name: v for name in names if (v := item["metadata"].get(name))}}

@@ -29,6 +29,7 @@ from beamlit_operator.kube import (
     ObjectKey,
     Reflector,
     Resource,
+    identity_of,
 )
 from beamlit_operator.policy.catalogue import Catalogue
 from beamlit_operator.policy.nodes import relevant_labels
@@ -71,7 +72,7 @@ class Children:
                 namespace=namespace,
                 label_selector=OURS,
                 on_change=self._changed,
-                keep=_stub,
+                keep=identity_of,
             )
             for namespace in namespaces
         )
@@ -197,7 +198,7 @@ class Nodes:
         self._on_node = on_node
         self._labels: dict[str, frozenset[tuple[str, str]]] = {}
         self._kinds: Counter[frozenset[tuple[str, str]]] = Counter()
-        self.reflector = Reflector(client, NODES, on_change=self._changed)
+        self.reflector = Reflector(client, NODES, on_change=self._changed, keep=_labelled)
 
     def use(self, catalogue: Catalogue) -> None:
         """From now on looks at the labels that this catalogue names."""
@@ -238,15 +239,16 @@ class Nodes:
         return frozenset((k, v) for k, v in labels.items() if k in self._relevant)
 
 
+def _labelled(node: Json) -> Json:
+    """A node without the images that it has, its addresses and its conditions: with thousands of
+    nodes those are most of what a cluster holds."""
+    kept = identity_of(node)
+    return {"metadata": {**kept["metadata"], "labels": node["metadata"].get("labels") or {}}}
+
+
 def _key(item: Json) -> ObjectKey:
     metadata = item["metadata"]
     return ObjectKey(metadata.get("namespace", ""), metadata["name"])
-
-
-def _stub(item: Json) -> Json:
-    """What a reflector needs of an object to tell what changed."""
-    names = ("namespace", "name", "uid", "resourceVersion")
-    return {"metadata": {name: v for name in names if (v := item["metadata"].get(name))}}
 
 
 def _essence(item: Json) -> Json:

@@ -46,7 +46,14 @@ from beamlit_operator.gateway.signingkeys import Documents
 from beamlit_operator.gateway.statistics import EnvoyStatistics, rendered
 from beamlit_operator.gateway.translation import Translator
 from beamlit_operator.gateway.waking import Waker
-from beamlit_operator.kube import ENDPOINT_SLICES, MODEL_DEPLOYMENTS, Change, KubeClient, Reflector
+from beamlit_operator.kube import (
+    ENDPOINT_SLICES,
+    MODEL_DEPLOYMENTS,
+    Change,
+    KubeClient,
+    Reflector,
+    identity_of,
+)
 
 log = logging.getLogger(__name__)
 
@@ -88,12 +95,16 @@ class Agent:
         self.metrics.watch(lambda: self._scraped)
         self._vital = Vitals(False, False, 0.0, {})
         self.metrics.watch_health(lambda: self._vital)
-        self._deployments = Reflector(client, MODEL_DEPLOYMENTS, on_change=self._deployment_changed)
+        # The catalog has what is looked at of both.
+        self._deployments = Reflector(
+            client, MODEL_DEPLOYMENTS, on_change=self._deployment_changed, keep=identity_of
+        )
         self._slices = Reflector(
             client,
             ENDPOINT_SLICES,
             label_selector=labels.MODEL_DEPLOYMENT,
             on_change=self._slice_changed,
+            keep=identity_of,
         )
         self._complete = asyncio.Event()
         self._ads = AdsServer(

@@ -12,7 +12,7 @@ from beamlit_operator.kube.client import (
     WatchEvent,
 )
 from beamlit_operator.kube.http import HttpClient, connect
-from beamlit_operator.kube.reflector import Change, ObjectKey, Reflector, synced
+from beamlit_operator.kube.reflector import Change, ObjectKey, Reflector, identity_of, synced
 from beamlit_operator.kube.resources import (
     CONFIG_MAPS,
     CUSTOM_RESOURCE_DEFINITIONS,
@@ -74,6 +74,7 @@ __all__ = [
     "Resource",
     "WatchEvent",
     "connect",
+    "identity_of",
     "resource_of",
     "synced",
 ]

@@ -200,6 +200,13 @@ async def synced(reflectors: Iterable[Reflector], *, within: float) -> bool:
     return True
 
 
+def identity_of(item: Json) -> Json:
+    """What a reflector has to keep of an object to tell what changed, for those who keep the rest
+    in a form of their own."""
+    names = ("namespace", "name", "uid", "resourceVersion", "generation")
+    return {"metadata": {name: v for name in names if (v := item["metadata"].get(name))}}
+
+
 def _key_of(item: Json) -> ObjectKey:
     metadata = item["metadata"]
     return ObjectKey(metadata.get("namespace", ""), metadata["name"])

@@ -50,3 +50,12 @@ def test_every_node_that_moves_or_goes_is_told_of_even_if_its_kind_of_node_stays
     nodes._changed(Change(ObjectKey("", "one"), eu, None))
     assert heard == ["one", "one"]
     assert kinds == []
+
+
+def test_of_a_node_its_labels_are_kept_and_not_what_makes_it_large() -> None:
+    nodes = Nodes(FakeKube(), catalogue=built_in(), on_change=lambda: None)
+    large = {**node("one", "us-east-1"), "status": {"images": [{"names": ["n" * 200]}] * 50}}
+    nodes.reflector._put(ObjectKey("", "one"), large)
+    assert nodes.reflector[ObjectKey("", "one")].keys() == {"metadata"}
+    nodes.use(built_in())
+    assert (nodes.labels_of("one") or {})["topology.kubernetes.io/region"] == "us-east-1"
