@@ -114,7 +114,7 @@ class Indexes:
             self._put_policy(key, None)
 
     def uids(self, kind: Kind) -> frozenset[str]:
-        """The objects of a kind that are known now; taken before a listing for `replace_all`."""
+        """The objects of a kind that are known now; taken before a listing for `retain`."""
         return frozenset(self._uid(kind, key) for key in self._of(kind))
 
     def version(self, kind: Kind, key: ObjectKey) -> tuple[str, str]:
@@ -126,23 +126,6 @@ class Indexes:
         """The generation of what is held of an object; None when there is none."""
         known = self._held(kind, key)
         return known.generation if known is not None else None
-
-    def replace_all(
-        self,
-        kind: Kind,
-        items: Iterable[Json],
-        *,
-        namespace: str | None,
-        known_before: Container[str],
-    ) -> None:
-        """A fresh listing: what is not in it (within ``namespace``, None for all) is gone.
-
-        kopf reports no deletion that happened while its watch was down, hence this audit.
-        ``known_before`` are the `uids` at the time the listing was asked for: what became known
-        while it was under way may be newer than the listing, and is none of its business.
-        """
-        present = {self.listed(kind, raw) for raw in items}
-        self.retain(kind, present, namespace=namespace, known_before=known_before)
 
     def listed(self, kind: Kind, raw: Json) -> ObjectKey:
         """One object of a fresh listing; returns its key."""
@@ -158,7 +141,13 @@ class Indexes:
         namespace: str | None,
         known_before: Container[str],
     ) -> None:
-        """The end of a fresh listing that had ``present``; the rest as for `replace_all`."""
+        """The end of a fresh listing that had ``present``: what is not in it (within ``namespace``,
+        None for all) is gone.
+
+        kopf reports no deletion that happened while its watch was down, hence this audit.
+        ``known_before`` are the `uids` at the time the listing was asked for: what became known
+        while it was under way may be newer than the listing, and is none of its business.
+        """
         for key in [*self._of(kind)]:
             if (
                 key not in present

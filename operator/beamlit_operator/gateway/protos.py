@@ -112,7 +112,6 @@ DeltaRequest = _type("envoy.service.discovery.v3.discovery_pb2", "DeltaDiscovery
 DeltaResponse = _type("envoy.service.discovery.v3.discovery_pb2", "DeltaDiscoveryResponse")
 DiscoveryResource = _type("envoy.service.discovery.v3.discovery_pb2", "Resource")
 CheckResponse = _type("envoy.service.auth.v3.external_auth_pb2", "CheckResponse")
-LoadStatsRequest = _type("envoy.service.load_stats.v3.lrs_pb2", "LoadStatsRequest")
 LoadStatsResponse = _type("envoy.service.load_stats.v3.lrs_pb2", "LoadStatsResponse")
 
 AdsServicer = _type("envoy.service.discovery.v3.ads_pb2_grpc", "AggregatedDiscoveryServiceServicer")

@@ -9,7 +9,7 @@ Containment is a forest: a value has at most one parent. So two values are eithe
 within the other, and the meeting of two sets needs no other values than theirs.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -32,14 +32,6 @@ Parent = Callable[[Value], Value | None]
 
 REMEMBERED = 16384
 """Results an algebra keeps of each operation: more than a large cluster has pairs of policies."""
-
-
-def ancestors(value: Value, parent: Parent) -> Iterator[Value]:
-    """The value and all that contain it, smallest first."""
-    at: Value | None = value
-    while at is not None:
-        yield at
-        at = parent(at)
 
 
 def within(value: Value, allowed: ValueSet | None, parent: Parent) -> bool:

@@ -23,7 +23,6 @@ class PolicyType(StrEnum):
     FLAVOR = "flavor"
 
 
-LOCATION_KINDS = ("continent", "country", "location")
 FLAVOR_KINDS = ("cpu", "gpu")
 
 Entries = tuple[tuple[str, str], ...]

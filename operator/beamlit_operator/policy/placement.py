@@ -1,6 +1,6 @@
 """The effective policy as constraints of a pod: required node affinity, device and toleration.
 
-Affinity and `nodes.node_allows` say the same of every node, also of those that do not exist yet
+Affinity and `node_allows` say the same of every node, also of those that do not exist yet
 (groups that an autoscaler grows carry the cloud's region and zone labels). Terms are alternatives:
 
 | term        | location label | country label | continent label | region label     | zone label |

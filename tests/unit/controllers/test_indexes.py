@@ -143,13 +143,26 @@ def test_a_late_answer_does_not_bring_a_deleted_object_back() -> None:
     assert ObjectKey("team", "iris") not in known.indexes.models
 
 
+def audit(
+    known: Known,
+    kind: Kind,
+    items: list[Json],
+    *,
+    namespace: str | None,
+    known_before: frozenset[str],
+) -> None:
+    """A fresh listing, whole."""
+    present = {known.indexes.listed(kind, raw) for raw in items}
+    known.indexes.retain(kind, present, namespace=namespace, known_before=known_before)
+
+
 def test_an_audit_finds_what_was_deleted_unnoticed() -> None:
     known = world()
     left = known.body(Kind.MODEL_DEPLOYMENT, "a", {"model": "iris"})
     before = known.indexes.uids(Kind.MODEL_DEPLOYMENT)
-    known.indexes.replace_all(Kind.MODEL_DEPLOYMENT, [left], namespace=None, known_before=before)
+    audit(known, Kind.MODEL_DEPLOYMENT, [left], namespace=None, known_before=before)
     assert set(known.indexes.deployments) == {ObjectKey("team", "a")}
-    known.indexes.replace_all(Kind.MODEL_DEPLOYMENT, [], namespace="elsewhere", known_before=before)
+    audit(known, Kind.MODEL_DEPLOYMENT, [], namespace="elsewhere", known_before=before)
     assert set(known.indexes.deployments) == {ObjectKey("team", "a")}
 
 
@@ -158,7 +171,7 @@ def test_an_audit_spares_what_was_created_while_its_listing_was_under_way() -> N
     before = known.indexes.uids(Kind.MODEL)
     listed = [known.body(Kind.MODEL, "iris", {})]
     known.put(Kind.MODEL, "newborn", {})
-    known.indexes.replace_all(Kind.MODEL, listed, namespace=None, known_before=before)
+    audit(known, Kind.MODEL, listed, namespace=None, known_before=before)
     assert ObjectKey("team", "newborn") in known.indexes.models
     known.put(Kind.MODEL, "newborn", {"displayName": "still heard of"})
     assert "Model/newborn" in known.heard()

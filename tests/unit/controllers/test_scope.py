@@ -49,11 +49,13 @@ def test_an_integration_without_an_endpoint_belongs_to_the_operators_own_hub() -
 def test_the_first_by_name_that_fits_is_used_and_the_nearest_miss_is_told() -> None:
     held = [
         Integration("z"),
+        Integration("y"),
+        Integration("c", endpoint=MIRROR),
         Integration("b", "other/*"),
         Integration("a", endpoint=MIRROR),
     ]
-    assert choose(held, "acme/chat", endpoint=HUB, usual=HUB).name == "z"
-    withheld = choose(held[1:], "acme/chat", endpoint=HUB, usual=HUB).withheld
+    assert choose(held, "acme/chat", endpoint=HUB, usual=HUB).name == "y"
+    withheld = choose(held[2:], "acme/chat", endpoint=HUB, usual=HUB).withheld
     assert withheld.startswith("Secret b is an integration")
     assert choose([], "acme/chat", endpoint=HUB, usual=HUB).withheld == ""
 
