@@ -199,3 +199,15 @@ def good(requests: int = 100, **more: Any) -> Evidence:
 def without_status(cluster: Cluster) -> Cluster:
     """A restored backup: the objects are there, and no status."""
     return replace(cluster, rows={}, memory=None, used=(), history=())
+
+
+STEPS = canary({"weight": 25}, {"weight": 50, "pause": "60s"})
+ERRORS = {"maxErrorPercent": 5}
+
+
+def at_step_one(replicas=4, rollout=STEPS) -> Cluster:
+    """A canary `b` beside `a` at its first step."""
+    cluster = serving(replicas, rollout=rollout).edit("b")
+    cluster.settle()
+    assert cluster.memory.step == 1
+    return cluster

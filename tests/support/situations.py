@@ -14,7 +14,9 @@ from typing import Any
 
 from beamlit_operator.api import Environment, Model, ModelDeployment, Policy, labels
 from beamlit_operator.controllers.credentials import SecretUse
+from beamlit_operator.controllers.modeldeployment import decide
 from beamlit_operator.controllers.originbook import Entry, Failed, Found, Question
+from beamlit_operator.controllers.plan import Plan
 from beamlit_operator.controllers.snapshot import Rival, Snapshot
 from beamlit_operator.kube import Json
 from beamlit_operator.origins import OriginError, S3Ref
@@ -184,3 +186,29 @@ class Situation:
             node_kinds=tuple((each, 1) for each in self.nodes.values()),
             node_labels=self.nodes,
         )
+
+
+def plan_of(situation: Situation, now: datetime = NOW) -> Plan:
+    return decide(situation.snapshot(), now)
+
+
+def conditions_of(plan: Plan) -> dict[str, Json]:
+    assert plan.status is not None
+    return {c["type"]: c for c in plan.status["conditions"]}
+
+
+def ready_of(plan: Plan) -> tuple[str, str]:
+    ready = conditions_of(plan)["Ready"]
+    return ready["status"], ready["reason"]
+
+
+def revision_of(plan: Plan) -> str:
+    return next(o["metadata"]["name"] for o in plan.apply if o["kind"] == "Deployment")
+
+
+def settled(situation: Situation, *, replicas: int = 0, ready: int = 0) -> tuple[Situation, str]:
+    """The situation once its first plan was carried out and told."""
+    first = plan_of(situation)
+    name = revision_of(first)
+    there = situation.applied(first.apply).scaled(name, replicas, ready=ready)
+    return there.with_status(first.status), name

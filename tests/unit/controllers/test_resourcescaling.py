@@ -7,10 +7,9 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from tests.support.situations import NOW, Situation
+from tests.support.situations import NOW, Situation, plan_of, revision_of
 
 from beamlit_operator.api import labels
-from beamlit_operator.controllers.modeldeployment import decide
 from beamlit_operator.controllers.plan import Plan
 from beamlit_operator.kube import HORIZONTAL_POD_AUTOSCALERS, Json
 
@@ -20,10 +19,6 @@ WITH_A_SIDECAR = {"spec": {"containers": [{"name": "sidecar", "image": "example.
 """A container that requests nothing."""
 
 BY_CPU = {"metric": "cpu", "target": 50}
-
-
-def plan_of(situation: Situation) -> Plan:
-    return decide(situation.snapshot(), NOW)
 
 
 def autoscalers(plan: Plan) -> list[Json]:
@@ -41,7 +36,7 @@ def by_cpu(**spec: Any) -> Situation:
 def settled(situation: Situation, *, replicas: int = 1) -> tuple[Situation, str]:
     """As it is once the first plan was carried out, and the name of the revision."""
     plan = plan_of(situation)
-    name = next(o["metadata"]["name"] for o in plan.apply if o["kind"] == "Deployment")
+    name = revision_of(plan)
     there = situation.applied(plan.apply).scaled(name, replicas, ready=replicas)
     return there.with_status(plan.status), name
 

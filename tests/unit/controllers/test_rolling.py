@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from tests.support.pictures import body
-from tests.support.situations import NOW, Situation
+from tests.support.situations import NOW, Situation, plan_of
 
 from beamlit_operator.api import labels
 from beamlit_operator.autoscaling import Target, scaling_config
@@ -29,10 +29,6 @@ from beamlit_operator.kube import DEPLOYMENTS, PODS, Json, ObjectKey
 
 CANARY = {"strategy": "Canary", "steps": [{"weight": 50}]}
 PLACE = ObjectKey("team", "iris")
-
-
-def plan_of(situation: Situation, now: datetime = NOW) -> Plan:
-    return decide(situation.snapshot(), now)
 
 
 def deployments(plan: Plan) -> list[str]:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from tests.support.situations import FOUND, NOW, QUESTION, metadata
+from tests.support.situations import FOUND, NOW, QUESTION, metadata, ready_of
 
 from beamlit_operator.api import Environment, Model, ModelDeployment, Policy
 from beamlit_operator.api.meta import Part
@@ -29,12 +29,6 @@ def make(kind: type[Any], spec: Json, status: Json | None = None) -> Held[Any]:
         "spec": spec,
     }
     return held(kind, {**body, "status": status} if status else body)
-
-
-def ready_of(plan: Plan) -> tuple[str, str]:
-    assert plan.status is not None
-    ready = next(c for c in plan.status["conditions"] if c["type"] == "Ready")
-    return ready["status"], ready["reason"]
 
 
 ORIGIN = {"origin": {"s3": {"uri": "s3://models/iris"}}}
