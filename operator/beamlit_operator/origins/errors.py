@@ -142,9 +142,10 @@ def invalid(message: str) -> OriginError:
 
 
 def one_line(text: str, secrets: Iterable[str] = ()) -> str:
-    """``text`` of a store's answer, made fit for a message: one short line without ``secrets``."""
+    """``text`` of a store's answer, made fit for a message: one short line without ``secrets``, and
+    without what would steer a terminal or turn the line around."""
     for secret in secrets:
         if secret:
             text = text.replace(secret, "***")
-    text = " ".join(text.split())
+    text = "".join(each if each.isprintable() else "\ufffd" for each in " ".join(text.split()))
     return text if len(text) <= 300 else text[:297] + "..."

@@ -14,6 +14,9 @@ RESERVED = ".beamlit"
 
 MAX_FILES = 100_000
 
+LARGEST_BYTES = 2**53
+"""Of one model: 8 PiB, and what every reader of JSON takes as it is."""
+
 MAX_READ_BYTES = 32 * 2**20
 """The most that may be read of one file when an origin is looked at."""
 
@@ -65,13 +68,23 @@ def resolved(revision: str, files: Iterable[OriginFile], *, place: str) -> Resol
     """Puts a listing together, or refuses it.
 
     Raises:
-        OriginError: ``UnsafePath`` or ``TooManyFiles``.
+        OriginError: ``UnsafePath`` or ``TooManyFiles``; ``Unreachable`` for sizes that no file has.
     """
     ordered = tuple(sorted(files, key=lambda file: file.path))
     if len(ordered) > MAX_FILES:
         raise too_many_files(place)
     check_paths((file.path for file in ordered), place=place)
-    return ResolvedOrigin(revision, ordered, sum(file.size for file in ordered))
+    total = 0
+    for file in ordered:
+        # What a store's JSON has there may be anything.
+        if type(file.size) is not int or not 0 <= file.size <= LARGEST_BYTES - total:
+            raise OriginError(
+                OriginReason.UNREACHABLE,
+                f"{place}: the store lists {file.path[:200]!r} with a size that no file has: check"
+                " endpoint",
+            )
+        total += file.size
+    return ResolvedOrigin(revision, ordered, total)
 
 
 def is_archive(path: str) -> bool:
@@ -110,6 +123,10 @@ def check_paths(paths: Iterable[str], *, place: str) -> None:
     folders: set[str] = set()
     for path in paths:
         segments = path.split("/")
+        try:
+            path.encode()
+        except UnicodeEncodeError:
+            raise _unsafe(place, path, "is no text") from None
         if (
             any(segment in ("", ".", "..") for segment in segments)
             or "\0" in path

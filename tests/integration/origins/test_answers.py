@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gzip
+import importlib
 import itertools
 import json
+import sys
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 
@@ -20,9 +22,12 @@ from beamlit_operator.origins import (
     OriginReason,
     OriginRef,
     S3Ref,
+    WebFile,
+    WebRef,
     kinds,
     resolve,
 )
+from beamlit_operator.origins.errors import one_line
 from beamlit_operator.origins.listing import OriginFile
 from beamlit_operator.origins.stores import answers as limits
 from beamlit_operator.origins.waiting import ASKER
@@ -55,6 +60,10 @@ async def answering(body: Body, *, status: int = 200, pause: float = 0.0) -> Asy
         await runner.cleanup()
 
 
+COMMIT = "0" * 40
+LISTED = {"rfilename": "config.json", "size": 2, "blobId": "0" * 40}
+
+
 def hub(endpoint: str) -> OriginRef:
     return HubRef("acme/endless", endpoint=endpoint)
 
@@ -76,6 +85,13 @@ def bomb(_: web.Request) -> tuple[dict[str, str], Iterable[bytes]]:
     return {"Content-Encoding": "gzip"}, [packed]
 
 
+def zstandard_bomb(_: web.Request) -> tuple[dict[str, str], Iterable[bytes]]:
+    zstd = importlib.import_module(
+        "compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd"
+    )
+    return {"Content-Encoding": "zstd"}, [zstd.compress(b" " * 2**27)]
+
+
 def away(_: web.Request) -> tuple[dict[str, str], Iterable[bytes]]:
     return {"Location": "/elsewhere"}, itertools.repeat(b" " * 2**20)
 
@@ -87,7 +103,8 @@ async def failed(ref: OriginRef) -> OriginError:
 
 
 @pytest.mark.parametrize(
-    ("ref", "body"), [(hub, spaces), (hub, values), (hub, bomb), (s3, spaces), (s3, values)]
+    ("ref", "body"),
+    [(hub, spaces), (hub, values), (hub, bomb), (hub, zstandard_bomb), (s3, spaces), (s3, values)],
 )
 async def test_an_answer_without_an_end_is_refused(
     ref: Callable[[str], OriginRef], body: Body
@@ -201,6 +218,15 @@ async def test_answers_that_drip_keep_nobody_else_from_being_looked_at() -> None
         (hub, b"[]"),
         (hub, b"null"),
         (hub, b'{"id": "a", "sha": "0", "siblings": [1]}'),
+        (hub, json.dumps({"id": "a", "sha": "main", "siblings": [LISTED]}).encode()),
+        (hub, json.dumps({"id": "a", "sha": "0" * 5000, "siblings": [LISTED]}).encode()),
+        *[
+            (hub, json.dumps({"id": "a", "sha": COMMIT, "siblings": [{**LISTED, **odd}]}).encode())
+            for odd in (
+                *({"size": size} for size in (-1, 2**70, "7", 1.5, [1], True)),
+                *({"rfilename": name} for name in (7, None, ["a"])),
+            )
+        ],
         (hub, b'{"id": "a", "sha": "0", "siblings": [{"rfilename": "x", "size": 1, "lfs": 7}]}'),
         (hub, b"[" * 100_000),
         (s3, b"<ListBucketResult><Contents><Key>models/a</Key></Contents></ListBucketResult>"),
@@ -214,3 +240,61 @@ async def test_an_answer_of_another_program_is_said_to_be_one(
     async with answering(lambda _: ({}, [content])) as endpoint:
         error = await failed(ref(endpoint))
     assert error.reason is OriginReason.UNREACHABLE, error
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "reason"),
+    [
+        (206, {"Content-Range": f"bytes 0-0/{'9' * 5000}"}, OriginReason.UNREACHABLE),
+        (206, {"Content-Range": f"bytes 0-0/{10**17}"}, OriginReason.UNREACHABLE),
+        (206, {"Content-Range": "bytes 0-0/-1"}, OriginReason.UNREACHABLE),
+        (429, {"Retry-After": "9" * 5000}, OriginReason.RATE_LIMITED),
+        (429, {"Retry-After": "Fri, 31 Dec 99999999999 23:59:59 GMT"}, OriginReason.RATE_LIMITED),
+    ],
+)
+@pytest.mark.parametrize("kind", ["web", "hub", "s3"])
+async def test_numbers_that_nobody_can_mean_are_no_internal_errors(
+    kind: str, status: int, headers: dict[str, str], reason: OriginReason
+) -> None:
+    async with answering(lambda _: (headers, []), status=status) as endpoint:
+        web_ref = WebRef((WebFile(f"{endpoint}/a", "0" * 64),))
+        refs = {"web": web_ref, "hub": hub(endpoint), "s3": s3(endpoint)}
+        with pytest.raises(OriginError) as caught:
+            await asyncio.to_thread(kinds.look, refs[kind], {})
+    if kind == "web" or status == 429:
+        assert caught.value.reason is reason
+    assert caught.value.retry_after_seconds < 24 * 3600
+
+
+def test_a_stores_words_steer_no_terminal_and_turn_no_line_around() -> None:
+    said = one_line("a\x1b[2J\n  b\u202ec\u200bd\ud800 secret", ["secret"])
+    assert said == "a\ufffd[2J b\ufffdc\ufffdd\ufffd ***"
+    assert len(one_line("x" * 5000)) == 300
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Retry-After": "86400"},
+        {"Retry-After": "9" * 5000},
+        {"RateLimit": '"api";r=0;t=86400', "RateLimit-Policy": '"fixed window";"api";q=500;w=300'},
+    ],
+)
+async def test_a_hub_cannot_have_anybody_sleep_for_a_day(
+    headers: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slept: list[float] = []
+    monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", slept.append)
+    listed = json.dumps({"id": "a", "sha": COMMIT, "siblings": [{"rfilename": "a"}]}).encode()
+
+    def busy(request: web.Request) -> tuple[dict[str, str], Iterable[bytes]]:
+        if "/tree/" in request.path:  # asked for where the summary has no sizes
+            raise web.HTTPTooManyRequests(headers=headers)
+        return {}, [listed]
+
+    async with answering(busy) as endpoint:
+        with pytest.raises(OriginError) as caught:
+            await asyncio.to_thread(kinds.look, hub(endpoint), {})
+    assert caught.value.reason is OriginReason.RATE_LIMITED
+    assert slept
+    assert max(slept) <= 301

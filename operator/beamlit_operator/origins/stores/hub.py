@@ -50,6 +50,7 @@ _SUMMARY_FILES = 50_000
 # from httpx to httpx2; the base class of its own error is the one name that holds for both.
 _TRANSPORT_ERROR: type[Exception] = HfHubHTTPError.__bases__[0]
 
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 _RATE_LIMIT_RESET = re.compile(r"\bt=(\d+)")
 
 
@@ -101,7 +102,8 @@ def _listed(api: HfApi, ref: HubRef) -> tuple[str, _Listed]:
     if info.gated:
         # A gated repository shows its listing to everybody, and its files to few.
         api.auth_check(ref.repo)
-    if info.sha is None:
+    if not _COMMIT.fullmatch(str(info.sha)):
+        # Else what is pinned would be something that moves.
         raise OriginError(
             OriginReason.UNREACHABLE, f"{ref.place}: the Hub named no commit: check endpoint"
         )
@@ -121,7 +123,9 @@ def _listed(api: HfApi, ref: HubRef) -> tuple[str, _Listed]:
             for entry in in_time(tree)
             if isinstance(entry, RepoFile)
         }
-    return info.sha, files
+    if not all(isinstance(path, str) for path in files):
+        raise TypeError
+    return str(info.sha), files
 
 
 def _nothing(ref: HubRef, there: list[str]) -> OriginError:
@@ -321,7 +325,7 @@ def _judge_answer(error: HfHubHTTPError, ref: HubRef, token: str | None) -> Orig
 def retry_after(headers: Mapping[str, str]) -> float | None:
     """The Hub's own delay: Retry-After, or the IETF draft's ``RateLimit: "api";r=0;t=55``."""
     value = headers.get("retry-after", "")
-    if value.isdigit():
+    if value.isascii() and value.isdigit():
         return float(value)
     match = _RATE_LIMIT_RESET.search(headers.get("ratelimit", ""))
     return float(match.group(1)) if match else None

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import re
 import threading
 from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
@@ -25,6 +26,15 @@ ANSWER_TIMEOUT_SECONDS = 15.0
 
 _REDIRECT_BYTES = 2**16
 """What is read of an answer that only says where to ask."""
+
+_LONGEST_DELAY_SECONDS = 300
+"""The window of the Hub's own rate limits; nobody has to wait longer for the next."""
+
+_DELAYS = {
+    "retry-after": re.compile(r"^(\s*)([0-9]+)\s*$"),
+    # IETF draft: "api";r=0;t=55
+    "ratelimit": re.compile(r"(\bt\s*=\s*)([0-9]+)"),
+}
 
 _LARGE = 2**20
 """Answers of more bytes are taken apart one at a time, by all threads together."""
@@ -112,6 +122,20 @@ def _shorten(answer: Any) -> None:
         answer.stream = _Few(answer.stream, _REDIRECT_BYTES)
 
 
+def _hurry(answer: Any) -> None:
+    """For some questions the library sleeps as long as a Hub asks it to, be that a year."""
+    for name, delay in _DELAYS.items():
+        asked = answer.headers.get(name)
+        if asked is not None:
+            answer.headers[name] = delay.sub(_bounded, asked)
+
+
+def _bounded(found: re.Match[str]) -> str:
+    digits = found[2]
+    too_long = len(digits) > 9 or int(digits) > _LONGEST_DELAY_SECONDS
+    return f"{found[1]}{_LONGEST_DELAY_SECONDS if too_long else digits}"
+
+
 def whole(answer: Any) -> Any:
     """The answer with all that it says, if that is not too much."""
     try:
@@ -161,7 +185,7 @@ def _made(kind: Any = _Bounded, **options: Any) -> Any:
     return kind(
         follow_redirects=True,
         timeout=ANSWER_TIMEOUT_SECONDS,
-        event_hooks={"request": [_guard], "response": [_shorten]},
+        event_hooks={"request": [_guard], "response": [_shorten, _hurry]},
         **options,
     )
 

@@ -224,7 +224,7 @@ def _judge_exchange(
             f"{start}: {where} (webIdentity's stsEndpoint) cannot be reached: {why(error)}",
         )
     answer = error.response
-    code = str(answer.get("Error", {}).get("Code", ""))
+    code = one_line(str(answer.get("Error", {}).get("Code", "")))[:100]
     status = int(answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
     if code in _TOKEN_CODES:
         return OriginError(

@@ -34,7 +34,7 @@ from posixpath import basename
 from typing import Any
 
 from beamlit_operator.origins.errors import OriginError, OriginReason
-from beamlit_operator.origins.listing import is_archive
+from beamlit_operator.origins.listing import LARGEST_BYTES, is_archive
 
 INDEX_TYPES = (
     "application/vnd.oci.image.index.v1+json",
@@ -168,7 +168,7 @@ def _layer(entry: Mapping[str, Any], number: int, *, folder: str, place: str) ->
     notes = _map(entry.get("annotations"))
     if not isinstance(digest, str) or not _DIGEST.fullmatch(digest):
         raise _unusable(place, f"layer {number} has no sha256 digest")
-    if not isinstance(size, int) or isinstance(size, bool) or size < 0:
+    if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size <= LARGEST_BYTES:
         raise _unusable(place, f"layer {number} has no size")
     path = next((notes[name] for name in _FILEPATHS if name in notes), None)
     packed = Layer(_packed_path(number, digest, media), size, digest, packed=True)

@@ -172,7 +172,7 @@ def judge(error: Exception, ref: S3Ref, credentials: Mapping[str, str]) -> Origi
 
 def _judge_answer(error: ClientError, ref: S3Ref, credentials: Mapping[str, str]) -> OriginError:
     answer = error.response
-    code = str(answer.get("Error", {}).get("Code", ""))
+    code = one_line(str(answer.get("Error", {}).get("Code", "")))[:100]
     meta = answer.get("ResponseMetadata", {})
     status = int(meta.get("HTTPStatusCode", 0))
     who = who_asks(credentials)
@@ -260,4 +260,4 @@ def _objects(s3: Any, ref: S3Ref, folder: str) -> Iterator[tuple[str, int, str]]
 
 
 def _seconds(text: str | None) -> float | None:
-    return float(text) if text is not None and text.isdigit() else None
+    return float(text) if text and text.isascii() and text.isdigit() else None

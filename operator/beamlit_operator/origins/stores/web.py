@@ -47,7 +47,9 @@ _LOOK_ATTEMPTS = 3
 _SLOW_DOWN_SECONDS = 5.0
 """How long to wait when a server says that it is too much, and not for how long."""
 
-_CONTENT_RANGE = re.compile(r"bytes (?:(\d+)-\d+|\*)/(\d+|\*)")
+# As many digits as a size can have: of thousands Python makes no number.
+_NUMBER = re.compile(r"[0-9]{1,18}")
+_CONTENT_RANGE = re.compile(r"bytes (?:([0-9]{1,18})-[0-9]{1,18}|\*)/([0-9]{1,18}|\*)$")
 
 
 class Asking(Protocol):
@@ -348,7 +350,7 @@ def _size_of(answer: Any) -> int | None:
     """The size of the whole file, if an answer tells it."""
     if answer.status == 200:
         length = answer.headers.get("Content-Length", "")
-        return int(length) if length.isdigit() else None
+        return int(length) if _NUMBER.fullmatch(length) else None
     match = _CONTENT_RANGE.match(answer.headers.get("Content-Range", ""))
     return int(match.group(2)) if match and match.group(2) != "*" else None
 
@@ -385,7 +387,7 @@ def _port(parts: SplitResult) -> int:
 def _retry_after(answer: Any) -> float:
     try:
         asked = urllib3.Retry().get_retry_after(answer)
-    except InvalidHeader:
+    except (InvalidHeader, ValueError, OverflowError):  # the last two: times that no clock shows
         asked = None
     return asked if asked is not None else _SLOW_DOWN_SECONDS
 

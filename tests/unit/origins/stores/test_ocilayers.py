@@ -154,6 +154,7 @@ def test_what_is_beside_a_model_is_left_out(media: str) -> None:
         {**entry("text/plain", {TITLE: "a"}), "digest": "../../etc/passwd"},
         {**entry("text/plain", {TITLE: "a"}), "size": -1},
         {**entry("text/plain", {TITLE: "a"}), "size": True},
+        {**entry("text/plain", {TITLE: "a"}), "size": 2**63},
         {**entry("text/plain", {TITLE: "a"}), "size": "3"},
     ],
 )
