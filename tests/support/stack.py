@@ -38,13 +38,14 @@ def _end_with_parent() -> None:
 
 
 _WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
-_PORTS = itertools.cycle(range(12_000 + _WORKER % 16 * 1_000, 13_000 + _WORKER % 16 * 1_000))
+_PORTS = itertools.cycle(range(1_000))
 
 
 def free_port() -> int:
     """A port of this worker's own, and below those that the system gives to outgoing connections
-    (ip_local_port_range, ip(7)): nobody else takes it until it is listened at."""
-    for port in _PORTS:
+    (ip_local_port_range, ip(7)): nobody else takes it until it is listened at. Where a worker
+    begins depends on its process, for another run of the tests on the same machine."""
+    for port in (12_000 + _WORKER % 16 * 1_000 + (os.getpid() + turn) % 1_000 for turn in _PORTS):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
