@@ -162,7 +162,7 @@ bench-rollout: $(READY) ## 20 rollouts at 200 requests/s: what failed, went astr
 bench-admission: $(READY) ## what the API server waits for the webhook, at 5,000 deployments; a minute
 	@$(WITH_TOOLS) $(BIN)/python -m tests.bench.admission
 
-bench-operator: $(READY) ## thousands of deployments at once, a restart, at rest; about ten minutes
+bench-operator: $(READY) ## thousands of deployments at once, a restart, at rest; about eleven minutes
 	@$(WITH_TOOLS) $(BIN)/python -m tests.bench.operator
 
 bench-availability: $(READY) ## what callers notice of faults, restarts and upgrades; about five minutes

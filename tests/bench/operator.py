@@ -55,7 +55,7 @@ FIRST = 8
 RESYNC = 600.0
 """Seconds between two resyncs of the operator, its default."""
 
-SOON = 90.0
+SOON = 45.0
 """Seconds between two resyncs of an operator that is to rest here: a start of thousands of objects
 lasts longer than until the first one, and nobody waits ten minutes for the second."""
 
