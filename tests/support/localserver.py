@@ -6,11 +6,13 @@ import asyncio
 import ssl
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import ClassVar, Self
 
 import aiohttp
 from aiohttp import web
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class LocalServer(ABC):
@@ -28,6 +30,7 @@ class LocalServer(ABC):
 
     def __enter__(self) -> Self:
         self._loop = asyncio.new_event_loop()
+        self._transports: set[asyncio.Transport] = set()
         self._thread = threading.Thread(
             target=self._loop.run_forever, name=type(self).__name__, daemon=True
         )
@@ -42,14 +45,28 @@ class LocalServer(ABC):
         self._loop.close()
 
     async def _start(self) -> None:
-        self._runner = web.AppRunner(self._application(), shutdown_timeout=self.shutdown_seconds)
+        app = self._application()
+        app.middlewares.append(self._noted)
+        self._runner = web.AppRunner(app, shutdown_timeout=self.shutdown_seconds)
         await self._runner.setup()
         await web.TCPSite(self._runner, self.address, 0, ssl_context=self.context).start()
         host, port = self._runner.addresses[0][:2]
         self.endpoint = f"{'https' if self.context else 'http'}://{host}:{port}"
 
+    @web.middleware
+    async def _noted(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        if request.transport is not None:
+            self._transports.add(request.transport)
+        return await handler(request)
+
     async def _stop(self) -> None:
         await self._runner.cleanup()
+        # Who still has something to send is not closed by that while its caller does not read.
+        for each in self._transports:
+            each.abort()
+        # What is closed is told to the loop, which has to hear of it before it ends.
+        for _ in range(3):
+            await asyncio.sleep(0)
 
 
 class Forwarder(LocalServer):

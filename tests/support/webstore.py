@@ -76,8 +76,6 @@ class WebStore(LocalServer):
     async def _stop(self) -> None:
         self._ended.set()
         await super()._stop()
-        # What is closed is told to the loop, which has to hear of it before it ends.
-        await asyncio.sleep(0.05)
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         path, headers = request.match_info["path"], request.headers
