@@ -148,10 +148,18 @@ def test_only_what_policies_allow_is_offered() -> None:
         assert said in (found.problem or "")
 
 
-def test_heads_are_shared_evenly_by_what_is_offered() -> None:
-    facts = FACTS_70B.model_copy(update={"attention_heads": 9})
-    found = fit(facts, flavors=flavors("t4"), container={}, allowed=None, catalogue=built_in())
-    assert "2 x" not in (found.problem or "")
+@pytest.mark.parametrize(
+    ("heads", "said"), [(12, "use 4 x gpu:l40s (the"), (9, "none of the flavors that policies")]
+)
+def test_heads_are_shared_evenly_by_what_is_offered(heads: int, said: str) -> None:
+    found = fit(
+        FACTS_70B.model_copy(update={"attention_heads": heads}),
+        flavors=flavors("t4"),
+        container={},
+        allowed=frozenset({Value("gpu", "l40s"), Value("gpu", "t4")}),
+        catalogue=built_in(),
+    )
+    assert said in (found.problem or "")
 
 
 @pytest.mark.parametrize(
