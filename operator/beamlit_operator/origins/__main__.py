@@ -1,16 +1,20 @@
 """``python -m beamlit_operator.origins URI DIRECTORY``: what ``beamlit fetch`` runs.
 
 Exit codes: 0 the directory holds the revision; 1 it could not be fetched; 2 wrong usage;
-130 interrupted.
+130 interrupted; 143 told to end.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
+import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import FrameType
 
 from beamlit_operator.origins.claimref import ClaimRef
 from beamlit_operator.origins.errors import OriginError
@@ -52,9 +56,41 @@ def main(arguments: Sequence[str] | None = None, *, prog: str = "beamlit fetch")
 
         if warning := trust_own_authorities(os.environ):
             _say(f"{prog}: {warning}")
-    if isinstance(ref, ClaimRef) or (isinstance(ref, OciRef) and ref.mounted):
-        return _check(ref, given, prog=prog)
-    return _fetch(ref, given, prog=prog)
+    try:
+        with _term_interrupts():
+            if isinstance(ref, ClaimRef) or (isinstance(ref, OciRef) and ref.mounted):
+                return _check(ref, given, prog=prog)
+            return _fetch(ref, given, prog=prog)
+    except KeyboardInterrupt as interrupt:
+        _say(f"{prog}: interrupted; the next call goes on where this one was")
+        # Not by return: threads that wait for a store cannot be told to stop, and would be awaited.
+        os._exit(128 + (interrupt.number if isinstance(interrupt, _Told) else signal.SIGINT))
+
+
+class _Told(KeyboardInterrupt):
+    """A signal that asks for the end."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+@contextlib.contextmanager
+def _term_interrupts() -> Iterator[None]:
+    """SIGTERM ends the block like Ctrl-C. The first process of a container gets no signal that it
+    does not handle (pid_namespaces(7)): it would fetch on for the whole grace period of its pod."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def tell(number: int, _frame: FrameType | None) -> None:
+        raise _Told(number)
+
+    before = signal.signal(signal.SIGTERM, tell)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _check(ref: ClaimRef | OciRef, given: argparse.Namespace, *, prog: str) -> int:
@@ -89,10 +125,6 @@ def _fetch(ref: OriginRef, given: argparse.Namespace, *, prog: str) -> int:
     except OriginError as problem:
         _say(f"{prog}: {problem.reason}: {problem.message}")
         return 1
-    except KeyboardInterrupt:
-        _say(f"{prog}: interrupted; the next call goes on where this one was")
-        # Not by return: the Hub's library cannot be told to stop, and its threads would be awaited.
-        os._exit(130)
     _say(_summary(ref, directory, fetched))
     return 0
 

@@ -132,6 +132,14 @@ class TestAnswers:
         if reason is OriginReason.RATE_LIMITED:
             assert caught.value.retry_after_seconds == 7
 
+    def test_a_server_that_asks_for_a_day_is_looked_at_after_15_minutes(
+        self, store: WebStore
+    ) -> None:
+        store.head, store.retry_after, store.refuse = False, "86400", [429] * 20
+        with pytest.raises(OriginError) as caught:
+            look(WebRef((WebFile(store.url("m/config.json"), digest(b"{}")),)), {})
+        assert caught.value.retry_after_seconds == 900
+
     def test_a_part_of_a_file_is_read(self, store: WebStore) -> None:
         file = look(ref(store), {}).files[1]
         for store.ranges in (True, False):

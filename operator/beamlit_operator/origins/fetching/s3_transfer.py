@@ -79,10 +79,19 @@ class Transfer:
             done, _ = wait(futures, return_when=FIRST_EXCEPTION)
             for future in done:
                 future.result()
-        finally:
+        except KeyboardInterrupt:
             self._stop.set()
-            pool.shutdown(cancel_futures=True)
-            client.close()
+            pool.shutdown(wait=False, cancel_futures=True)  # a store may be slow to answer
+            raise
+        except BaseException:
+            self._end(pool, client)
+            raise
+        self._end(pool, client)
+
+    def _end(self, pool: ThreadPoolExecutor, client: Any) -> None:
+        self._stop.set()
+        pool.shutdown(cancel_futures=True)
+        client.close()
 
     def _part(self, client: Any, item: _Object, start: int, end: int) -> None:
         self._range(client, item, start, end)
