@@ -160,8 +160,8 @@ def _taken(descriptor: int) -> bool:
 
 def _holder(descriptor: int) -> str:
     """The pod whose turn it is, as it wrote itself down; good for a line and no more."""
-    name = one_line(os.pread(descriptor, 200, 0).decode(errors="replace"))
-    return f"pod {name}" if name.isprintable() and name else "another pod"
+    name = os.pread(descriptor, 200, 0).decode(errors="replace").strip()
+    return f"pod {one_line(name)}" if name.isprintable() and name else "another pod"
 
 
 def _measured(own: Path) -> tuple[int, int]:
