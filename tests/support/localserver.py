@@ -63,10 +63,17 @@ class LocalServer(ABC):
         await self._runner.cleanup()
         # Who still has something to send is not closed by that while its caller does not read.
         for each in self._transports:
-            each.abort()
+            if _is_open(each):
+                each.abort()
         # What is closed is told to the loop, which has to hear of it before it ends.
         for _ in range(3):
             await asyncio.sleep(0)
+
+
+def _is_open(transport: asyncio.Transport) -> bool:
+    """Whether its socket is; one that ended with its last byte cannot be told to end again."""
+    connection = transport.get_extra_info("socket")
+    return connection is not None and connection.fileno() >= 0
 
 
 class Forwarder(LocalServer):
