@@ -30,7 +30,7 @@ class LocalServer(ABC):
 
     def __enter__(self) -> Self:
         self._loop = asyncio.new_event_loop()
-        self._transports: set[asyncio.Transport] = set()
+        self._sockets: dict[asyncio.Transport, asyncio.trsock.TransportSocket] = {}
         self._thread = threading.Thread(
             target=self._loop.run_forever, name=type(self).__name__, daemon=True
         )
@@ -56,24 +56,18 @@ class LocalServer(ABC):
     @web.middleware
     async def _noted(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         if request.transport is not None:
-            self._transports.add(request.transport)
+            self._sockets[request.transport] = request.get_extra_info("socket")
         return await handler(request)
 
     async def _stop(self) -> None:
         await self._runner.cleanup()
         # Who still has something to send is not closed by that while its caller does not read.
-        for each in self._transports:
-            if _is_open(each):
-                each.abort()
+        for transport, connection in self._sockets.items():
+            if connection.fileno() >= 0:  # one that ended cannot be told to end again
+                transport.abort()
         # What is closed is told to the loop, which has to hear of it before it ends.
         for _ in range(3):
             await asyncio.sleep(0)
-
-
-def _is_open(transport: asyncio.Transport) -> bool:
-    """Whether its socket is; one that ended with its last byte cannot be told to end again."""
-    connection = transport.get_extra_info("socket")
-    return connection is not None and connection.fileno() >= 0
 
 
 class Forwarder(LocalServer):
