@@ -104,6 +104,7 @@ def test_a_part_that_dies_fails_the_demo_which_says_so_and_keeps_the_logs(tmp_pa
     none_left(processes, within=5)
 
 
+@pytest.mark.long
 def test_an_interrupted_demo_leaves_nothing_running(tmp_path: Path) -> None:
     with demo_under_way(tmp_path) as (process, processes):
         process.send_signal(signal.SIGINT)

@@ -95,8 +95,10 @@ def excluded(environment: Environment, picture: Picture) -> Iterator[Finding]:
 def _alone(environment: Environment, picture: Picture) -> EffectivePolicy:
     """What holds for a deployment in it that has no policies of its own."""
     metadata = ObjectMeta(name="any", namespace=environment.metadata.namespace)
-    # One that is to get a generated name has none yet.
-    spec = ModelDeploymentSpec(model="any", environment=environment.metadata.name or "any")
+    # Unchecked: its name may be none yet (`generateName`), or one that the API server will refuse.
+    spec = ModelDeploymentSpec.model_construct(
+        model="any", environment=environment.metadata.name or "any"
+    )
     return effective_policy(
         ModelDeployment(metadata=metadata, spec=spec),
         environment,

@@ -421,6 +421,7 @@ def test_any_json_is_parsed_or_called_malformed(value: Any) -> None:
 )
 @example(kind="Model", operation="UPDATE", new={}, old={"metadata": {"annotations": [None]}})
 @example(kind="Model", operation="UPDATE", new={}, old={"metadata": [None]})
+@example(kind="Environment", operation="CREATE", new={"metadata": {"name": ":"}}, old={})
 def test_a_review_of_any_object_never_raises(kind: str, operation: str, new: Any, old: Any) -> None:
     request = {
         "uid": "u",
