@@ -24,7 +24,9 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of odd 
 PYTHONS: Any = pickle._Unpickler  # type: ignore[attr-defined]
 
 any_file = settings(
-    suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=300
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    deadline=None,
+    max_examples=300,
 )
 
 values = st.recursive(
