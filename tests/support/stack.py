@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import ctypes
-import itertools
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -20,6 +18,7 @@ from typing import TypeVar
 import boto3
 from moto.server import ThreadedMotoServer
 from tests.support.hub import HubServer
+from tests.support.ports import free_port
 from tests.support.processes import is_alive
 
 from beamlit_operator.cli.processes import descendants
@@ -35,25 +34,6 @@ _PR_SET_PDEATHSIG = 1
 
 def _end_with_parent() -> None:
     _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
-_WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
-_PORTS = itertools.cycle(range(1_000))
-
-
-def free_port() -> int:
-    """A port of this worker's own, and below those that the system gives to outgoing connections
-    (ip_local_port_range, ip(7)): nobody else takes it until it is listened at. Where a worker
-    begins depends on its process, for another run of the tests on the same machine."""
-    for port in (12_000 + _WORKER % 16 * 1_000 + (os.getpid() + turn) % 1_000 for turn in _PORTS):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
-    raise AssertionError("an endless cycle ended")
 
 
 def answers(url: str) -> bool:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
-import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field, replace
 
@@ -14,7 +12,7 @@ import pytest
 from aiohttp import web
 from tests.support.fakekube import FakeKube
 from tests.support.gatewayobjects import endpoint_slice, model_deployment
-from tests.support.stack import free_port
+from tests.support.ports import free_port, fresh_address
 
 from beamlit_operator.gateway.agent import Agent
 from beamlit_operator.gateway.process import EnvoyProcess, find_envoy
@@ -88,15 +86,6 @@ class ModelServer:
         async for message in connection:
             await connection.send_str(f"{self.name}: {message.data}")
         return connection
-
-
-_addresses = itertools.count()
-
-
-def fresh_address() -> str:
-    """A loopback address that no other server of the suite uses, in this process or in another."""
-    number = next(_addresses)
-    return f"127.{64 + os.getpid() % 64}.{number // 250 % 250}.{number % 250 + 2}"
 
 
 @contextlib.asynccontextmanager

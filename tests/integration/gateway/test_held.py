@@ -17,6 +17,7 @@ from tests.integration.gateway.conftest import (
     ModelServer,
     envoy_of,
     free_port,
+    fresh_address,
     gateway_settings,
     until,
 )
@@ -93,7 +94,7 @@ class Moody:
 
 @contextlib.asynccontextmanager
 async def moody_server() -> AsyncIterator[Moody]:
-    moody = Moody("127.66.0.3", free_port())
+    moody = Moody(fresh_address(), free_port())
     running = await asyncio.start_server(moody.serve, moody.host, moody.port)
     async with running:
         yield moody
@@ -146,7 +147,7 @@ def _timers_to(server: ModelServer) -> set[str]:
 
 async def test_a_large_upload_to_a_pod_that_is_gone_is_told_to_come_again(gateway: Gateway) -> None:
     revision = await sleeping(gateway)
-    gone = Moody("127.66.0.4", free_port())
+    gone = Moody(fresh_address(), free_port())
     await gateway.cluster.ready(revision, gone)  # type: ignore[arg-type]
     # Larger than what Envoy keeps to send again.
     url = f"{gateway.url}/demo/models/iris"

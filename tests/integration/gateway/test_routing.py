@@ -6,7 +6,13 @@ import asyncio
 from collections import Counter
 
 import pytest
-from tests.integration.gateway.conftest import Gateway, ModelServer, model_server, until
+from tests.integration.gateway.conftest import (
+    Gateway,
+    ModelServer,
+    fresh_address,
+    model_server,
+    until,
+)
 from yarl import URL
 
 
@@ -189,7 +195,7 @@ async def test_request_id_and_trace_context_reach_the_pod_unchanged(
 
 async def test_a_pod_that_refuses_is_passed_over(gateway: Gateway, server: ModelServer) -> None:
     name = await gateway.cluster.deploy("iris")
-    gone = ModelServer(server.host.rpartition(".")[0] + ".254", 8080, "gone")
+    gone = ModelServer(fresh_address(), 8080, "gone")
     await gateway.cluster.ready(f"{name}-1", server, gone)
     await gateway.routed()
     statuses = Counter([(await gateway.get("/demo/models/iris"))[0] for _ in range(40)])
@@ -207,7 +213,7 @@ async def test_a_pod_that_dies_mid_request_is_a_502_for_what_cannot_be_repeated(
         await reader.readline()
         writer.close()
 
-    dying = ModelServer(server.host.rpartition(".")[0] + ".253", server.port, "dying")
+    dying = ModelServer(fresh_address(), server.port, "dying")
     async with await asyncio.start_server(die, dying.host, dying.port):
         name = await gateway.cluster.deploy("iris")
         await gateway.cluster.ready(f"{name}-1", dying)

@@ -12,6 +12,7 @@ import aiohttp
 import grpc
 import pytest
 from aiohttp import web
+from tests.support.ports import free_port
 
 from beamlit_operator.devcluster.kubelet.probes import ProbeError, Target, attempt
 from beamlit_operator.devcluster.kubelet.probing import Prober, Verdict
@@ -57,10 +58,10 @@ async def test_an_http_probe_passes_below_400_and_follows_no_redirect(
 ) -> None:
     probe = {"httpGet": {"path": f"/status/{code}", "port": "web"}}
     if passes:
-        await attempt(probe, target(server), session, timeout=5)
+        await attempt(probe, target(server), session, timeout=60)
     else:
         with pytest.raises(ProbeError, match=f"HTTP probe failed with statuscode: {code}"):
-            await attempt(probe, target(server), session, timeout=5)
+            await attempt(probe, target(server), session, timeout=60)
 
 
 async def test_a_server_that_hangs_fails_the_attempt_in_time(
@@ -74,26 +75,22 @@ async def test_a_server_that_hangs_fails_the_attempt_in_time(
 async def test_a_tcp_probe_wants_somebody_who_listens(
     server: int, session: aiohttp.ClientSession, unused_port: int
 ) -> None:
-    await attempt({"tcpSocket": {"port": server}}, target(), session, timeout=5)
+    await attempt({"tcpSocket": {"port": server}}, target(), session, timeout=60)
     with pytest.raises(ProbeError, match="refused"):
-        await attempt({"tcpSocket": {"port": unused_port}}, target(), session, timeout=5)
+        await attempt({"tcpSocket": {"port": unused_port}}, target(), session, timeout=60)
 
 
 @pytest.fixture
 def unused_port() -> int:
-    import socket
-
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
+    return free_port()
 
 
 async def test_an_exec_probe_goes_by_the_exit_code(session: aiohttp.ClientSession) -> None:
     code = "import os, sys; print('sick'); sys.exit(int(os.environ['CODE']))"
     probe = {"exec": {"command": [sys.executable, "-c", code]}}
-    await attempt(probe, target(CODE="0"), session, timeout=10)
+    await attempt(probe, target(CODE="0"), session, timeout=60)
     with pytest.raises(ProbeError, match="sick"):
-        await attempt(probe, target(CODE="1"), session, timeout=10)
+        await attempt(probe, target(CODE="1"), session, timeout=60)
 
 
 async def test_a_port_name_that_does_not_exist_is_named(session: aiohttp.ClientSession) -> None:
@@ -121,10 +118,10 @@ async def test_a_grpc_probe_asks_the_health_service(
     try:
         probe = {"grpc": {"port": port, "service": "model"}}
         if passes:
-            await attempt(probe, target(), session, timeout=5)
+            await attempt(probe, target(), session, timeout=60)
         else:
             with pytest.raises(ProbeError, match="unhealthy"):
-                await attempt(probe, target(), session, timeout=5)
+                await attempt(probe, target(), session, timeout=60)
     finally:
         await server.stop(0)
     assert asked == [b"\n\x05model"]

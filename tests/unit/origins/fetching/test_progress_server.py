@@ -10,19 +10,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 import pytest
+from tests.support.ports import free_port
 
 from beamlit_operator.origins.fetching.progress import PORT_VARIABLE, Progress
 from beamlit_operator.workloads import pods
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def ask(port: int, method: str = "GET") -> tuple[int, bytes]:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
     try:
         connection.request(method, "/")
         response = connection.getresponse()
@@ -35,7 +30,7 @@ def ask(port: int, method: str = "GET") -> tuple[int, bytes]:
 def fetching(port: int, lines: list[str] | None = None) -> Iterator[Progress]:
     """A fetch that is under way, and answers."""
     with Progress(1000, (lines or []).append, files=3, port=port) as progress:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while True:
             try:
                 ask(port)
@@ -68,7 +63,7 @@ def test_a_fetch_that_takes_a_while_says_how_far_it_is() -> None:
 
 
 def test_a_caller_that_dawdles_keeps_nobody_from_ending() -> None:
-    port, deadline = free_port(), time.monotonic() + 30
+    port, deadline = free_port(), time.monotonic() + 60
     with fetching(port), socket.create_connection(("127.0.0.1", port)) as slow:
         slow.settimeout(0.1)
         answer = None
@@ -84,7 +79,7 @@ def test_a_port_that_is_taken_does_not_end_the_fetch(caplog: pytest.LogCaptureFi
     with socket.create_server(("", 0)) as other:
         port = other.getsockname()[1]
         with Progress(2**20, lines.append, port=port) as progress:
-            deadline = time.monotonic() + 20
+            deadline = time.monotonic() + 60
             while not caplog.records:
                 assert time.monotonic() < deadline
                 time.sleep(0.02)
