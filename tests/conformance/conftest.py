@@ -70,13 +70,13 @@ def kubeconfig(
     thread = threading.Thread(target=loop.run_forever, name="apiserver")
     thread.start()
     server = ApiServer(home)
-    asyncio.run_coroutine_threadsafe(server.start(), loop).result(30)
+    asyncio.run_coroutine_threadsafe(server.start(), loop).result(120)
     try:
         yield server.kubeconfig(home / "kubeconfig")
     finally:
-        asyncio.run_coroutine_threadsafe(server.stop(), loop).result(30)
+        asyncio.run_coroutine_threadsafe(server.stop(), loop).result(120)
         loop.call_soon_threadsafe(loop.stop)
-        thread.join(10)
+        thread.join(60)
         loop.close()
 
 
@@ -103,7 +103,7 @@ def cluster_kubeconfig(
             yield home / "kubeconfig"
         finally:
             process.terminate()
-            process.wait(30)
+            process.wait(90)
 
 
 @pytest.fixture(scope="session")

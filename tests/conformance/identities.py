@@ -40,7 +40,7 @@ def embedded_server(home: Path, **options: Any) -> Iterator[Path]:
     finally:
         asyncio.run_coroutine_threadsafe(server.stop(), loop).result(30)
         loop.call_soon_threadsafe(loop.stop)
-        thread.join(10)
+        thread.join(60)
         loop.close()
 
 

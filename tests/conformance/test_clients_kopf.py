@@ -109,7 +109,7 @@ async def test_a_kopf_operator_creates_updates_and_finalizes(
             raise
         finally:
             process.terminate()
-            process.wait(15)
+            process.wait(60)
 
 
 async def _data(client: HttpClient, name: str, namespace: str) -> Any:

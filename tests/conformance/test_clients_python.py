@@ -26,7 +26,7 @@ kubeconfig, namespace, name = sys.argv[1:]
 config.load_kube_config(kubeconfig)
 lock = LeaseLock("leader", namespace, name)
 settings = electionconfig.Config(
-    lock, lease_duration=3, renew_deadline=2, retry_period=1,
+    lock, lease_duration=6, renew_deadline=5, retry_period=1,
     onstarted_leading=lambda: print("leads", flush=True), onstopped_leading=None,
 )
 leaderelection.LeaderElection(settings).run()
@@ -124,7 +124,7 @@ async def test_a_watch_gives_typed_events_from_a_list_on(
             core.list_namespaced_config_map,
             namespace,
             resource_version=start,
-            timeout_seconds=20,
+            timeout_seconds=60,
             field_selector="metadata.name!=kube-root-ca.crt",
         ):
             seen.append((event["type"], event["object"].metadata.name, event["object"].data["v"]))
@@ -153,14 +153,14 @@ async def test_one_leader_is_elected_and_followed_when_it_dies(
 
     with candidate("first") as first:
         try:
-            assert await asyncio.wait_for(asyncio.to_thread(leads, first), 30)
+            assert await asyncio.wait_for(asyncio.to_thread(leads, first), 60)
             with candidate("second") as second:
                 try:
                     following = asyncio.create_task(asyncio.to_thread(leads, second))
                     waiting, _ = await asyncio.wait({following}, timeout=2)
                     assert not waiting, "two lead at once"
                     first.kill()
-                    assert await asyncio.wait_for(following, 30)
+                    assert await asyncio.wait_for(following, 60)
                 finally:
                     second.kill()
         finally:

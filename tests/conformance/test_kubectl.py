@@ -105,11 +105,11 @@ async def test_wait_scale_label_and_delete(
     await kubectl("scale", "widget/one", "--replicas=3")
     await kubectl("label", "widget", "one", "a=b")
     await kubectl("annotate", "widget", "one", "c=d")
-    await kubectl("wait", "widget/one", "--for=jsonpath={.spec.replicas}=3", "--timeout=10s")
+    await kubectl("wait", "widget/one", "--for=jsonpath={.spec.replicas}=3", "--timeout=60s")
     await kubectl("patch", "widget", "one", "--type=merge", "-p", '{"spec":{"size":9}}')
     found = json.loads((await kubectl("get", "widget", "one", "-o", "json")).stdout)
     assert (found["spec"]["size"], found["metadata"]["labels"]) == (9, {"a": "b"})
-    await kubectl("delete", "widget", "one", "--timeout=10s")
+    await kubectl("delete", "widget", "one", "--timeout=60s")
     result = await kubectl("get", "widget", "one", check=False)
     assert "NotFound" in result.stderr
 

@@ -88,7 +88,7 @@ def test_a_second_model_is_applied_by_hand_called_and_ctrl_c_leaves_no_process(
         assert any("envoy" in command for command in processes.values())
         dev.process.send_signal(signal.SIGINT)
         assert dev.process.wait(END_WITHIN) == 0
-        none_left(processes, within=5)
+        none_left(processes, within=20)
         assert "nothing is left running" in dev.screen.read_text()
 
 
@@ -125,7 +125,7 @@ def test_operator_and_gateway_that_die_come_back_and_the_api_servers_death_ends_
 
         def answers() -> bool:
             try:
-                urllib.request.urlopen(gateway, timeout=5)
+                urllib.request.urlopen(gateway, timeout=20)
             except urllib.error.HTTPError as refusal:
                 return refusal.code == 404
             except OSError:
@@ -138,7 +138,7 @@ def test_operator_and_gateway_that_die_come_back_and_the_api_servers_death_ends_
         dev.run("kill", "-KILL", str(pid_of("devcluster")))
         wait_until(lambda: dev.process.poll() is not None, within=END_WITHIN, state=dev.logs)
         assert dev.process.returncode == 1
-        none_left(processes, within=5)
+        none_left(processes, within=20)
         assert "the cluster was killed by signal 9. Its log" in dev.screen.read_text()
 
 

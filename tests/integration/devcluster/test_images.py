@@ -128,7 +128,7 @@ async def test_a_pod_runs_a_pulled_image_and_its_events_tell_the_story(
         await cluster.client.create(PODS, body)
         found: dict[str, Any] = {}
         reasons: set[str] = set()
-        async with asyncio.timeout(25):
+        async with asyncio.timeout(120):
             while found.get("status", {}).get("phase") != "Succeeded" or "Pulled" not in reasons:
                 await asyncio.sleep(0.05)
                 found = await cluster.client.get(PODS, "greeter", "default")

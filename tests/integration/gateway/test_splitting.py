@@ -125,7 +125,7 @@ async def test_ten_thousand_requests_are_split_by_weight(gateway: Gateway) -> No
             Counter(),
         )
     assert counted.total() == REQUESTS
-    assert abs(counted[CANARY] / REQUESTS - 0.20) < 0.015
+    assert abs(counted[CANARY] / REQUESTS - 0.20) < 0.025  # six times the standard deviation
     assert counted[STABLE] + counted[CANARY] == REQUESTS
 
 

@@ -71,7 +71,7 @@ class Metadata:
 
     def close(self) -> None:
         self._listener.shutdown(socket.SHUT_RDWR)
-        self._thread.join(20)
+        self._thread.join(60)
 
 
 @pytest.fixture

@@ -143,4 +143,4 @@ with socket.create_server(("127.0.0.1", 0)) as silent:
         [sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=120
     )
     assert done.stdout.strip() == "Unreachable"
-    assert time.monotonic() - started < 15  # the library alone would wait 80 s
+    assert time.monotonic() - started < 40  # the library alone would wait 80 s

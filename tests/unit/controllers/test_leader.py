@@ -74,7 +74,7 @@ async def test_who_cannot_renew_stops_before_another_may_start() -> None:
 
 async def test_a_renewal_that_hangs_does_not_make_a_holder_outlast_its_lease() -> None:
     loop = asyncio.get_running_loop()
-    timing = Timing(duration=4.0, renew_deadline=1.5, retry=0.1)
+    timing = Timing(duration=30.0, renew_deadline=1.5, retry=0.1)
     kube = FakeKube()
     first = Elector(kube, namespace="beamlit-system", identity="first", timing=timing)
     await first.acquire()

@@ -307,7 +307,7 @@ def test_a_body_costs_no_more_than_envoy_takes_in(length: int | None, more: int)
 
 
 async def test_a_deadline_that_passes_says_how_far_the_start_is() -> None:
-    world = World(replace(SETTINGS, start_deadline=0.05))
+    world = World(replace(SETTINGS, start_deadline=0.5))
     task = await world.ask()
     world.deploy(problem=("Starting", "fetching 1.2 of 4.0 GiB (30 %)"))
     reply = await refusal(task)

@@ -62,7 +62,7 @@ def test_a_folder_says_what_it_holds_and_when_it_was_used(tmp_path: Path) -> Non
     one, two = cache.entries(tmp_path)
     assert (one.name, one.complete, one.holds) == (ONE, True, f"s3://models/{ONE}")
     assert 100_000 <= one.bytes < 200_000
-    assert abs(time.time() - DAY - one.used) < 5
+    assert abs(time.time() - DAY - one.used) < 60
     assert (two.name, two.complete) == (TWO, False)
 
 
