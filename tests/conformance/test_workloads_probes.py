@@ -60,22 +60,30 @@ async def test_a_pod_is_ready_once_its_probe_succeeds(
 async def test_a_pod_is_ready_while_its_probe_succeeds_and_only_then(
     workspace: Workspace,
 ) -> None:
-    """The container makes the file its probe looks for, and removes it again."""
+    """The container makes the file its probe looks for, and removes it when it has been seen."""
     code = """
 import pathlib, time
-mark = pathlib.Path('/mnt/work/mark')
+mark, found = pathlib.Path('/mnt/work/mark'), pathlib.Path('/mnt/work/found')
 time.sleep(0.5)
 mark.touch()
-time.sleep(3.5)
+while not found.exists():
+    time.sleep(0.05)
+time.sleep(2)
 mark.unlink()
 time.sleep(600)
 """
-    look = "import os; raise SystemExit(not os.path.exists('/mnt/work/mark'))"
+    look = """
+import pathlib
+folder = pathlib.Path('/mnt/work')
+if not (folder / 'mark').exists():
+    raise SystemExit(1)
+(folder / 'found').touch()
+"""
     probe = {
         "exec": {"command": ["python", "-c", look]},
         "periodSeconds": 1,
         "failureThreshold": 1,
-        "timeoutSeconds": 5,
+        "timeoutSeconds": 30,
     }
     main = {
         "readinessProbe": probe,

@@ -59,9 +59,13 @@ async def test_a_startup_probe_holds_the_others_back_and_gives_up_at_its_thresho
         return any(item["restartCount"] for item in statuses)
 
     await lab.until("restarted", restarted)
-    lines = await lab.events("never")
-    assert any("failed startup probe, will be restarted" in line for line in lines)
-    assert not any("Liveness" in line for line in lines)
+
+    async def told() -> bool:
+        lines = await lab.events("never")
+        return any("failed startup probe, will be restarted" in line for line in lines)
+
+    await lab.until("event", told)
+    assert not any("Liveness" in line for line in await lab.events("never"))
 
 
 async def test_the_pre_stop_hook_runs_before_sigterm_and_post_start_after_the_start(
@@ -78,6 +82,7 @@ async def test_the_pre_stop_hook_runs_before_sigterm_and_post_start_after_the_st
         f"    open({str(diary)!r}, 'a').write(' term')\n"
         "    sys.exit(0)\n"
         "signal.signal(signal.SIGTERM, leave)\n"
+        "print('up', flush=True)\n"
         "while True: time.sleep(0.01)"
     )
     lifecycle = {
@@ -87,9 +92,9 @@ async def test_the_pre_stop_hook_runs_before_sigterm_and_post_start_after_the_st
     await lab.client.create(PODS, make_pod("hooks", "-c", code, container={"lifecycle": lifecycle}))
 
     async def started() -> bool:
-        return diary.exists() and bool(diary.read_text())
+        return diary.exists() and bool(diary.read_text()) and "up" in await lab.log("hooks")
 
-    await lab.until("postStart", started)
+    await lab.until("postStart, and the process hears signals", started)
     await lab.client.delete(PODS, "hooks", "default")
 
     async def gone() -> bool:
@@ -129,7 +134,7 @@ async def test_a_forced_deletion_removes_the_pod_at_once_and_its_process_soon(
     async def ended() -> bool:
         return not find_processes("WHO=forced-one")
 
-    await lab.until("process gone", ended, seconds=20)
+    await lab.until("process gone", ended)
 
 
 async def test_a_shorter_grace_hurries_a_pod_that_is_already_leaving(
@@ -152,4 +157,4 @@ async def test_a_shorter_grace_hurries_a_pod_that_is_already_leaving(
     async def gone() -> bool:
         return not await lab.pods(app="slow")
 
-    await lab.until("gone", gone, seconds=30)
+    await lab.until("gone", gone, seconds=40)

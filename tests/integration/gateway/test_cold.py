@@ -408,8 +408,8 @@ async def test_envoy_is_started_again_when_it_dies(kube: FakeKube, server: Model
         first = envoy.pid
         assert first is not None
         os.kill(first, signal.SIGKILL)
-        await until(lambda: envoy.pid not in (None, first), what="another Envoy runs")
         await until(lambda: bool(agent.not_ready()), what="the gateway is not ready")
+        await until(lambda: envoy.pid not in (None, first), what="another Envoy runs")
         await until(lambda: not agent.not_ready(), what="the gateway is ready again")
         assert (await gateway.get("/demo/models/iris"))[0] == 200
 

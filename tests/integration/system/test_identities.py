@@ -83,7 +83,7 @@ async def test_a_model_is_fetched_with_the_token_of_its_pod_and_of_nobody_else(
     assert store.exchanged == []
     agreed = {"eks.amazonaws.com/role-arn": ROLE, "beamlit.com/sts-endpoint": store.endpoint}
     await account(workspace, **agreed)
-    async with asyncio.timeout(40):
+    async with asyncio.timeout(90):
         while f"beamlit.com/sts-audience={AUDIENCE}" not in waiting["message"]:
             waiting = await model_until(workspace, "ServiceAccountNotUsable")
             await asyncio.sleep(0.1)

@@ -90,7 +90,7 @@ async def test_requests_per_second_add_replicas(workspace):
             "stableWindow": "6s",
         }
     )
-    async with callers(workspace, 2, "", pause=0.1) as statuses:
+    async with callers(workspace, 6, "", pause=0.1) as statuses:
         grown = await workspace.until(lambda md: ready_replicas(md) == 3, within=60)
     assert ready_replicas(grown) == 3
     assert statuses == {200}
