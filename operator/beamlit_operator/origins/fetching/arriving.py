@@ -3,15 +3,17 @@
 Finished blocks are noted beside the file: a fetcher that was killed brings at most the blocks again
 that were under way.
 
-The digest is taken in the order of bytes by a thread of its own. Those who bring content wait when
-it is far behind *and* busy: else it would begin in earnest when all is there, on one core, with
-the others idle. They do not wait while it has to wait itself, for a block that is late.
+The digest is taken in the order of bytes by a thread of its own, meanwhile. It is what takes
+longest where the network is fast, and nobody can help it. So those who bring content give way to
+it: else it would begin in earnest when all is there, on one core, with the others idle.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +21,7 @@ from io import FileIO
 from pathlib import Path
 from typing import Protocol
 
+from beamlit_operator.origins.errors import OriginError, OriginReason
 from beamlit_operator.origins.fetching.staging import Staging
 from beamlit_operator.origins.listing import OriginFile
 
@@ -29,21 +32,35 @@ BLOCK_BYTES = 2**20
 """What is noted as soon as it is there. A fetcher that is killed brings at most one block of each
 connection again: together less than one part."""
 
-LEAD_BYTES = 64 * 2**20
-"""How far content may be ahead of a digest that is being taken."""
-
 CHUNK_BYTES = 256 * 1024
 """What is read of a connection at once."""
 
-_DIGEST_BYTES = 2**20
+_DIGEST_BYTES = 4 * 2**20  # at once: after each, a thread waits for the interpreter
 
-_DIGESTERS = ThreadPoolExecutor(2, thread_name_prefix="digest")
+_DIGESTERS = ThreadPoolExecutor(max(2, min(8, os.cpu_count() or 1)), thread_name_prefix="digest")
+
+_GIVES_WAY = 5  # "nice" (sched(7)): a third of the weight, so that it is not starved by others
+
+
+def bringers(connections: int, *, name: str) -> ThreadPoolExecutor:
+    """Threads to bring content with, one for each connection. Where the system has priorities of
+    threads (Linux), they give way to those that take digests."""
+    return ThreadPoolExecutor(connections, thread_name_prefix=name, initializer=_give_way)
+
+
+def _give_way() -> None:
+    if sys.platform != "linux":
+        return  # elsewhere a priority is the whole process's
+    with contextlib.suppress(OSError):  # a lower one than that already, or a sandbox forbids it
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _GIVES_WAY)
+        # What wakes up does not interrupt what runs.
+        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
 class Hash(Protocol):
     """One of `hashlib`'s."""
 
-    def update(self, data: bytes, /) -> None:
+    def update(self, data: bytes | memoryview, /) -> None:
         """Takes more of the content."""
 
     def hexdigest(self) -> str:
@@ -51,11 +68,15 @@ class Hash(Protocol):
 
 
 class Arriving:
-    """One file on its way, and which of its blocks are there."""
+    """One file on its way, and which of its blocks are there. ``stop`` ends what goes on by itself:
+    the digest."""
 
-    def __init__(self, file: OriginFile, path: Path, *, hasher: Callable[[], Hash]) -> None:
+    def __init__(
+        self, file: OriginFile, path: Path, *, hasher: Callable[[], Hash], stop: threading.Event
+    ) -> None:
         self.file = file
         self.path = path
+        self._stop = stop
         self._record = path.with_suffix(".done")
         # For every write: the kernel takes one at a time, and threads that wait for it there spin.
         self.writing = threading.Lock()
@@ -69,7 +90,7 @@ class Arriving:
         self._claimed = False
         self.brought = file.size - sum(map(self._length, missing))
         self.pending = list(self._ranges(missing))
-        self._content = _Content(path, hasher())
+        self._content = _Content(path, hasher(), stop)
 
     def whole(self) -> list[tuple[int, int]]:
         """The ranges of the whole object."""
@@ -118,26 +139,30 @@ class Arriving:
             return True
 
     def digest_ahead(self) -> None:
-        """Has the blocks that are there from the beginning on taken into the digest, and waits
-        while that is far behind."""
+        """Has the blocks that are there from the beginning on taken into the digest. Does not
+        wait."""
         self._content.catch_up(self._done, length=self._length)
 
     def digest(self) -> str:
-        """The digest of the whole content. All blocks must be there."""
+        """The digest of the whole content. All blocks must be there.
+
+        Raises:
+            OriginError: what is under way is to stop.
+        """
         return self._content.digest()
 
     def forget(self) -> None:
         """Everything has to be brought again."""
         self._record.unlink(missing_ok=True)
         self.path.unlink(missing_ok=True)
-        self._content = _Content(self.path, self._hasher())
+        self._content = _Content(self.path, self._hasher(), self._stop)
 
     def restart(self) -> None:
         """As if nothing had ever arrived. Only while one thread is at this file."""
         self._record.unlink(missing_ok=True)
         with self.path.open("wb"):  # not removed: the thread has it open
             pass
-        self._content = _Content(self.path, self._hasher())
+        self._content = _Content(self.path, self._hasher(), self._stop)
         self._done.clear()
         self._left = len(range(0, max(self.file.size, 1), self._block))
         self._claimed = False
@@ -159,63 +184,59 @@ class Arriving:
 class _Content:
     """The digest of a file that grows in ranges of any order; taken in the order of bytes."""
 
-    def __init__(self, path: Path, hasher: Hash) -> None:
+    def __init__(self, path: Path, hasher: Hash, stop: threading.Event) -> None:
         self._path = path
-        self._lock = threading.Lock()
         self._hash = hasher
+        self._stop = stop
+        self._lock = threading.Lock()
         self._upto = 0
-        self._moved = threading.Condition()
-        self._is_asked = self._is_busy = False
+        self._is_asked = False  # who does not see it in time asks once too often
 
     def catch_up(self, done: set[int], *, length: Callable[[int], int]) -> None:
-        """Has a thread digest on through the blocks in ``done`` until one is missing; waits while
-        it is at that and more than :data:`LEAD_BYTES` behind."""
-        with self._moved:
-            if not self._is_asked and not self._is_busy:
-                self._is_asked = True
-                _DIGESTERS.submit(self._advance, done, length)
-            self._moved.wait_for(lambda: not self._is_busy or not self._is_far_behind(done))
-
-    def _is_far_behind(self, done: set[int]) -> bool:
-        return len(done) * BLOCK_BYTES - self._upto > LEAD_BYTES
+        """Has a thread digest on through the blocks in ``done`` until one is missing."""
+        if not self._is_asked and self._upto in done:
+            self._is_asked = True
+            _DIGESTERS.submit(self._advance, done, length)
 
     def _advance(self, done: set[int], length: Callable[[int], int]) -> None:
-        with self._moved:
-            self._is_asked = False
         if not self._lock.acquire(blocking=False):  # the rest is being digested already
             return
         try:
-            if self._upto not in done:
-                return
             with self._path.open("rb", buffering=0) as file:
-                self._is_busy = True
-                while self._upto in done:
-                    self._take(file, self._upto + length(self._upto))
-                    if not self._is_far_behind(done):  # else all would wake to wait again
-                        with self._moved:
-                            self._moved.notify_all()
+                buffer = bytearray(_DIGEST_BYTES)
+                while (end := self._upto) in done and not self._stop.is_set():
+                    while end in done and end - self._upto < _DIGEST_BYTES:
+                        end += length(end)
+                    self._take(file, end, buffer)
+                    if self._upto < end:  # everything is brought again, with another digest
+                        return
         except FileNotFoundError:
-            return  # everything is brought again, with another digest
+            return  # the same
         finally:
             self._lock.release()
-            with self._moved:
-                self._is_busy = False
-                self._moved.notify_all()
+            self._is_asked = False
 
     def digest(self) -> str:
-        """Digests the rest."""
+        """Digests the rest, and by a thread that nothing is preferred to if that is much."""
         with self._lock, self._path.open("rb", buffering=0) as file:
-            self._take(file, os.fstat(file.fileno()).st_size)
+            size = os.fstat(file.fileno()).st_size
+            if size - self._upto > _DIGEST_BYTES:
+                _DIGESTERS.submit(self._take, file, size, bytearray(_DIGEST_BYTES)).result()
+            else:
+                self._take(file, size, bytearray(size - self._upto))
             return self._hash.hexdigest()
 
-    def _take(self, file: FileIO, end: int) -> None:
+    def _take(self, file: FileIO, end: int, buffer: bytearray) -> None:
+        view = memoryview(buffer)
         file.seek(self._upto)
         while self._upto < end:
-            chunk = file.read(min(_DIGEST_BYTES, end - self._upto))
-            if not chunk:  # shorter than it should be: the digest will tell
+            count = file.readinto(view[: end - self._upto])
+            if not count:  # shorter than it should be: the digest will tell
                 return
-            self._hash.update(chunk)
-            self._upto += len(chunk)
+            self._hash.update(view[:count])
+            self._upto += count
+            if self._stop.is_set():
+                raise OriginError(OriginReason.UNREACHABLE, "interrupted")
 
 
 def part_name(file: OriginFile) -> str:

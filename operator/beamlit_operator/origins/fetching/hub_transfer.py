@@ -41,8 +41,8 @@ class _File(RangedFile):
         again: it is brought for the second time.
     """
 
-    def __init__(self, file: OriginFile, path: Path) -> None:
-        super().__init__(file, path, hasher=_hasher(file))
+    def __init__(self, file: OriginFile, path: Path, *, stop: threading.Event) -> None:
+        super().__init__(file, path, hasher=_hasher(file), stop=stop)
         self.lock = threading.Lock()
         self.where: hub.Located | None = None
         self.plain = self.again = False
@@ -69,7 +69,7 @@ class Transfer(RangedTransfer[HubRef]):
         self._xet = hub_xet.Xet(credentials.get(hub.TOKEN))
 
     def _arriving(self, file: OriginFile, path: Path) -> _File:
-        return _File(file, path)
+        return _File(file, path, stop=self._stop)
 
     def _open(self, item: RangedFile, offset: int, end: int) -> AbstractContextManager[Any]:
         assert isinstance(item, _File)

@@ -13,6 +13,7 @@ import re
 import threading
 from collections.abc import Mapping
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,13 @@ from botocore.exceptions import BotoCoreError, ClientError
 from urllib3.exceptions import HTTPError as Urllib3Error
 
 from beamlit_operator.origins.errors import OriginError, OriginReason
-from beamlit_operator.origins.fetching.arriving import CHUNK_BYTES, Arriving, part_name, write_at
+from beamlit_operator.origins.fetching.arriving import (
+    CHUNK_BYTES,
+    Arriving,
+    bringers,
+    part_name,
+    write_at,
+)
 from beamlit_operator.origins.fetching.progress import Progress
 from beamlit_operator.origins.fetching.staging import Staging
 from beamlit_operator.origins.listing import OriginFile
@@ -36,9 +43,10 @@ _MD5 = re.compile(r"[0-9a-f]{32}")
 class _Object(Arriving):
     """One object on its way."""
 
-    def __init__(self, file: OriginFile, path: Path) -> None:
+    def __init__(self, file: OriginFile, path: Path, *, stop: threading.Event) -> None:
         # The store's own digest; it guards against accidents, not against attackers.
-        super().__init__(file, path, hasher=lambda: hashlib.md5(usedforsecurity=False))
+        md5 = partial(hashlib.md5, usedforsecurity=False)
+        super().__init__(file, path, hasher=md5, stop=stop)
         self.encrypted = False
 
 
@@ -67,8 +75,10 @@ class Transfer:
             OSError: the disk's failures.
         """
         client = s3.client(self._ref, self._credentials)
-        objects = [_Object(file, self._staging.parts / part_name(file)) for file in files]
-        pool = ThreadPoolExecutor(s3.MAX_CONNECTIONS, thread_name_prefix="s3")
+        objects = [
+            _Object(file, self._staging.parts / part_name(file), stop=self._stop) for file in files
+        ]
+        pool = bringers(s3.MAX_CONNECTIONS, name="s3")
         try:
             futures = []
             for item in objects:

@@ -17,7 +17,7 @@ import os
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +29,7 @@ from beamlit_operator.origins.fetching.arriving import (
     CHUNK_BYTES,
     Arriving,
     Hash,
+    bringers,
     part_name,
     write_at,
 )
@@ -51,9 +52,14 @@ class RangedFile(Arriving):
     """
 
     def __init__(
-        self, file: OriginFile, path: Path, *, hasher: Callable[[], Hash] = hashlib.sha256
+        self,
+        file: OriginFile,
+        path: Path,
+        *,
+        hasher: Callable[[], Hash] = hashlib.sha256,
+        stop: threading.Event,
     ) -> None:
-        super().__init__(file, path, hasher=hasher)
+        super().__init__(file, path, hasher=hasher, stop=stop)
         self.counted = self.brought
         self.ranged = False
 
@@ -98,7 +104,7 @@ class RangedTransfer(ABC, Generic[_R]):
             OriginError: the first failure; what is under way is ended first.
             OSError: the disk's failures.
         """
-        self._pool = ThreadPoolExecutor(web.MAX_CONNECTIONS, thread_name_prefix=self.threads)
+        self._pool = bringers(web.MAX_CONNECTIONS, name=self.threads)
         try:
             for file in files:
                 item = self._arriving(file, self._staging.parts / part_name(file))
@@ -127,7 +133,7 @@ class RangedTransfer(ABC, Generic[_R]):
             self._close()
 
     def _arriving(self, file: OriginFile, path: Path) -> RangedFile:
-        return RangedFile(file, path)
+        return RangedFile(file, path, stop=self._stop)
 
     @abstractmethod
     def _open(self, item: RangedFile, offset: int, end: int) -> AbstractContextManager[Any]:
