@@ -9,7 +9,8 @@
 * A fetcher of 512 MiB killed 50 times at random moments: it completes, and the store's own count
   of bytes, and what was written beside what was noted, say how much a kill costs.
 
-Programs alternate, and so does who begins; for each fetch there is a new directory. Peak memory is that of the whole process.
+Programs alternate, and so does who begins; for each fetch there is a new directory. Peak memory is
+that of the whole process.
 """
 
 from __future__ import annotations
