@@ -57,6 +57,7 @@ demo: $(READY) ## the main job, end to end, on an embedded cluster
 dev: $(READY) ## the embedded cluster with sample models, until Ctrl-C
 	@$(WITH_TOOLS) $(BIN)/beamlit dev --samples
 
+# loadgroup without groups: a worker gets one test after the other, whatever file it is in.
 test: $(READY) ## all tests but the long ones
 	@$(WITH_TOOLS) $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup -m "not long" $(PYTEST_ARGS)
 

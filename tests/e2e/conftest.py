@@ -1,13 +1,15 @@
 """A kind cluster with our images, a store that its pods reach, and the site that scenarios want.
 
-Everything here runs where a Docker engine answers (`make e2e`) and is skipped elsewhere; what the
-tests do is in `tests/support/scenarios.py`, which runs on the embedded cluster too.
+Everything here runs where a Docker engine answers (`make e2e`) and is skipped elsewhere, and where
+several workers would each make a cluster (`make test`). What the tests do is in
+`tests/support/scenarios.py`, which runs on the embedded cluster too.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import os
 import shutil
 import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -50,9 +52,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if here not in item.path.parents:
             continue
         item.add_marker(pytest.mark.e2e)
-        item.add_marker(pytest.mark.xdist_group("kind"))
         if not HAS_DOCKER:
             reason = "no Docker engine answers: kind needs one"
+            item.add_marker(pytest.mark.skip(reason=reason))
+        elif int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")) > 1:
+            reason = "these share one kind cluster, in their order: `make e2e` runs them"
             item.add_marker(pytest.mark.skip(reason=reason))
 
 

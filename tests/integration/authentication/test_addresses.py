@@ -8,10 +8,7 @@ import pytest
 from tests.integration.authentication.conftest import Scene
 from tests.integration.authentication.test_tokens import ready
 
-pytestmark = [
-    pytest.mark.xdist_group("authentication"),
-    pytest.mark.asyncio(loop_scope="module"),
-]
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 CHAT = "/demo/openai/v1/chat/completions"
 

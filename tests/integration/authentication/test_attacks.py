@@ -19,10 +19,7 @@ from beamlit_operator.gateway import gate
 from beamlit_operator.gateway.settings import Address
 from beamlit_operator.kube import MODEL_DEPLOYMENTS, SECRETS
 
-pytestmark = [
-    pytest.mark.xdist_group("authentication"),
-    pytest.mark.asyncio(loop_scope="module"),
-]
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 @pytest.mark.parametrize("credential", ["none", "wrong", "without a right"])

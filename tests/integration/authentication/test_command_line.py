@@ -21,10 +21,7 @@ from beamlit_operator.cli.errors import CommandError
 from beamlit_operator.cli.invoke import invoke_command
 from beamlit_operator.kube import MODEL_DEPLOYMENTS, SECRETS
 
-pytestmark = [
-    pytest.mark.xdist_group("authentication"),
-    pytest.mark.asyncio(loop_scope="module"),
-]
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 async def test_a_key_is_shown_once_kept_as_a_hash_and_revoked(scene: Scene, capsys) -> None:

@@ -17,10 +17,7 @@ from tests.integration.gateway.conftest import until
 
 from beamlit_operator.kube import SECRETS, SERVICE_ACCOUNTS
 
-pytestmark = [
-    pytest.mark.xdist_group("authentication"),
-    pytest.mark.asyncio(loop_scope="module"),
-]
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 async def ready(scene: Scene, model: str, **more: object) -> str:

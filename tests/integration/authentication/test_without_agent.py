@@ -9,8 +9,6 @@ import pytest
 from tests.integration.authentication.conftest import running_scene
 from tests.integration.gateway.conftest import until
 
-pytestmark = pytest.mark.xdist_group("authentication")
-
 
 @pytest.mark.long
 async def test_known_callers_are_served_for_a_while_and_nobody_else_is_let_in(tmp_path: Path):

@@ -11,7 +11,7 @@ from tests.support.chart import SYSTEM
 from tests.support.release import ChartedStack
 from tests.support.site import Site
 
-pytestmark = [pytest.mark.xdist_group("availability"), pytest.mark.long]
+pytestmark = pytest.mark.long
 
 
 async def test_a_new_version_and_a_policy_lose_no_request(site: Site) -> None:

@@ -15,7 +15,7 @@ from tests.support.site import Site
 
 from beamlit_operator.kube import LEASES, PODS, Json
 
-pytestmark = [pytest.mark.xdist_group("availability"), pytest.mark.long]
+pytestmark = pytest.mark.long
 
 PROGRAM = "beamlit_operator.controllers"
 OF_FOLLOWERS_TOO = {"secrets", "validatingwebhookconfigurations"}

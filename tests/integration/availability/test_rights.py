@@ -23,7 +23,7 @@ from beamlit_operator.kube import (
     Json,
 )
 
-pytestmark = [pytest.mark.xdist_group("availability"), pytest.mark.long]
+pytestmark = pytest.mark.long
 
 AUSTRALIA = (scenarios.AU, "au-southeast")
 

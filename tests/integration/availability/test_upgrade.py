@@ -14,7 +14,7 @@ from tests.support.release import ChartedStack, Release
 from tests.support.site import Site
 from tests.support.stack import running_stack
 
-pytestmark = [pytest.mark.xdist_group("availability"), pytest.mark.long]
+pytestmark = pytest.mark.long
 
 
 @pytest.fixture

@@ -34,8 +34,6 @@ from beamlit_operator.kube import (
     connect,
 )
 
-pytestmark = pytest.mark.xdist_group("chart")
-
 VALUES: Values = merged(EMBEDDED, {"placementGuard": "Record"})
 ROLES = "rbac.authorization.k8s.io"
 CLUSTER_ROLES = (

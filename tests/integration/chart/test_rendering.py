@@ -21,8 +21,6 @@ from beamlit_operator.gateway.process import find_envoy
 from beamlit_operator.gateway.settings import GatewaySettings
 from beamlit_operator.kube import DEPLOYMENTS, NAMESPACES, Json, resource_of
 
-pytestmark = pytest.mark.xdist_group("chart")
-
 EVERYTHING: Values = {
     "image": {
         "registry": "registry.example.com:5000",

@@ -23,7 +23,6 @@ SAMPLES = Path(__file__).parents[3] / "manifests" / "samples"
 pytestmark = [
     pytest.mark.skipif(shutil.which("kubectl") is None, reason="needs kubectl"),
     # One at a time: each needs the whole machine for a while.
-    pytest.mark.xdist_group("whole-cluster"),
 ]
 
 

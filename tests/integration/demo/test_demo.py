@@ -48,7 +48,6 @@ def sample_store() -> Iterator[None]:
 BEAMLIT = (sys.executable, "-m", "beamlit_operator.cli.main")
 
 pytestmark = [
-    pytest.mark.xdist_group("whole-cluster"),
     pytest.mark.usefixtures("sample_store", "mlserver_image"),
 ]
 

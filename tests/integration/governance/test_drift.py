@@ -7,14 +7,11 @@ import json
 import time
 from collections.abc import Callable
 
-import pytest
 from tests.integration.governance.test_enforcement import NODES, environment, where
 from tests.integration.governance.traffic import load_on
 
 from beamlit_operator.api import labels
 from beamlit_operator.kube import DEPLOYMENTS, PODS, SERVICES, ApiError, Json
-
-pytestmark = pytest.mark.xdist_group("governance")
 
 FORBIDDEN = {NODES["eu"], NODES["au"]}
 

@@ -15,8 +15,6 @@ import pytest
 from tests.integration.governance.traffic import Load, load_on
 from tests.integration.system.conftest import ready
 
-pytestmark = pytest.mark.xdist_group("governance")
-
 RULE_8 = 5.0
 NODES = {"us": "us-east", "eu": "eu-west", "au": "au-southeast"}
 REGION = "topology.kubernetes.io/region"

@@ -44,8 +44,6 @@ from beamlit_operator.kube import (
     NODES as ALL_NODES,
 )
 
-pytestmark = pytest.mark.xdist_group("governance")
-
 HOME = NODES["us"]
 ROLE = "beamlit-ml-engineer"
 ANYWHERE = {"nodeSelectorTerms": [{"matchExpressions": [{"key": "x", "operator": "DoesNotExist"}]}]}

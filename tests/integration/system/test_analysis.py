@@ -9,8 +9,6 @@ import pytest
 
 from .conftest import ready
 
-pytestmark = pytest.mark.xdist_group("system")
-
 ANALYSIS = {"minimumRequests": 20, "maxErrorPercent": 10, "maxLatencyPercent": 100_000}
 
 

@@ -25,8 +25,6 @@ from beamlit_operator.kube import (
 
 from .conftest import Workspace
 
-pytestmark = pytest.mark.xdist_group("system")
-
 VOLUMES = Resource("", "v1", "persistentvolumes", "PersistentVolume", namespaced=False)
 WITHIN = 60.0
 

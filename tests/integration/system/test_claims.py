@@ -5,7 +5,6 @@ import pickle
 import time
 from pathlib import Path
 
-import pytest
 import yaml
 from tests.support.stack import ROOT, SERVER
 
@@ -18,8 +17,6 @@ from beamlit_operator.kube import (
 )
 
 from .conftest import ready
-
-pytestmark = pytest.mark.xdist_group("system")
 
 VOLUMES = Resource("", "v1", "persistentvolumes", "PersistentVolume", namespaced=False)
 SAMPLE = ROOT / "manifests" / "samples" / "origins" / "pvc.yaml"

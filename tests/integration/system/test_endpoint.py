@@ -8,13 +8,10 @@ from collections.abc import Awaitable
 from pathlib import Path
 
 import grpc
-import pytest
 
 from beamlit_operator.kube import ENDPOINT_SLICES
 
 from .conftest import SETTLED, Workspace
-
-pytestmark = pytest.mark.xdist_group("system")
 
 SERVER = Path(__file__).parents[2] / "support" / "grpcmodel.py"
 

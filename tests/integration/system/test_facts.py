@@ -4,15 +4,12 @@ import asyncio
 import json
 import time
 
-import pytest
 from tests.support.flakystore import FlakyStore
 from tests.support.modelfiles import LLAMA, config, gguf, safetensors
 
 from beamlit_operator.kube import DEPLOYMENTS, MODELS
 
 from .conftest import SETTLED, ready
-
-pytestmark = pytest.mark.xdist_group("system")
 
 
 async def told(workspace, name):

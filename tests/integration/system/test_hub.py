@@ -7,8 +7,6 @@ from beamlit_operator.kube import MODELS
 
 from .conftest import ready
 
-pytestmark = pytest.mark.xdist_group("system")
-
 TOKEN = "hf_of-this-team"
 
 

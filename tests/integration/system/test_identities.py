@@ -15,8 +15,6 @@ from beamlit_operator.kube import CONFIG_MAPS, MODELS, SERVICE_ACCOUNTS, TOKEN_R
 
 from .conftest import Workspace, ready
 
-pytestmark = pytest.mark.xdist_group("system")
-
 ROLE = "arn:aws:iam::111122223333:role/models"
 AUDIENCE = "models.example.com"
 

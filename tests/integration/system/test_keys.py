@@ -13,8 +13,6 @@ from beamlit_operator.kube import SECRETS
 
 from .conftest import Workspace, ready
 
-pytestmark = pytest.mark.xdist_group("system")
-
 KINDS = "models,modeldeployments,environments,policies,events,deployments,replicasets,pods"
 
 

@@ -2,10 +2,7 @@
 
 import asyncio
 
-import pytest
 from prometheus_client.parser import text_string_to_metric_families
-
-pytestmark = pytest.mark.xdist_group("system")
 
 
 async def test_a_cold_start_and_its_request_are_in_the_metrics_of_both(workspace):

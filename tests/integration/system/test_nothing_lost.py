@@ -16,8 +16,6 @@ from beamlit_operator.kube import DEPLOYMENTS
 
 from .conftest import ready
 
-pytestmark = pytest.mark.xdist_group("system")
-
 
 async def revision_of(workspace) -> str:
     (row,) = (await workspace.get())["status"]["revisions"]

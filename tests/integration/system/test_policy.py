@@ -3,12 +3,9 @@
 import asyncio
 import time
 
-import pytest
 from tests.support.flakystore import FlakyStore
 
 from .conftest import ready, served
-
-pytestmark = pytest.mark.xdist_group("system")
 
 US, AU = (
     {"type": "location", "locations": [{"type": "country", "name": name}]} for name in ("us", "au")

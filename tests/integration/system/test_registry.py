@@ -8,8 +8,6 @@ from tests.support.stack import SERVER
 
 from .conftest import ready
 
-pytestmark = pytest.mark.xdist_group("system")
-
 
 @pytest.fixture
 def registry():

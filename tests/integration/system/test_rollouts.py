@@ -9,8 +9,6 @@ from tests.support.traffic import steady
 
 from .conftest import ready
 
-pytestmark = pytest.mark.xdist_group("system")
-
 ORDER = "beamlit.com/rollout"
 
 

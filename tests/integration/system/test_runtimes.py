@@ -5,10 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 
-import pytest
 from tests.support.chart import SYSTEM
-
-pytestmark = pytest.mark.xdist_group("system")
 
 ROW = """
 image: beamlit.dev/python:3

@@ -10,8 +10,6 @@ from tests.integration.system.conftest import Workspace, ready
 
 from beamlit_operator.kube import DEPLOYMENTS, HORIZONTAL_POD_AUTOSCALERS, Json
 
-pytestmark = pytest.mark.xdist_group("system")
-
 
 @contextlib.asynccontextmanager
 async def callers(

@@ -18,8 +18,6 @@ from beamlit_operator.kube import MODELS, Json
 
 from .conftest import FINAL, Workspace, reason_of
 
-pytestmark = pytest.mark.xdist_group("system")
-
 PULLED_WITHIN = 600.0
 STARTED_WITHIN = 90.0
 

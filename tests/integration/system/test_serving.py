@@ -3,13 +3,9 @@
 import asyncio
 from datetime import UTC, datetime, timedelta
 
-import pytest
-
 from beamlit_operator.kube import Json
 
 from .conftest import SETTLED, ready, reason_of
-
-pytestmark = pytest.mark.xdist_group("system")
 
 
 async def test_a_sleeping_deployment_wakes_once_for_many_callers(workspace):

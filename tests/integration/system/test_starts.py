@@ -5,13 +5,10 @@ from __future__ import annotations
 import asyncio
 import threading
 
-import pytest
 from tests.support.flakystore import FlakyStore
 from tests.support.stack import SERVER
 
 from .conftest import ready
-
-pytestmark = pytest.mark.xdist_group("system")
 
 
 async def test_a_long_fetch_is_told_in_bytes_and_by_events(workspace):

@@ -10,8 +10,6 @@ from beamlit_operator.kube import ApiError
 
 from .conftest import ready
 
-pytestmark = pytest.mark.xdist_group("system")
-
 KINDS = "models,modeldeployments,environments,policies"
 
 

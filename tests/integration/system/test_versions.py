@@ -11,8 +11,6 @@ from tests.support.stack import SERVER
 
 from .conftest import Workspace, ready
 
-pytestmark = pytest.mark.xdist_group("system")
-
 BROKEN = b"raise SystemExit('this is not what was asked for')"
 
 

@@ -12,8 +12,6 @@ from tests.support.webstore import WebStore
 
 from .conftest import ready
 
-pytestmark = pytest.mark.xdist_group("system")
-
 TOKEN = "token-of-this-team"
 
 
