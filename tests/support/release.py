@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from tests.support.chart import CHART, RELEASE, SYSTEM, Values, merged
+from tests.support.logs import json_lines
 from tests.support.stack import Stack
 
 from beamlit_operator.cli.processes import descendants
@@ -82,7 +83,7 @@ class ChartedStack(Stack):
     def uses(self, account: str = "") -> list[Json]:
         """The kinds of requests that an account of the release made; of all of them if none."""
         user = f"system:serviceaccount:{SYSTEM}:{account}"
-        uses = [json.loads(line) for line in self.access_log.read_text().splitlines()]
+        uses = json_lines(self.access_log)
         return [
             use
             for use in uses
@@ -95,7 +96,7 @@ class ChartedStack(Stack):
 
     def written(self, account: str) -> list[Json]:
         """Audit events of what an account of the release has written."""
-        events = [json.loads(line) for line in self.audit_log.read_text().splitlines()]
+        events = json_lines(self.audit_log)
         user = f"system:serviceaccount:{SYSTEM}:{account}"
         return [event for event in events if event["user"]["username"] == user]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import re
 from collections import Counter
 from pathlib import Path
@@ -14,6 +13,7 @@ from tests.integration.authentication.conftest import Scene, running_scene
 from tests.integration.authentication.test_tokens import ready
 from tests.integration.gateway.conftest import until
 from tests.support.gatewayobjects import model_deployment
+from tests.support.logs import json_lines
 
 from beamlit_operator.gateway import gate
 from beamlit_operator.gateway.settings import Address
@@ -96,7 +96,7 @@ async def test_one_who_asks_for_ever_new_names_leaves_room_for_the_others(
                     seen[answer.status] += 1
 
         async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
-            flood = [asyncio.create_task(ask_on(session, number)) for number in range(200)]
+            flood = [asyncio.create_task(ask_on(session, number)) for number in range(100)]
             try:
                 await until(lambda: seen[503] > 200, what="the flood is more than is let through")
                 answers = [(await scene.call(path, token=each))[0] for each in honest]
@@ -190,8 +190,7 @@ async def test_a_refusal_tells_nothing_of_a_rollout_and_counts_for_no_revision(t
 
 
 def _refused(log: Path) -> list[dict[str, object]]:
-    entries = [json.loads(line) for line in log.read_text().splitlines()]
-    return [entry for entry in entries if entry.get("code") in (401, 403)]
+    return [entry for entry in json_lines(log) if entry.get("code") in (401, 403)]
 
 
 async def test_a_flood_of_guesses_keeps_no_key_alive_that_was_revoked(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -21,6 +20,7 @@ from tests.integration.gateway.conftest import (
     until,
 )
 from tests.support.fakekube import FakeKube
+from tests.support.logs import json_lines
 
 from beamlit_operator.gateway.telemetry import FIELDS
 from beamlit_operator.kube import MODEL_DEPLOYMENTS
@@ -117,7 +117,7 @@ async def test_the_access_log_says_what_became_of_each_request(
         )
 
         def lines() -> list[dict[str, Any]]:
-            return [json.loads(line) for line in log.read_text().splitlines()]
+            return json_lines(log)
 
         async def straight_to_the_pod() -> bool:
             await call()

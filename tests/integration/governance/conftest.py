@@ -18,6 +18,7 @@ import pytest
 import yaml
 from tests.integration.governance.traffic import PATIENCE
 from tests.integration.system.conftest import Workspace
+from tests.support.logs import json_lines
 from tests.support.stack import ROOT, Stack, free_port, running_stack
 
 from beamlit_operator.controllers.admission.configuration import by_url, configuration
@@ -74,13 +75,11 @@ class GovernedStack(Stack):
 
     def uses(self, user: str) -> list[Json]:
         """The kinds of requests that a user has made."""
-        lines = self.access_log.read_text().splitlines()
-        return [use for line in lines if (use := json.loads(line))["user"] == user]
+        return [use for use in json_lines(self.access_log) if use["user"] == user]
 
     def operator_log(self) -> list[Json]:
         """What the operator has logged, over all its lives."""
-        lines = (self.folder / "operator.log").read_text().splitlines()
-        return [json.loads(line) for line in lines if line.startswith("{")]
+        return json_lines(self.folder / "operator.log", beginning="{")
 
     async def until_log_of(
         self, workspace: Workspace, kind: str, name: str, **fields: object

@@ -112,7 +112,7 @@ def test_of_two_that_start_at_once_one_fetches_and_the_other_waits_for_it(
 
     def hold(_: int) -> None:
         asked.set()
-        go.wait(30)
+        go.wait(120)
 
     store.before_get = hold
     port = str(free_port())

@@ -92,7 +92,7 @@ def test_a_fetch_that_outlives_its_credentials_gets_new_ones_for_the_token_of_th
     monkeypatch.setattr("beamlit_operator.origins.stores.s3.MAX_CONNECTIONS", 1)
     token = tmp_path / "token"
     token.write_text("first\n")
-    store.lives, store.delay = 1.0, 0.3
+    store.lives, store.delay = 2.0, 0.4
     credentials = role(store, AWS_WEB_IDENTITY_TOKEN="", AWS_WEB_IDENTITY_TOKEN_FILE=str(token))
     lines: list[str] = []
 
