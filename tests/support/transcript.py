@@ -27,7 +27,7 @@ VOLATILE = (
     (re.compile(r"\b[0-9a-f]{8,}\b"), "HEX"),
     (re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\dZ?"), "TIME"),
     (re.compile(r"127\.0\.0\.1:\d+"), "GATEWAY"),
-    (re.compile(r"\b\d+m?\d*s$"), "AGE"),
+    (re.compile(r"\b(\d+[dhms])+$"), "AGE"),
     (re.compile(r"^ *\d+ (?=\")"), "COUNT "),
     (re.compile(r"\d+ requests"), "N requests"),
     (re.compile(r"(, (stable )?p95 [0-9.e+]+ ms)+"), ""),

@@ -48,6 +48,8 @@ def test_commands_are_read_with_their_outputs_and_lines() -> None:
         ("at 2026-11-23 00:48:35", "at 2027-01-01 10:00:00", True),
         ("http://127.0.0.1:8080/x", "http://127.0.0.1:5001/x", True),
         ("iris  True  17s", "iris  True  1m3s", True),
+        ("iris  True  17s", "iris  True  3m", True),
+        ("iris  True  17s", "iris  True  12m", True),
         ("iris  True  17s", "iris  False  17s", False),
         ("90 %", "10 %", False),
         ("analysis 20 requests, 50 % errors", "analysis 41 requests, 48.7 % errors", True),
