@@ -40,6 +40,9 @@ TOKEN_HEADER = "X-Beamlit-Authorization"
 SETTLED = 90.0
 """Seconds within which the system must be where a scenario expects it, on a slow machine too."""
 
+ALL_GATEWAYS = 10
+"""Requests in a row of which each gateway gets some: there are two."""
+
 _numbers = itertools.count(1)
 
 
@@ -167,15 +170,18 @@ class Site:
             assert time.monotonic() < deadline, f"{current}\n{self.logs()}"
             await asyncio.sleep(0.1)
 
-    async def until_serving(self, workspace: str, name: str = "tiny", *, version: str) -> None:
-        """Waits until the gateways' callers get answers of a version of the model's server."""
-        deadline = time.monotonic() + SETTLED
-        while True:
+    async def until_serving(
+        self, workspace: str, name: str = "tiny", *, version: str, callers: Calls | None = None
+    ) -> None:
+        """Waits until answers come from a version of the model's server and from no other,
+        whichever gateway is asked, and until the callers of a load had one, too. Gateways follow a
+        deployment's status one after the other, within about two seconds."""
+        deadline, in_a_row = time.monotonic() + SETTLED, 0
+        while in_a_row < ALL_GATEWAYS or (callers and version not in callers.versions):
             calls = await self.call(workspace, name)
-            if version in calls.versions:
-                return
+            in_a_row = in_a_row + 1 if calls.versions == {version} else 0
             assert time.monotonic() < deadline, f"{calls}\n{self.logs()}"
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(0.02 if in_a_row else 0.1)
 
     @asynccontextmanager
     async def load(

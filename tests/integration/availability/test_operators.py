@@ -81,7 +81,7 @@ async def test_a_leader_that_is_ended_hands_over_at_once_and_one_that_is_killed_
         assert took < 12, f"{took:.1f} s after its last renewal: the Lease was not given up"
         print(f"handed over {took:.1f} s after the last renewal")
         await site.deploy(workspace, version="2")
-        await site.until_serving(workspace, version="2")
+        await site.until_serving(workspace, version="2", callers=calls)
 
         stack.signal(new, signal.SIGKILL, PROGRAM)
         began = time.monotonic()
@@ -94,7 +94,7 @@ async def test_a_leader_that_is_ended_hands_over_at_once_and_one_that_is_killed_
         # A start of Python, which on a machine that is busy takes as long as it takes.
         assert took < 60, f"nobody led for {took:.1f} s"
         print(f"killed, and somebody worked on after {took:.1f} s")
-        await site.until_serving(workspace, version="3")
+        await site.until_serving(workspace, version="3", callers=calls)
     assert calls.lost == []
     assert calls.versions == {"1", "2", "3"}
     assert strays(stack.written("beamlit-operator")) == []
