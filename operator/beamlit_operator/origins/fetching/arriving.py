@@ -51,8 +51,8 @@ def bringers(connections: int, *, name: str) -> ThreadPoolExecutor:
 def _give_way() -> None:
     if sys.platform != "linux":
         return  # elsewhere a priority is the whole process's
-    with contextlib.suppress(OSError):  # a lower one than that already, or a sandbox forbids it
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _GIVES_WAY)
+    with contextlib.suppress(OSError):  # a sandbox forbids it
+        os.nice(_GIVES_WAY)  # on Linux the calling thread's own: nice(2), pthreads(7)
         # What wakes up does not interrupt what runs.
         os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
@@ -220,10 +220,11 @@ class _Content:
         """Digests the rest, and by a thread that nothing is preferred to if that is much."""
         with self._lock, self._path.open("rb", buffering=0) as file:
             size = os.fstat(file.fileno()).st_size
-            if size - self._upto > _DIGEST_BYTES:
+            left = max(size - self._upto, 0)
+            if left > _DIGEST_BYTES:
                 _DIGESTERS.submit(self._take, file, size, bytearray(_DIGEST_BYTES)).result()
             else:
-                self._take(file, size, bytearray(size - self._upto))
+                self._take(file, size, bytearray(left))
             return self._hash.hexdigest()
 
     def _take(self, file: FileIO, end: int, buffer: bytearray) -> None:
