@@ -25,7 +25,8 @@ project)
   "$tools/env/bin/python" -m pip wheel --quiet --no-deps --no-build-isolation --no-index \
       --wheel-dir "$tools/wheels" .
   "$target/bin/python" $install --no-index "$tools"/wheels/*.whl
-  "$target/bin/python" -m pip uninstall --yes --quiet pip
+  # Environments of Python 3.11 begin with setuptools, too.
+  "$target/bin/python" -m pip uninstall --yes --quiet --quiet pip setuptools
   mkdir -p "$target/share/sbom"
   "$tools/env/bin/cyclonedx-py" environment --output-reproducible --output-format JSON \
       --pyproject pyproject.toml --mc-type application \
