@@ -168,7 +168,8 @@ class Unpacker:
             for member in members:
                 name = self._name(member.orig_filename)
                 kind = stat.S_IFMT(member.external_attr >> 16)
-                if member.is_dir() or kind == stat.S_IFDIR:
+                # Not `is_dir`, which fails for an empty name in Python 3.11.
+                if member.orig_filename.endswith("/") or kind == stat.S_IFDIR:
                     continue
                 if member.flag_bits & 0x1:
                     raise self._bad(f"is encrypted ({name!r}): store it without a password")

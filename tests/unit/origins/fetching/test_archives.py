@@ -337,6 +337,13 @@ def test_a_directory_that_would_fill_the_memory_is_not_read(
     assert refusal(content, into, name="m.zip").reason is OriginReason.TOO_MANY_FILES
 
 
+@pytest.mark.parametrize("name", MAKERS)
+def test_a_file_without_a_name_is_refused(into: Path, name: str) -> None:
+    error = refusal(MAKERS[name]([("", FILE, "x")]), into, name=name)
+    assert error.reason is OriginReason.UNSAFE_PATH
+    assert "is no name of a file" in error.message
+
+
 def test_a_zip_file_with_a_password_says_so(into: Path) -> None:
     content = bytearray(zipped([("secret", FILE, "x")]))
     for signature, offset in ((b"PK\3\4", 6), (b"PK\1\2", 8)):
