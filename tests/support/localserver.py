@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 import threading
 from abc import ABC, abstractmethod
@@ -49,8 +50,9 @@ class LocalServer(ABC):
         app.middlewares.append(self._noted)
         self._runner = web.AppRunner(app, shutdown_timeout=self.shutdown_seconds)
         await self._runner.setup()
-        await web.TCPSite(self._runner, self.address, 0, ssl_context=self.context).start()
-        host, port = self._runner.addresses[0][:2]
+        self._listening = socket.create_server((self.address, 0))
+        await web.SockSite(self._runner, self._listening, ssl_context=self.context).start()
+        host, port = self._listening.getsockname()[:2]
         self.endpoint = f"{'https' if self.context else 'http'}://{host}:{port}"
 
     @web.middleware
@@ -60,6 +62,11 @@ class LocalServer(ABC):
         return await handler(request)
 
     async def _stop(self) -> None:
+        # Nobody is let in any more, and who just was gets known to the server in a moment: asyncio
+        # loses those whom it lets in while it closes (Server._attach).
+        asyncio.get_running_loop().remove_reader(self._listening)
+        for _ in range(3):
+            await asyncio.sleep(0)
         await self._runner.cleanup()
         # Who still has something to send is not closed by that while its caller does not read.
         for transport, connection in self._sockets.items():
