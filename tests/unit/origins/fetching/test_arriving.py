@@ -6,6 +6,7 @@ import hashlib
 import os
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,13 @@ from hypothesis import strategies as st
 
 from beamlit_operator.origins.errors import OriginError
 from beamlit_operator.origins.fetching import arriving
-from beamlit_operator.origins.fetching.arriving import Arriving, bringers, part_name, write_at
+from beamlit_operator.origins.fetching.arriving import (
+    Arriving,
+    Hash,
+    bringers,
+    part_name,
+    write_at,
+)
 from beamlit_operator.origins.listing import OriginFile
 
 BLOCK = 1000
@@ -27,10 +34,16 @@ def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(arriving, "_DIGEST_BYTES", 3 * BLOCK)
 
 
-def on_its_way(folder: Path, size: int, stop: threading.Event | None = None) -> Arriving:
+def on_its_way(
+    folder: Path,
+    size: int,
+    *,
+    stop: threading.Event | None = None,
+    hasher: Callable[[], Hash] = hashlib.sha256,
+) -> Arriving:
     file = OriginFile(path="weights", size=size, digest="", source="weights")
     stop = stop or threading.Event()
-    return Arriving(file, folder / part_name(file), hasher=hashlib.sha256, stop=stop)
+    return Arriving(file, folder / part_name(file), hasher=hasher, stop=stop)
 
 
 def bring(item: Arriving, content: bytes, start: int) -> None:
@@ -60,7 +73,6 @@ def test_the_digest_is_that_of_the_content_whatever_order_the_blocks_arrive_in(
 
 def test_what_arrived_is_digested_before_all_is_there(tmp_path: Path) -> None:
     content = os.urandom(10 * BLOCK)
-    item = on_its_way(tmp_path, len(content))
     seen = hashlib.sha256()
     taken = threading.Event()
 
@@ -72,7 +84,7 @@ def test_what_arrived_is_digested_before_all_is_there(tmp_path: Path) -> None:
         def hexdigest(self) -> str:
             return seen.hexdigest()
 
-    item = Arriving(item.file, item.path, hasher=Watched, stop=threading.Event())
+    item = on_its_way(tmp_path, len(content), hasher=Watched)
     bring(item, content, 0)
     item.digest_ahead()
     assert taken.wait(30)
@@ -84,7 +96,7 @@ def test_what_arrived_is_digested_before_all_is_there(tmp_path: Path) -> None:
 def test_a_fetch_that_is_to_stop_does_not_digest_to_the_end(tmp_path: Path) -> None:
     stop = threading.Event()
     content = os.urandom(10 * BLOCK)
-    item = on_its_way(tmp_path, len(content), stop)
+    item = on_its_way(tmp_path, len(content), stop=stop)
     for start in range(0, len(content), BLOCK):
         bring(item, content, start)
     stop.set()
